@@ -1,0 +1,23 @@
+"""relukit: train ReLU networks, keep them alive, open them up exactly, prove what they do, and use them.
+
+Every verb is a function of this module, loaded when it is first used: `import relukit` needs NumPy alone.
+"""
+
+from relukit._lazy import attach
+from relukit._version import __version__ as __version__
+
+# verb or noun -> the module that holds it
+_PUBLIC = {
+    "load": "relukit.network",
+    "save": "relukit.network",
+    "Network": "relukit.network",
+    "PiecewiseLinear": "relukit.piecewise",
+    "Box": "relukit.sets",
+    "Ball": "relukit.sets",
+    "Polytope": "relukit.sets",
+    "bounds": "",
+    "activations": "",
+    "gallery": "",
+}
+
+__getattr__, __dir__, __all__ = attach(__name__, _PUBLIC)

@@ -1,0 +1,5 @@
+"""The catalogue of activations."""
+
+from relukit.activations.catalogue import CATALOGUE as CATALOGUE
+from relukit.activations.catalogue import Activation as Activation
+from relukit.activations.catalogue import get as get

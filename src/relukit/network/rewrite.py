@@ -1,0 +1,254 @@
+"""Building a network node by node, and writing max, pooling and the like as ReLUs and affine maps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from relukit._errors import ShapeMismatch, UnsupportedOperation
+from relukit._types import Array, IntArray, Shape
+from relukit.network._network import Affine, Input, Network, Node
+from relukit.network.affine import AbstractLinear, Conv, Gather, Identity, Scale, compose, dense_or_sparse
+from relukit.piecewise import AbstractActivation, PiecewiseLinear
+
+RELU = PiecewiseLinear([0.0], [0.0, 1.0], name="relu")
+
+
+def size_of(shape: Shape) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+class Builder:
+    """Collects nodes; every method returns the index of the node that holds its result."""
+
+    def __init__(self, shape: Shape, name: str = "input") -> None:
+        self.nodes: list[Node] = [Node(Input(size_of(shape)), (), shape, name)]
+        self.notes: list[str] = []
+        self._names: set[str] = {name}
+
+    def shape(self, index: int) -> Shape:
+        return self.nodes[index].shape
+
+    def _add(self, op: Affine | AbstractActivation, inputs: Sequence[int], shape: Shape, name: str, source: str) -> int:
+        base, unique, i = name or (op.name if isinstance(op, AbstractActivation) else "affine"), "", 1
+        unique = base
+        while unique in self._names:
+            i += 1
+            unique = f"{base}_{i}"
+        self._names.add(unique)
+        self.nodes.append(Node(op, tuple(inputs), tuple(int(s) for s in shape), unique, source))
+        return len(self.nodes) - 1
+
+    # -- the two kinds -----------------------------------------------------------------------------------------------
+
+    def affine(
+        self, index: int, linear: AbstractLinear, bias: Array | float = 0.0, shape: Shape | None = None, name: str = "", source: str = ""
+    ) -> int:
+        bias = np.broadcast_to(np.asarray(bias, np.float64), (linear.out_size,))
+        return self._add(Affine((linear,), bias), (index,), shape or (linear.out_size,), name, source)
+
+    def activation(self, index: int, op: AbstractActivation, name: str = "", source: str = "") -> int:
+        return self._add(op, (index,), self.shape(index), name, source)
+
+    # -- derived: affine -----------------------------------------------------------------------------------------------
+
+    def matmul(self, index: int, W: Array, bias: Array | None = None, name: str = "", source: str = "") -> int:
+        """`x @ W` over the last axis of the value's shape, W of shape `(in, out)`."""
+        shape = self.shape(index)
+        if not shape or shape[-1] != W.shape[0]:
+            raise ShapeMismatch(f"a matrix of shape {W.shape} meets a value of shape {shape}")
+        rows, out = size_of(shape[:-1]), (*shape[:-1], W.shape[1])
+        if rows == 1:
+            return self.affine(index, dense_or_sparse(np.asarray(W).T), 0.0 if bias is None else bias, out, name, source)
+        # Several rows share W: a 1x1 convolution over them, with rows and channels exchanged before and after.
+        turned = self.gather(index, np.arange(rows * W.shape[0]).reshape(rows, -1).T.ravel(), (W.shape[0], rows, 1))
+        mixed = self.affine(
+            turned, Conv(np.asarray(W).T[:, :, None, None], (W.shape[0], rows, 1)),
+            0.0 if bias is None else np.repeat(bias, rows), (W.shape[1], rows, 1), name, source,
+        )
+        return self.gather(mixed, np.arange(rows * W.shape[1]).reshape(-1, rows).T.ravel(), out)
+
+    def gather(self, index: int, order: IntArray, shape: Shape, name: str = "", source: str = "") -> int:
+        order = np.asarray(order, dtype=np.int64).ravel()
+        if len(order) == self.nodes[index].size and np.array_equal(order, np.arange(len(order))):
+            return self.reshape(index, shape)
+        return self.affine(index, Gather(order, self.nodes[index].size), 0.0, shape, name or "select", source)
+
+    def reshape(self, index: int, shape: Shape) -> int:
+        if self.shape(index) == tuple(shape):
+            return index
+        return self.affine(index, Identity(self.nodes[index].size), 0.0, shape, "reshape", "")
+
+    def scale(self, index: int, factor: Array | float, shift: Array | float = 0.0, name: str = "", source: str = "") -> int:
+        """`factor * x + shift`, both broadcast to the value's shape."""
+        shape = self.shape(index)
+        spread = lambda a: np.broadcast_to(np.asarray(a, np.float64), shape).ravel()
+        diagonal = spread(factor)
+        linear = Identity(len(diagonal)) if np.all(diagonal == 1) else Scale(diagonal)
+        return self.affine(index, linear, spread(shift), shape, name, source)
+
+    def add(self, indices: Sequence[int], signs: Sequence[float] | None = None, name: str = "", source: str = "") -> int:
+        """Sum of values of one shape, each times its sign."""
+        shapes = {self.shape(i) for i in indices}
+        shape = max(shapes, key=size_of)
+        aligned = [self.broadcast(i, np.broadcast_shapes(*shapes)) for i in indices] if len(shapes) > 1 else list(indices)
+        shape = self.shape(aligned[0])
+        maps = tuple(
+            Identity(size_of(shape)) if s == 1 else Scale(np.full(size_of(shape), float(s)))
+            for s in (signs or [1.0] * len(aligned))
+        )
+        return self._add(Affine(maps, np.zeros(size_of(shape))), aligned, shape, name or "add", source)
+
+    def broadcast(self, index: int, shape: Shape) -> int:
+        order = np.broadcast_to(np.arange(self.nodes[index].size).reshape(self.shape(index)), shape)
+        return self.gather(index, order, shape)
+
+    def concatenate(self, indices: Sequence[int], axis: int, name: str = "", source: str = "") -> int:
+        """Values joined along an axis; each enters by its own selection."""
+        blocks, start = [], 0
+        for i in indices:
+            blocks.append(start + np.arange(self.nodes[i].size).reshape(self.shape(i)))
+            start += self.nodes[i].size
+        order = np.concatenate(blocks, axis=axis)
+        flat, maps, start = order.ravel(), [], 0
+        for i in indices:
+            size = self.nodes[i].size
+            mine = (flat >= start) & (flat < start + size)
+            maps.append(Gather(np.where(mine, flat - start, -1), size))
+            start += size
+        return self._add(Affine(tuple(maps), np.zeros(len(flat))), indices, order.shape, name or "concatenate", source)
+
+    def convolve(self, index: int, conv: Conv, bias: Array | float = 0.0, shape: Shape | None = None, name: str = "", source: str = "") -> int:
+        spread = np.repeat(np.broadcast_to(np.asarray(bias, np.float64), (conv.out_shape[0],)), size_of(conv.out_shape[1:]))
+        return self.affine(index, conv, spread, shape or conv.out_shape, name, source)
+
+    # -- derived: maxima -------------------------------------------------------------------------------------------------
+
+    def maximum(self, a: int, b: int, name: str = "", source: str = "") -> int:
+        """max(a, b) = a + relu(b - a)."""
+        gate = self.activation(self.add((b, a), (1.0, -1.0), source=source), RELU, f"{name or 'max'}.relu", source)
+        return self.add((self.broadcast(a, self.shape(gate)), gate), name=name or "max", source=source)
+
+    def maximum_over(self, index: int, groups: IntArray, shape: Shape, name: str = "", source: str = "") -> int:
+        """Maximum of the entries `groups[i]` for each output i, as a balanced tree; -1 pads with an earlier entry."""
+        groups = np.where(groups < 0, groups.max(axis=1, keepdims=True), groups)
+        parts = [self.gather(index, groups[:, j], shape, source=source) for j in range(groups.shape[1])]
+        level = 0
+        while len(parts) > 1:
+            level += 1
+            joined = [self.maximum(a, b, f"{name or 'maxpool'}.{level}", source) for a, b in zip(parts[::2], parts[1::2])]
+            parts = joined + parts[len(joined) * 2 :]
+        return parts[0]
+
+    def max_pool(
+        self, index: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil: bool,
+        name: str = "", source: str = "",
+    ) -> int:
+        """Max pooling of a value of shape `(1, C, H, W)` or `(C, H, W)`; padding never wins."""
+        shape = self.shape(index)
+        C, H, W = shape[-3:]
+        top, left, bottom, right = padding
+        image = np.pad(np.arange(C * H * W).reshape(C, H, W), ((0, 0), (top, bottom), (left, right)), constant_values=-1)
+        windows = pool_windows(image, kernel, stride, dilation, ceil, (H + top, W + left))
+        out = (*shape[:-3], *windows.shape[:3])
+        return self.maximum_over(index, windows.reshape(-1, windows.shape[-1]), out, name or "maxpool", source)
+
+    def build(self, output: int | None = None, **fields) -> Network:
+        """The finished network with cheap maps merged, ending at `output` (the last node by default)."""
+        output = len(self.nodes) - 1 if output is None else output
+        nodes = simplify(_reachable(self.nodes, output))
+        notes = (*self.notes, *fields.pop("notes", ()))
+        return Network(tuple(nodes), notes=notes, **fields)
+
+
+def pool_windows(
+    image: Array, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], ceil: bool, within: tuple[int, int]
+) -> Array:
+    """Entries of `image` (C, H, W) under each pooling window: shape `(C, oh, ow, kh * kw)`.
+
+    With `ceil`, a last partial window counts where it starts inside the image or its left padding (`within`).
+    """
+    sizes = []
+    for axis in range(2):
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        steps = image.shape[1 + axis] - reach
+        count = (-(-steps // stride[axis]) if ceil else steps // stride[axis]) + 1
+        if ceil and (count - 1) * stride[axis] >= within[axis]:
+            count -= 1
+        sizes.append(count)
+    reach = [max((sizes[a] - 1) * stride[a] + dilation[a] * (kernel[a] - 1) + 1 - image.shape[1 + a], 0) for a in range(2)]
+    image = np.pad(image, ((0, 0), (0, reach[0]), (0, reach[1])), constant_values=-1)
+    windows = [
+        image[:, i * dilation[0] :: stride[0], j * dilation[1] :: stride[1]][:, : sizes[0], : sizes[1]]
+        for i in range(kernel[0]) for j in range(kernel[1])
+    ]
+    return np.stack(windows, axis=-1)
+
+
+def _reachable(nodes: list[Node], output: int) -> list[Node]:
+    """Only what `output` depends on, renumbered, the input first and `output` last."""
+    needed, stack = {0}, [output]
+    while stack:
+        i = stack.pop()
+        if i not in needed:
+            needed.add(i)
+            stack.extend(nodes[i].inputs)
+    if output == 0:
+        raise UnsupportedOperation("the network returns its input unchanged: there is nothing to analyze")
+    order = sorted(needed)
+    number = {i: k for k, i in enumerate(order)}
+    return [Node(n.op, tuple(number[j] for j in n.inputs), n.shape, n.name, n.source) for n in (nodes[i] for i in order)]
+
+
+def simplify(nodes: list[Node]) -> list[Node]:
+    """Merge affine nodes that follow each other where the merged map costs no more; drop identities."""
+    readers = [0] * len(nodes)
+    for node in nodes:
+        for j in node.inputs:
+            readers[j] += 1
+    kept: list[Node] = []
+    reads: list[int] = []  # how many nodes still read each kept node
+    where: dict[int, int] = {}
+    for i, node in enumerate(nodes):
+        op, inputs, is_last = node.op, tuple(where[j] for j in node.inputs), i == len(nodes) - 1
+        alias = isinstance(op, PiecewiseLinear) and op.is_identity
+        if isinstance(op, Affine):
+            op, inputs = _merge_inputs(op, inputs, kept, reads)
+            alias = len(inputs) == 1 and isinstance(op.maps[0], Identity) and not np.any(op.bias)
+        if alias and (not is_last or kept[inputs[0]].shape == node.shape):
+            where[i] = inputs[0]
+            reads[inputs[0]] += readers[i] - 1
+            continue
+        kept.append(Node(op, inputs, node.shape, node.name, node.source))
+        reads.append(readers[i])
+        where[i] = len(kept) - 1
+    return _reachable(kept, where[len(nodes) - 1])
+
+
+def _merge_inputs(op: Affine, inputs: tuple[int, ...], kept: list[Node], reads: list[int]) -> tuple[Affine, tuple[int, ...]]:
+    """Pull affine nodes that nobody else reads (or that cost nothing) into the node that reads them."""
+    maps, sources, bias = list(op.maps), list(inputs), op.bias
+    for k in range(len(maps)):
+        while isinstance(before := kept[sources[k]].op, Affine):
+            free = all(isinstance(m, Gather | Identity) for m in before.maps)
+            if reads[sources[k]] > 1 and not free:
+                break
+            if len(before.maps) > 1:
+                if len(maps) > 1 or not isinstance(maps[0], Identity):
+                    break
+                _release(sources[0], kept, reads)
+                return Affine(before.maps, before.bias + bias), kept[sources[0]].inputs
+            merged = compose(maps[k], before.maps[0])
+            if merged is None:
+                break
+            bias = bias + maps[k].apply(before.bias)
+            _release(sources[k], kept, reads)
+            maps[k], sources[k] = merged, kept[sources[k]].inputs[0]
+    return Affine(tuple(maps), bias), tuple(sources)
+
+
+def _release(index: int, kept: list[Node], reads: list[int]) -> None:
+    """One reader of `index` now reads its inputs instead; where none is left, their count stays."""
+    reads[index] -= 1
+    if reads[index]:
+        for j in kept[index].inputs:
+            reads[j] += 1
