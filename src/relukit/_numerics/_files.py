@@ -48,10 +48,10 @@ def write_bytes(target: str | Path, content: bytes) -> Path:
 
 def write_json(target: str | Path, value: Any) -> Path:
     """Write `value` as JSON to `target` completely or not at all."""
-    return write_bytes(target, (json.dumps(value, indent=1, default=_plain) + "\n").encode())
+    return write_bytes(target, (json.dumps(value, indent=1, default=plain) + "\n").encode())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
     if hasattr(value, "tolist"):

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks NAME [--smoke]`; results go to benchmarks/results."""

@@ -1,0 +1,3 @@
+from relukit.cli import main
+
+main()
