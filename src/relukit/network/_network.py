@@ -10,7 +10,7 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch, UnsupportedOperation
 from relukit._types import Array, IntArray, Shape
-from relukit.network.affine import AbstractLinear, Dense
+from relukit.network.affine import AbstractLinear, Conv
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 from relukit.sets import Box
 
@@ -41,7 +41,9 @@ class Affine:
 
     @property
     def parameters(self) -> int:
-        return sum(m.parameters for m in self.maps) + int(np.count_nonzero(self.bias))
+        shared = [m.out_shape[0] for m in self.maps if isinstance(m, Conv)]  # a convolution has one bias per channel
+        biases = max(shared) if shared and np.any(self.bias) else int(np.count_nonzero(self.bias))
+        return sum(m.parameters for m in self.maps) + biases
 
     def __call__(self, *values: Array) -> Array:
         total = self.maps[0].apply(values[0])
@@ -213,7 +215,10 @@ class Network:
         return tuple(map(tuple, readers))
 
     def dense_chain(self, limit: int = 4_000_000) -> Chain | None:
-        """The network as dense layers in a row, or None where it is no such chain (or a matrix would pass `limit` entries)."""
+        """The network as dense layers in a row, or None where it is no such chain (or a matrix would pass `limit` entries).
+
+        Affine nodes with no activation between them are multiplied out.
+        """
         weights: list[Array] = []
         biases: list[Array] = []
         activations: list[AbstractActivation] = []
@@ -221,10 +226,14 @@ class Network:
             if node.inputs != (i - 1,):
                 return None
             if isinstance(node.op, Affine):
-                if len(weights) > len(activations) or node.size * self.nodes[i - 1].size > limit:
+                if node.size * self.nodes[i - 1].size > limit:
                     return None
-                weights.append(node.op.maps[0].matrix())
-                biases.append(node.op.bias)
+                W = node.op.maps[0].matrix()
+                if len(weights) > len(activations):
+                    weights[-1], biases[-1] = W @ weights[-1], W @ biases[-1] + node.op.bias
+                else:
+                    weights.append(W)
+                    biases.append(node.op.bias)
             else:
                 if len(weights) == len(activations):  # an activation right on the input or on another activation
                     return None
