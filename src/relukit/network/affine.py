@@ -225,7 +225,7 @@ class Scale(AbstractLinear):
 
     @property
     def parameters(self) -> int:
-        return len(self.diagonal)
+        return int(np.count_nonzero(np.abs(self.diagonal) != 1))  # signs are no parameters
 
     def apply(self, x: Array) -> Array:
         return x * self.diagonal.astype(x.dtype, copy=False)

@@ -47,12 +47,13 @@ READERS: dict[str, Callable[[Path], Network]] = {
 }
 
 
-def load(source: Any) -> Network:
+def load(source: Any, input_shape: tuple[int, ...] | None = None) -> Network:
     """Read a network.
 
     Arguments:
         source: A path (`.onnx`, `.onnx.gz`, `.npz`, `.nnet`, `.pt`, `.pth`, `.pt2`, `.safetensors`, `.keras`), a torch
             module, a Keras 3 model, a scikit-learn MLP, a dictionary of arrays `W0, b0, ...`, or a `Network`.
+        input_shape: Shape of one input, for torch modules that do not tell it (convolutions first).
 
     Raises:
         UnreadableFile: The file is missing, empty, damaged, too large, or of an unknown kind.
@@ -70,7 +71,7 @@ def load(source: Any) -> Network:
     if "torch" in kinds and hasattr(source, "state_dict") and "keras" not in kinds:
         from relukit.network.torch import from_module
 
-        return from_module(source)
+        return from_module(source, input_shape)
     if "keras" in kinds:
         from relukit.network.keras import from_keras
 

@@ -1,0 +1,323 @@
+"""Keras 3 models on any backend, by their layers."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput, MissingExtra, UnreadableFile, UnsupportedOperation
+from relukit._types import Array, Shape
+from relukit.activations import catalogue
+from relukit.network._network import Network, Origin
+from relukit.network.affine import Conv
+from relukit.network.rewrite import Builder
+from relukit.piecewise import AbstractActivation
+
+_HEADS = {"softmax": "softmax", "sigmoid": "sigmoid", "log_softmax": "log_softmax"}
+
+
+def read_keras(path: Path) -> Network:
+    """Read a `.keras` or `.h5` file in Keras's safe mode (no Python code from the file).
+
+    Raises:
+        MissingExtra: Keras is not installed.
+        UnreadableFile: Damaged, or it holds a Lambda layer.
+    """
+    if "KERAS_BACKEND" not in os.environ:
+        os.environ["KERAS_BACKEND"] = "torch"  # a plain dependency; the user's own choice wins
+    try:
+        import keras
+    except ImportError as error:
+        raise MissingExtra("reading Keras models needs Keras 3: pip install 'relukit[keras]'") from error
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises ValueError, OSError, zipfile and h5py errors alike
+        lines = str(error).strip().splitlines()
+        raise UnreadableFile(f"{path} is no readable Keras model: {lines[0] if lines else type(error).__name__}") from error
+    network = from_keras(model)
+    return network.with_(origin=Origin("keras", path, network.origin.run, model))
+
+
+def from_keras(model: Any) -> Network:
+    """A network from a built Keras 3 Sequential or functional model.
+
+    Raises:
+        InvalidInput: The model is not built, subclassed, or has several inputs.
+        UnsupportedOperation: A layer that is neither affine nor one-dimensional.
+    """
+    if not getattr(model, "built", False):
+        raise InvalidInput(f"Keras model '{model.name}' is not built: give it an Input or call model.build(...) first")
+    graph = getattr(model, "_functional", None) or model
+    if not hasattr(graph, "_nodes_by_depth"):
+        raise InvalidInput(f"Keras model '{model.name}' is subclassed and hides its layers; rewrite it as a functional model or pass its ONNX export")
+    if len(graph.inputs) != 1:
+        raise InvalidInput(f"Keras model '{model.name}' has {len(graph.inputs)} inputs; relukit reads models with one")
+    reading = _Reading(_fixed(graph.inputs[0].shape, "the input"))
+    reading.values[id(graph.inputs[0])] = 0
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if node.input_tensors and not node.is_input:
+                reading.apply(node)
+    out = [reading.values[id(t)] for t in graph.outputs]
+    if len(out) > 1:
+        raise InvalidInput(f"Keras model '{model.name}' has {len(out)} outputs; build a model with the one to study")
+    dtype = np.dtype(np.float64 if model.dtype == "float64" else np.float32)
+    from relukit.network.onnx import _without_batch
+
+    network = _without_batch(reading.builder.build(out[0], dtype=dtype, head=reading.head if out[0] == reading.head_at else ""))
+    return network.with_(origin=Origin("keras", None, _Run(model, network.input_shape), model))
+
+
+class _Run:
+    def __init__(self, model: Any, shape: Shape) -> None:
+        self.model, self.shape = model, shape
+
+    def __call__(self, rows: Array) -> Array:
+        import keras
+
+        out = self.model(rows.reshape(len(rows), *self.shape), training=False)
+        return np.asarray(keras.ops.convert_to_numpy(out)).reshape(len(rows), -1)
+
+
+def _fixed(shape: Any, what: str) -> Shape:
+    sizes = [1, *shape[1:]]
+    if any(s is None for s in sizes):
+        raise UnsupportedOperation(f"{what} has the dynamic shape {tuple(shape)}: only the batch may be open")
+    return tuple(int(s) for s in sizes)
+
+
+def activation(function: Any) -> AbstractActivation | None:
+    """The activation of a Keras function; None for a head (softmax)."""
+    name = getattr(function, "__name__", str(function))
+    renamed = {"linear": "identity", "hard_sigmoid": "hardsigmoid", "hard_tanh": "hardtanh", "hard_silu": "hardswish", "swish": "silu", "hard_swish": "hardswish"}
+    name = renamed.get(name, name)
+    if name == "leaky_relu":
+        return catalogue.leaky_relu(0.2)  # Keras's own default
+    if name == "gelu":
+        return catalogue.gelu("none")
+    return catalogue.get(name) if name in catalogue.CATALOGUE else None
+
+
+class _Reading:
+    def __init__(self, shape: Shape) -> None:
+        self.builder = Builder(shape)
+        self.values: dict[int, int] = {}
+        self.head, self.head_at = "", -1
+
+    def apply(self, node: Any) -> None:
+        layer = node.operation
+        inputs = [self.values[id(t)] for t in node.input_tensors]
+        kind = type(layer).__name__
+        row = LAYERS.get(kind)
+        if row is None:
+            raise UnsupportedOperation(f"Keras layer '{layer.name}' ({kind}) is neither affine nor an activation that relukit knows")
+        if getattr(layer, "data_format", "channels_last") == "channels_first":
+            raise UnsupportedOperation(f"Keras layer '{layer.name}' works channels_first; relukit reads channels_last")
+        self.values[id(node.output_tensors[0])] = self.finish(layer, row(layer, self.builder, inputs))
+
+    def finish(self, layer: Any, x: int) -> int:
+        """The layer's own activation; a softmax or sigmoid is set aside until something reads it."""
+        function = getattr(layer, "activation", None)
+        name = getattr(function, "__name__", "")
+        if type(layer).__name__ == "Softmax":
+            name = "softmax"
+        if name in ("softmax", "log_softmax") or (name == "sigmoid" and not layer_outbound(layer)):
+            if layer_outbound(layer):
+                raise UnsupportedOperation(f"Keras layer '{layer.name}': {name} stands inside the network; only a last one can be set aside")
+            self.head, self.head_at = _HEADS[name], x
+            self.builder.notes.append(f"the last {name} is set aside: it is monotone, so decisions are those of its inputs")
+            return x
+        if function is None or name == "linear":
+            return x
+        op = activation(function)
+        if op is None:
+            raise UnsupportedOperation(f"Keras layer '{layer.name}': activation '{name}' is not in relukit's catalogue")
+        return self.builder.activation(x, op, f"{layer.name}.{name}", type(layer).__name__)
+
+
+def layer_outbound(layer: Any) -> bool:
+    return bool(getattr(layer, "_outbound_nodes", []))
+
+
+# -- layers: each takes (layer, builder, input nodes) and returns a node ----------------------------------------------------
+
+
+def _w(variable: Any) -> Array:
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
+
+
+def _dense(layer: Any, b: Builder, x: list[int]) -> int:
+    return b.matmul(x[0], _w(layer.kernel), _w(layer.bias) if layer.use_bias else None, layer.name, "Dense")
+
+
+def _channels_first(b: Builder, x: int) -> tuple[int, bool]:
+    """A value (1, H, W, C) or (1, L, C) as (1, C, H, W); says whether it was 1-D."""
+    shape = b.shape(x)
+    line = len(shape) == 3
+    numbers = np.arange(b.nodes[x].size).reshape((1, 1, *shape[1:]) if line else shape).transpose(0, 3, 1, 2)
+    return b.gather(x, numbers, numbers.shape), line
+
+
+def _channels_last(b: Builder, x: int, line: bool) -> int:
+    numbers = np.arange(b.nodes[x].size).reshape(b.shape(x)).transpose(0, 2, 3, 1)
+    return b.gather(x, numbers, numbers.shape[:1] + numbers.shape[2:] if line else numbers.shape)
+
+
+def _pads(layer: Any, shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int, int, int]:
+    if layer.padding == "valid":
+        return 0, 0, 0, 0
+    if layer.padding != "same":
+        raise UnsupportedOperation(f"Keras layer '{layer.name}': padding '{layer.padding}' is not supported")
+    total = [max((-(-s // t) - 1) * t + d * (k - 1) + 1 - s, 0) for s, t, d, k in zip(shape[2:], stride, dilation, kernel)]
+    return total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2
+
+
+def _two(value: Any, line: bool) -> tuple[int, int]:
+    value = (value,) if isinstance(value, int) else tuple(value)
+    return (1, value[0]) if line else (value[0], value[-1])
+
+
+def _conv(layer: Any, b: Builder, x: list[int]) -> int:
+    image, line = _channels_first(b, x[0])
+    kernel = _w(layer.kernel)
+    kernel = kernel[None] if line else kernel
+    if "Depthwise" in type(layer).__name__:
+        H, W, C, m = kernel.shape
+        kernel, groups = kernel.transpose(2, 3, 0, 1).reshape(C * m, 1, H, W), C
+    else:
+        kernel, groups = kernel.transpose(3, 2, 0, 1), layer.groups
+    stride, dilation = _two(layer.strides, line), _two(layer.dilation_rate, line)
+    pads = _pads(layer, b.shape(image), kernel.shape[2:], stride, dilation)
+    conv = Conv(kernel, b.shape(image)[1:], stride, pads, dilation, groups)
+    bias = _w(layer.bias) if layer.use_bias else 0.0
+    return _channels_last(b, b.convolve(image, conv, bias, (1, *conv.out_shape), layer.name, type(layer).__name__), line)
+
+
+def _max_pool(layer: Any, b: Builder, x: list[int]) -> int:
+    image, line = _channels_first(b, x[0])
+    sides, stride = _two(layer.pool_size, line), _two(layer.strides or layer.pool_size, line)
+    pads = _pads(layer, b.shape(image), sides, stride, (1, 1))
+    return _channels_last(b, b.max_pool(image, sides, stride, pads, (1, 1), False, layer.name, type(layer).__name__), line)
+
+
+def _average_pool(layer: Any, b: Builder, x: list[int]) -> int:
+    image, line = _channels_first(b, x[0])
+    sides, stride = _two(layer.pool_size, line), _two(layer.strides or layer.pool_size, line)
+    pads = _pads(layer, b.shape(image), sides, stride, (1, 1))
+    C = b.shape(image)[1]
+    conv = Conv(np.full((C, 1, *sides), 1 / (sides[0] * sides[1])), b.shape(image)[1:], stride, pads, (1, 1), C)
+    pooled = b.convolve(image, conv, 0.0, (1, *conv.out_shape), layer.name, type(layer).__name__)
+    if any(pads):  # Keras does not count padding
+        pooled = b.scale(pooled, (1 / conv.apply(np.ones(conv.in_size))).reshape(1, *conv.out_shape))
+    return _channels_last(b, pooled, line)
+
+
+def _global_pool(layer: Any, b: Builder, x: list[int]) -> int:
+    image, _ = _channels_first(b, x[0])
+    _, C, H, W = b.shape(image)
+    if "Max" in type(layer).__name__:
+        pooled = b.max_pool(image, (H, W), (1, 1), (0, 0, 0, 0), (1, 1), False, layer.name, type(layer).__name__)
+    else:
+        conv = Conv(np.full((C, 1, H, W), 1 / (H * W)), (C, H, W), groups=C)
+        pooled = b.convolve(image, conv, 0.0, (1, C, 1, 1), layer.name, type(layer).__name__)
+    return b.reshape(pooled, (1, C))
+
+
+def _batch_norm(layer: Any, b: Builder, x: list[int]) -> int:
+    axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
+    rank = len(b.shape(x[0]))
+    if axis % rank != rank - 1:
+        raise UnsupportedOperation(f"Keras layer '{layer.name}' normalizes axis {axis}; only the last is supported")
+    factor = 1 / np.sqrt(_w(layer.moving_variance) + layer.epsilon) * (_w(layer.gamma) if layer.scale else 1.0)
+    shift = (_w(layer.beta) if layer.center else 0.0) - _w(layer.moving_mean) * factor
+    return b.scale(x[0], factor, shift, layer.name, "BatchNormalization")
+
+
+def _relu(layer: Any, b: Builder, x: list[int]) -> int:
+    slope, level = float(layer.negative_slope or 0), float(layer.threshold or 0)
+    if level:
+        raise UnsupportedOperation(f"Keras layer '{layer.name}': a threshold above 0 makes ReLU jump; no continuous function")
+    op = catalogue.leaky_relu(slope) if slope else catalogue.relu()
+    if layer.max_value is not None:
+        from relukit.piecewise import PiecewiseLinear
+
+        top = float(layer.max_value)
+        op = catalogue.clip(0.0, top, "relu6" if top == 6 else "clip") if not slope else PiecewiseLinear([0.0, top], [slope, 1.0, 0.0], 0.0, "relu")
+    return b.activation(x[0], op, layer.name, "ReLU")
+
+
+def _prelu(layer: Any, b: Builder, x: list[int]) -> int:
+    slope = np.broadcast_to(_w(layer.alpha), b.shape(x[0])[1:]).ravel()
+    return b.activation(x[0], catalogue.prelu(slope), layer.name, "PReLU")
+
+
+def _moved(layer: Any, b: Builder, x: list[int]) -> int:
+    """Reshape, Flatten, Permute, padding and cropping, on the entries' numbers."""
+    shape, kind = b.shape(x[0]), type(layer).__name__
+    numbers = np.arange(b.nodes[x[0]].size).reshape(shape)
+    if kind == "Flatten":
+        numbers = numbers.reshape(1, -1)
+    elif kind == "Reshape":
+        numbers = numbers.reshape(1, *layer.target_shape)
+    elif kind == "Permute":
+        numbers = numbers.transpose(0, *layer.dims)
+    elif kind == "RepeatVector":
+        numbers = np.repeat(numbers[:, None], layer.n, axis=1)
+    elif kind.startswith("ZeroPadding"):
+        sides = layer.padding if isinstance(layer.padding[0], tuple | list) else [layer.padding]
+        numbers = np.pad(numbers, ((0, 0), *[tuple(s) for s in sides], (0, 0)), constant_values=-1)
+    elif kind.startswith("Cropping"):
+        sides = layer.cropping if isinstance(layer.cropping[0], tuple | list) else [layer.cropping]
+        numbers = numbers[(slice(None), *[slice(lo, n - hi) for (lo, hi), n in zip(sides, shape[1:])])]
+    elif kind.startswith("UpSampling"):
+        for axis, times in enumerate(np.ravel(layer.size), start=1):
+            numbers = np.repeat(numbers, int(times), axis=axis)
+    return b.gather(x[0], numbers, numbers.shape, layer.name, kind)
+
+
+def _merge(layer: Any, b: Builder, x: list[int]) -> int:
+    kind = type(layer).__name__
+    if kind == "Concatenate":
+        return b.concatenate(x, layer.axis % len(b.shape(x[0])), layer.name, kind)
+    if kind in ("Maximum", "Minimum"):
+        sign = 1.0 if kind == "Maximum" else -1.0
+        total = b.scale(x[0], sign)
+        for other in x[1:]:
+            total = b.maximum(total, b.scale(other, sign), layer.name, kind)
+        return b.scale(total, sign)
+    total = b.add(x, [1.0, -1.0] if kind == "Subtract" else None, layer.name, kind)
+    return b.scale(total, 1 / len(x)) if kind == "Average" else total
+
+
+def _normalize(layer: Any, b: Builder, x: list[int]) -> int:
+    if type(layer).__name__ == "Rescaling":
+        return b.scale(x[0], np.asarray(layer.scale), np.asarray(layer.offset), layer.name, "Rescaling")
+    mean, spread = _w(layer.mean), np.maximum(np.sqrt(_w(layer.variance)), 1e-7)
+    return b.scale(x[0], 1 / spread, -mean / spread, layer.name, "Normalization")
+
+
+def _plain(layer: Any, b: Builder, x: list[int]) -> int:
+    return x[0]
+
+
+def _one(make: Callable[[Any], AbstractActivation]) -> Callable[[Any, Builder, list[int]], int]:
+    return lambda layer, b, x: b.activation(x[0], make(layer), layer.name, type(layer).__name__)
+
+
+LAYERS: dict[str, Callable[[Any, Builder, list[int]], int]] = {
+    "Dense": _dense, "Conv1D": _conv, "Conv2D": _conv, "DepthwiseConv1D": _conv, "DepthwiseConv2D": _conv,
+    "MaxPooling1D": _max_pool, "MaxPooling2D": _max_pool, "AveragePooling1D": _average_pool, "AveragePooling2D": _average_pool,
+    "GlobalAveragePooling1D": _global_pool, "GlobalAveragePooling2D": _global_pool, "GlobalMaxPooling1D": _global_pool,
+    "GlobalMaxPooling2D": _global_pool, "BatchNormalization": _batch_norm, "ReLU": _relu, "PReLU": _prelu,
+    "LeakyReLU": _one(lambda l: catalogue.leaky_relu(float(l.negative_slope))), "ELU": _one(lambda l: catalogue.elu(float(l.alpha))),
+    "Activation": _plain, "Softmax": _plain, "Dropout": _plain, "SpatialDropout1D": _plain, "SpatialDropout2D": _plain,
+    "GaussianNoise": _plain, "GaussianDropout": _plain, "AlphaDropout": _plain, "ActivityRegularization": _plain, "Identity": _plain,
+    "Flatten": _moved, "Reshape": _moved, "Permute": _moved, "RepeatVector": _moved, "ZeroPadding1D": _moved, "ZeroPadding2D": _moved,
+    "Cropping1D": _moved, "Cropping2D": _moved, "UpSampling1D": _moved, "UpSampling2D": _moved,
+    "Add": _merge, "Subtract": _merge, "Average": _merge, "Concatenate": _merge, "Maximum": _merge, "Minimum": _merge,
+    "Rescaling": _normalize, "Normalization": _normalize,
+}
