@@ -7,6 +7,9 @@ import sys
 import benchmarks
 
 names = [m.name for m in pkgutil.iter_modules(benchmarks.__path__) if not m.name.startswith("_")]
+if sys.argv[1:] == ["--names"]:
+    print(*names)
+    sys.exit(0)
 if len(sys.argv) < 2 or sys.argv[1] not in names:
     print("usage: python -m benchmarks NAME [--smoke]\nbenchmarks:", ", ".join(names))
     sys.exit(0 if len(sys.argv) < 2 else 2)

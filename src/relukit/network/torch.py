@@ -196,6 +196,7 @@ def _read_exported(path: Path) -> Network:
 
 def _check_archive(path: Path) -> None:
     """Refuse what `torch.export.load` would unpickle or evaluate: pickled tensors, custom objects, symbolic shapes."""
+    import io
     import json
     import zipfile
 
@@ -203,6 +204,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             texts = {n: archive.read(n).decode("utf-8", "replace") for n in names if n.endswith(".json")}
+            samples = [archive.read(n) for n in names if "sample_inputs/" in n]
     except (zipfile.BadZipFile, OSError, RuntimeError) as error:
         raise UnreadableFile(f"{path} is no readable .pt2 archive: {error}") from error
     if len(set(names)) < len(names):
@@ -213,6 +215,11 @@ def _check_archive(path: Path) -> None:
     unsafe = [k for c in configs for k, v in c.items() if v.get("use_pickle") or not str(v.get("path_name", "")).startswith(("weight_", "tensor_"))]
     if unsafe:
         raise UnreadableFile(f"{path} holds pickled objects ('{unsafe[0]}'), which could run any code; refused. Export the module without them.")
+    try:  # torch falls back to full unpickling for these
+        for sample in samples:
+            torch.load(io.BytesIO(sample), weights_only=True)
+    except Exception as error:
+        raise UnreadableFile(f"{path} holds sample inputs that are not plain tensors, which torch would unpickle; refused") from error
     if any('"expr_str"' in t for t in texts.values()):
         raise UnreadableFile(f"{path} holds symbolic (dynamic) shapes, which torch reads by evaluating text; refused. Export with fixed sizes and batch 1.")
 
