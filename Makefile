@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(BIN)/python -m relukit.gallery.demo demo
 
 test: .venv/dev
-	$(BIN)/python -m pytest -q $(TESTS)
+	$(BIN)/python -m pytest -q $(ARGS)
 
 install: .venv/installed
 

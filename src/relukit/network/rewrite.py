@@ -49,6 +49,12 @@ class Builder:
     def activation(self, index: int, op: AbstractActivation, name: str = "", source: str = "") -> int:
         return self._add(op, (index,), self.shape(index), name, source)
 
+    def combine(
+        self, indices: Sequence[int], maps: Sequence[AbstractLinear], bias: Array, shape: Shape | None = None, name: str = "", source: str = ""
+    ) -> int:
+        """The sum of one map per earlier node, plus a bias."""
+        return self._add(Affine(tuple(maps), bias), indices, shape or (len(bias),), name, source)
+
     # -- derived: affine -----------------------------------------------------------------------------------------------
 
     def matmul(self, index: int, W: Array, bias: Array | None = None, name: str = "", source: str = "") -> int:
