@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import UnreadableFile, UnsupportedOperation
-from relukit._types import Array, Shape
+from relukit._types import AnyArray, Shape
 from relukit.activations import catalogue
 from relukit.network._network import Network, Origin
 from relukit.network.affine import Conv
@@ -29,7 +29,7 @@ class Reading:
         from onnx import numpy_helper
 
         self.opset = opset
-        self.constants: dict[str, Array] = {}
+        self.constants: dict[str, AnyArray] = {}
         for tensor in graph.initializer:
             self.constants[tensor.name] = numpy_helper.to_array(tensor, str(folder or ""))
         inputs = [i for i in graph.input if i.name not in self.constants]
@@ -48,7 +48,7 @@ class Reading:
                 i.name: self.builder.gather(0, np.arange(a, a + n), s, i.name) for i, a, n, s in zip(inputs, starts, sizes, shapes)
             }
 
-    def get(self, name: str) -> Array | None:
+    def get(self, name: str) -> AnyArray | None:
         """The constant of that name, or None where it is a value."""
         return self.constants.get(name)
 
@@ -138,7 +138,7 @@ class _Replay:
     def __init__(self, path: Path) -> None:
         self.path, self._session = path, None
 
-    def __call__(self, rows: Array) -> Array:
+    def __call__(self, rows: AnyArray) -> AnyArray:
         if self._session is None:
             import onnxruntime
 
@@ -464,7 +464,7 @@ def _max_pool(o: Operator, r: Reading, everything: bool = False) -> int:
     return _flat_back(r, pooled, line)
 
 
-def _reindex(o: Operator, r: Reading, change: Callable[[Array], Array]) -> int:
+def _reindex(o: Operator, r: Reading, change: Callable[[AnyArray], AnyArray]) -> int:
     """Any operator that only moves entries: run it on the entries' numbers."""
     x = _value(o, r)
     numbers = change(np.arange(r.builder.nodes[x].size).reshape(r.builder.shape(x)))
@@ -626,7 +626,7 @@ def _same(o: Operator, r: Reading) -> int:
     return _value(o, r)
 
 
-def _shape(o: Operator, r: Reading) -> Array:
+def _shape(o: Operator, r: Reading) -> AnyArray:
     return np.asarray(r.shape(o.inputs[0]), np.int64)[o.attribute("start", 0) : o.attribute("end", None)]
 
 

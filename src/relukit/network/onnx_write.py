@@ -25,7 +25,7 @@ class _Writer:
         self.weights: list[Any] = []
         self._count = 0
 
-    def constant(self, value: Array, hint: str) -> str:
+    def constant(self, value: Any, hint: str) -> str:
         from onnx import numpy_helper
 
         name = f"{hint}_{len(self.weights)}"

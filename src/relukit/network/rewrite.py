@@ -167,8 +167,8 @@ class Builder:
 
 
 def pool_windows(
-    image: Array, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], ceil: bool, within: tuple[int, int]
-) -> Array:
+    image: IntArray, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], ceil: bool, within: tuple[int, int]
+) -> IntArray:
     """Entries of `image` (C, H, W) under each pooling window: shape `(C, oh, ow, kh * kw)`.
 
     With `ceil`, a last partial window counts where it starts inside the image or its left padding (`within`).

@@ -1,0 +1,26 @@
+"""Fixtures, and run-time type checks of the core floors."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Every annotated function of the core is checked by beartype on every call that a test makes.
+install_import_hook(
+    ["relukit._numerics", "relukit.sets", "relukit.bounds", "relukit.network", "relukit.compression"], "beartype.beartype"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="torch device for tests that take one")
+    parser.addoption("--dtype", default="float64", help="precision for tests that take one")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data; the test skips where there is none."""
+    folder = os.environ.get("RELUKIT_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("RELUKIT_DATA does not name a folder of data")
+    return Path(folder)

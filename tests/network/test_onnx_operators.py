@@ -1,0 +1,136 @@
+"""Every ONNX operator of the table against onnxruntime, one small graph each."""
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from relukit import UnsupportedOperation
+from relukit.network.onnx import OPERATORS, from_onnx
+from relukit.network.onnx_write import to_onnx
+
+G = np.random.default_rng(0)
+W34, W43 = G.standard_normal((3, 4)), G.standard_normal((4, 3))
+VEC = (1, 4)
+IMG = (1, 2, 5, 6)
+
+
+def r(*shape):
+    return G.standard_normal(shape)
+
+
+def i(*values):
+    return np.array(values, np.int64)
+
+
+# operator, shape of x, constant inputs after x, attributes, opset
+CASES = [
+    ("MatMul", VEC, [W43], {}, 13), ("MatMul", (1, 3, 4), [W43], {}, 13), ("MatMul", (4,), [W43], {}, 13),
+    ("Gemm", VEC, [W34, r(3)], {"transB": 1}, 13), ("Gemm", VEC, [W43, r(1, 3)], {"alpha": 0.5, "beta": 2.0}, 13),
+    ("Add", VEC, [r(4)], {}, 13), ("Add", VEC, [r(3, 4)], {}, 13), ("Sub", VEC, [r(1, 4)], {}, 13), ("Mul", IMG, [r(2, 1, 1)], {}, 13),
+    ("Div", VEC, [r(4)], {}, 13), ("Neg", VEC, [], {}, 13), ("Sum", VEC, [r(4), r(4)], {}, 13),
+    ("Conv", IMG, [r(3, 2, 3, 2), r(3)], {"strides": [2, 1], "pads": [1, 0, 2, 1]}, 13),
+    ("Conv", IMG, [r(4, 1, 2, 2)], {"group": 2, "dilations": [2, 1]}, 13), ("Conv", IMG, [r(3, 2, 3, 3)], {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, 13),
+    ("Conv", (1, 2, 7), [r(3, 2, 3), r(3)], {"pads": [1, 1], "strides": [2]}, 13),
+    ("BatchNormalization", IMG, [r(2), r(2), r(2), abs(r(2))], {}, 14), ("BatchNormalization", VEC, [r(4), r(4), r(4), abs(r(4))], {}, 14),
+    ("AveragePool", IMG, [], {"kernel_shape": [2, 3], "strides": [2, 2], "pads": [1, 1, 0, 1]}, 13),
+    ("AveragePool", IMG, [], {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}, 13),
+    ("GlobalAveragePool", IMG, [], {}, 13), ("GlobalMaxPool", IMG, [], {}, 13),
+    ("MaxPool", IMG, [], {"kernel_shape": [2, 2], "strides": [2, 2]}, 13), ("MaxPool", IMG, [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, 13),
+    ("MaxPool", IMG, [], {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, 13), ("MaxPool", (1, 2, 7), [], {"kernel_shape": [3], "strides": [2]}, 13),
+    ("ReduceMean", IMG, [], {"axes": [2, 3], "keepdims": 0}, 13), ("ReduceSum", IMG, [i(1)], {"keepdims": 1}, 13), ("ReduceMean", VEC, [], {}, 13),
+    ("Flatten", IMG, [], {"axis": 2}, 13), ("Reshape", IMG, [i(0, -1, 3)], {}, 13), ("Transpose", IMG, [], {"perm": [0, 3, 1, 2]}, 13),
+    ("Squeeze", (1, 4, 1), [i(2)], {}, 13), ("Unsqueeze", VEC, [i(1, 3)], {}, 13),
+    ("Slice", IMG, [i(1, 4), i(5, 0), i(2, 3), i(2, -1)], {}, 13), ("Gather", IMG, [i(1, 0, 1)], {"axis": 3}, 13), ("Gather", VEC, [np.array(2)], {"axis": 1}, 13),
+    ("Pad", IMG, [i(0, 0, 1, 2, 0, 0, 0, 1), np.array(0.5)], {}, 13), ("Pad", IMG, [i(0, 0, 1, 1, 0, 0, 1, 1)], {"mode": "reflect"}, 13), ("Expand", VEC, [i(3, 4)], {}, 13),
+    ("Identity", VEC, [], {}, 13), ("Dropout", VEC, [], {}, 13), ("Relu", VEC, [], {}, 13), ("LeakyRelu", VEC, [], {"alpha": 0.2}, 13),
+    ("PRelu", IMG, [r(2, 1, 1)], {}, 13), ("PRelu", VEC, [np.array([0.3])], {}, 13), ("Clip", VEC, [np.array(-0.2), np.array(0.7)], {}, 13),
+    ("Abs", VEC, [], {}, 13), ("Max", VEC, [np.array(0.3)], {}, 13), ("Max", VEC, [r(4)], {}, 13), ("Min", VEC, [np.array(0.3)], {}, 13), ("Min", VEC, [r(4)], {}, 13),
+    ("HardSigmoid", VEC, [], {"alpha": 0.3, "beta": 0.4}, 13), ("HardSwish", VEC, [], {}, 14), ("Sigmoid", VEC, [], {}, 13), ("Tanh", VEC, [], {}, 13),
+    ("Elu", VEC, [], {"alpha": 0.7}, 13), ("Gelu", VEC, [], {}, 20), ("Gelu", VEC, [], {"approximate": "tanh"}, 20), ("Softplus", VEC, [], {}, 13),
+]
+
+
+def model(nodes, shape, constants, outputs=("y",), opset=13, double=False):
+    kind = TensorProto.DOUBLE if double else TensorProto.FLOAT
+    weights = [numpy_helper.from_array(c if c.dtype == np.int64 else np.asarray(c, np.float32), n) for n, c in constants.items()]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", kind, shape)], [helper.make_tensor_value_info(o, kind, None) for o in outputs], weights
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def check(proto, shape, tolerance=2e-5):
+    network = from_onnx(proto)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    again = onnxruntime.InferenceSession(to_onnx(network).SerializeToString(), providers=["CPUExecutionProvider"])
+    for seed in range(4):
+        x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+        want = np.concatenate([o.ravel() for o in session.run(None, {"x": x})])
+        got = network.apply_head(network(x.ravel().astype(np.float64)))
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+        written = again.run(None, {"input": x.reshape(1, *network.input_shape)})[0].ravel()
+        np.testing.assert_allclose(written, want, rtol=tolerance, atol=tolerance)
+    return network
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{c[0]}-{k}" for k, c in enumerate(CASES)])
+def test_operator_matches_onnxruntime(case):
+    kind, shape, constants, attributes, opset = case
+    names = {f"c{k}": v for k, v in enumerate(constants)}
+    # A scale before and after keeps the tested operator away from the rewriting of inputs and outputs.
+    nodes = [
+        helper.make_node("Mul", ["x", "two"], ["x2"]), helper.make_node(kind, ["x2", *names], ["y2"], name="tested", **attributes),
+        helper.make_node("Mul", ["y2", "two"], ["y"]),
+    ]
+    check(model(nodes, shape, names | {"two": np.array(1.25)}, opset=opset), shape)
+
+
+def test_every_operator_has_a_case_or_a_test_of_its_own():
+    own = {"Concat", "Split", "Cast", "Shape", "Sign", "Softmax", "LogSoftmax"}
+    assert set(OPERATORS) == {c[0] for c in CASES} | own
+
+
+def test_concat_split_and_residual():
+    nodes = [
+        helper.make_node("Split", ["x", "sizes"], ["a", "b"], axis=1), helper.make_node("Relu", ["a"], ["ra"]),
+        helper.make_node("Concat", ["b", "ra", "block"], ["joined"], axis=1), helper.make_node("Gemm", ["joined", "W"], ["h"]),
+        helper.make_node("Max", ["h", "x"], ["m"]), helper.make_node("Add", ["m", "h"], ["y"]),
+    ]
+    check(model(nodes, VEC, {"sizes": i(1, 3), "block": r(1, 2), "W": r(6, 4)}), VEC)
+
+
+def test_shape_arithmetic_folds():
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Gather", ["s", "zero"], ["n"]), helper.make_node("Concat", ["n", "rest"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["flat"]), helper.make_node("Cast", ["flat"], ["c"], to=TensorProto.FLOAT), helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    check(model(nodes, IMG, {"zero": i(0), "rest": i(-1)}), IMG)
+
+
+@pytest.mark.parametrize("head", ["Softmax", "LogSoftmax", "Sigmoid"])
+def test_a_last_head_is_set_aside(head):
+    nodes = [helper.make_node("Gemm", ["x", "W"], ["h"]), helper.make_node(head, ["h"], ["y"])]
+    network = check(model(nodes, VEC, {"W": W43}), VEC)
+    assert network.head == {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}[head]
+    assert "set aside" in network.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        ([helper.make_node("Sign", ["x"], ["y"], name="jump")], "Sign at node 'jump': is not continuous"),
+        ([helper.make_node("Mul", ["x", "x"], ["y"], name="square")], "two values that both depend"),
+        ([helper.make_node("Softmax", ["x"], ["s"]), helper.make_node("Relu", ["s"], ["y"])], "stands inside the network"),
+        ([helper.make_node("Cos", ["x"], ["y"], name="wave")], "Cos at node 'wave'"),
+    ],
+)
+def test_what_cannot_be_read_names_the_node(nodes, words):
+    with pytest.raises(UnsupportedOperation, match=words):
+        from_onnx(model(nodes, VEC, {}))
+
+
+def test_dynamic_shapes_are_refused_with_the_input():
+    proto = model([helper.make_node("Relu", ["x"], ["y"])], ["batch", "length"], {})
+    with pytest.raises(UnsupportedOperation, match="input 'x' has the dynamic shape"):
+        from_onnx(proto)

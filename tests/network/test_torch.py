@@ -1,0 +1,144 @@
+"""torch modules: direct, exported, from checkpoints, and back."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import relukit
+from relukit import InvalidInput, UnreadableFile, UnsupportedOperation
+
+
+class Block(nn.Module):
+    """A residual block as in ResNet (He et al., 2016)."""
+
+    def __init__(self, i, o, stride):
+        super().__init__()
+        self.a, self.na = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
+        self.b, self.nb = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
+        self.skip = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o)) if stride > 1 or i != o else nn.Identity()
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.act(self.nb(self.b(self.act(self.na(self.a(x))))) + self.skip(x))
+
+
+class ResNet(nn.Module):
+    def __init__(self, width, classes, depth=4):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(True), nn.MaxPool2d(3, 2, 1))
+        widths = [width * 2**k for k in range(depth)]
+        blocks = []
+        for k, w in enumerate(widths):
+            blocks += [Block(widths[max(k - 1, 0)], w, 1 if k == 0 else 2), Block(w, w, 1)]
+        self.layers, self.pool, self.fc = nn.Sequential(*blocks), nn.AdaptiveAvgPool2d(1), nn.Linear(widths[-1], classes)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(self.pool(self.layers(self.stem(x))), 1))
+
+
+class Mixed(nn.Module):
+    """Functional activations, arithmetic, slicing, joining."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 8)
+        self.register_buffer("scale", torch.linspace(0.5, 2, 8))
+
+    def forward(self, x):
+        h = torch.relu(self.a((x - 0.1) / 1.5)) * self.scale
+        left, right = self.b(h).chunk(2, dim=1)
+        joined = torch.cat([torch.maximum(left, right), h[:, 2:5].abs(), x.mean(1, keepdim=True)], dim=1)
+        return nn.functional.leaky_relu(joined, 0.1).clamp(-1, 2) + 1 - torch.minimum(left, right)[:, :1]
+
+
+def make(seed, module):
+    torch.manual_seed(seed)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+    return module.eval()
+
+
+MODELS = {
+    "chain": (lambda: nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(), nn.Sequential(nn.Linear(8, 4), nn.LeakyReLU(0.2)), nn.Linear(4, 3), nn.Softmax(1)), None),
+    "smooth": (lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 8), nn.ELU(), nn.Linear(8, 2), nn.Tanh()), None),
+    "signal": (lambda: nn.Sequential(nn.Conv1d(2, 4, 5, padding="same"), nn.PReLU(4), nn.MaxPool1d(2), nn.AvgPool1d(3, 2, 1), nn.Flatten(), nn.Linear(16, 3), nn.Hardtanh()), (2, 16)),
+    "resnet": (lambda: ResNet(4, 5, depth=2), (3, 24, 24)),
+    "mixed": (Mixed, (6,)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_module_network_and_back(name, tmp_path):
+    build, shape = MODELS[name]
+    module = make(0, build())
+    network = relukit.load(module, shape)
+    x = np.random.default_rng(0).standard_normal((4, network.inputs)).astype(np.float32)
+    want = network.replay(x)
+    np.testing.assert_allclose(network.apply_head(network(x)), want, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        np.testing.assert_allclose(network.on()(torch.from_numpy(x)).numpy(), network(x), rtol=1e-4, atol=1e-5)
+    assert network.on() is network.on()
+    np.testing.assert_allclose(relukit.load(relukit.save(network, tmp_path / "n.onnx")).replay(x), want, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_matches_autograd():
+    module = make(1, nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 7), nn.LeakyReLU(0.1), nn.Linear(7, 3))).double()
+    network = relukit.load(module)
+    x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    (module(x) * torch.tensor([1.0, -2.0, 0.5])).sum().backward()
+    np.testing.assert_allclose(network.gradient(x.detach().numpy(), np.array([1.0, -2.0, 0.5])), x.grad.numpy(), rtol=1e-12)
+
+
+def test_training_mode_and_unknown_shapes_are_refused():
+    with pytest.raises(InvalidInput, match=r"module '1' \(Dropout\) is in training mode.*eval"):
+        relukit.load(nn.Sequential(nn.Linear(3, 2), nn.Dropout()))
+    assert relukit.load(nn.Sequential(nn.Linear(3, 2), nn.ReLU())).outputs == 2  # nothing random inside: no eval() needed
+    with pytest.raises(InvalidInput, match="input_shape"):
+        relukit.load(nn.Sequential(nn.Conv2d(1, 2, 3)).eval())
+
+
+def test_attention_is_refused_with_its_place():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu").eval()
+    with pytest.raises(UnsupportedOperation, match="self_attn"):
+        relukit.load(layer, (5, 8))
+
+
+def test_checkpoints(tmp_path):
+    module = make(2, nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    x = np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)
+    want = relukit.load(module)(x)
+    torch.save(module.state_dict(), tmp_path / "weights.pt")
+    torch.save({"state_dict": module.state_dict(), "epoch": 3}, tmp_path / "more.pth")
+    from safetensors.torch import save_file
+
+    save_file(module.state_dict(), tmp_path / "w.safetensors")
+    for name in ("weights.pt", "more.pth", "w.safetensors"):
+        network = relukit.load(tmp_path / name)
+        np.testing.assert_allclose(network(x), want, rtol=1e-12)
+        assert "ReLU is assumed" in network.notes[0]
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 3),)), tmp_path / "whole.pt2")
+    np.testing.assert_allclose(relukit.load(tmp_path / "whole.pt2")(x), want, rtol=1e-12)
+
+
+def test_pickles_are_refused(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "object.pt")
+    with pytest.raises(UnreadableFile, match="pickled Python objects"):
+        relukit.load(tmp_path / "object.pt")
+
+
+def test_dynamic_exported_programs_are_refused(tmp_path):
+    program = torch.export.export(nn.Linear(2, 2), (torch.zeros(4, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "dynamic.pt2")
+    with pytest.raises(UnreadableFile, match="symbolic"):
+        relukit.load(tmp_path / "dynamic.pt2")
+
+
+@pytest.mark.slow
+def test_resnet18_reads():
+    network = relukit.load(make(0, ResNet(64, 1000)), (3, 64, 64))
+    assert network.parameters > 11_000_000
+    x = np.random.default_rng(0).standard_normal((1, network.inputs)).astype(np.float32)
+    np.testing.assert_allclose(network(x), network.replay(x), rtol=1e-3, atol=1e-3)
