@@ -32,11 +32,11 @@ def same_as_onnxruntime(folder, large=False):
         assert network.inputs == len(lower)
         x = np.random.default_rng(0).uniform(lower, upper, (100, len(lower))).astype(np.float32)
         got, want = network(x), network.replay(x)
-        # Relative to the size of the summands of each output: where they cancel, onnxruntime's own float32 result is no better.
-        last = network.nodes[-1]
-        summands = [np.abs(network.values(x.astype(np.float64))[j]) for j in last.inputs]
-        scale = sum(m.absolute().apply(v) for m, v in zip(last.op.maps, summands)) + np.abs(last.op.bias)
-        assert np.all(np.abs(got - want) <= 1e-5 * scale), f"{path.name}: {np.max(np.abs(got - want) / scale)}"
+        # 1e-5 of the output, or, where sums cancel, a few times what rounding to float32 alone does to this network.
+        rounding = np.abs(network(x, np.float32) - got).max()
+        allowed = 1e-5 * np.abs(want).max(axis=1, keepdims=True) + 4 * rounding
+        assert rounding <= 1e-4 * np.abs(want).max()
+        assert np.all(np.abs(got - want) <= allowed), f"{path.name}: {np.max(np.abs(got - want))}"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
