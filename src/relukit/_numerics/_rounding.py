@@ -1,6 +1,7 @@
 """A-priori rounding errors of sums and products, and outward rounding."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +28,12 @@ def gamma(terms: int, dtype: np.dtype | type = np.float64) -> float:
     return nu / (1 - nu)
 
 
-def up(x: Array) -> Array:
+def up(x: Array | np.floating | float) -> Any:
     """Next representable number above `x`, entrywise."""
     return np.nextafter(x, np.inf, dtype=np.asarray(x).dtype)
 
 
-def down(x: Array) -> Array:
+def down(x: Array | np.floating | float) -> Any:
     """Next representable number below `x`, entrywise."""
     return np.nextafter(x, -np.inf, dtype=np.asarray(x).dtype)
 
@@ -54,5 +55,5 @@ class Tolerance:
     def absolute(self) -> float:
         return self.relative * self.scale
 
-    def equal(self, a: Array, b: Array) -> np.ndarray:
+    def equal(self, a: Any, b: Any) -> Any:
         return np.abs(np.asarray(a) - np.asarray(b)) <= self.absolute
