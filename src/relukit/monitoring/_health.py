@@ -1,0 +1,136 @@
+"""What each unit of a network does over a batch of rows, and what is proven of it on a box."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput
+from relukit._types import Array, BoolArray, IntArray
+from relukit.network import Network
+from relukit.piecewise import PiecewiseLinear
+from relukit.sets import AbstractSet
+
+_BATCH = 64  # rows of one training batch: `silent` counts units that are off in the first so many rows
+_GRADIENT_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class LayerHealth:
+    """One activation layer.
+
+    Arguments:
+        name: The activation node.
+        activation: Its kind.
+        units: Number of units.
+        silent: Off (constant output) for every row of the first batch.
+        dead: Off for every row.
+        always_on: Off for no row.
+        proven_dead: Provably off on the whole box; None without a box.
+        zero_share: Share of outputs that are exactly zero.
+        grad_norm: l2 norm of the mean absolute gradient of the loss at this layer's output, or None where it was not asked for.
+        off_share: Share of rows for which each unit is off, shape `(units,)`.
+        proven: Which units are provably off, shape `(units,)`, or None.
+    """
+
+    name: str
+    activation: str
+    units: int
+    silent: int
+    dead: int
+    always_on: int
+    proven_dead: int | None
+    zero_share: float
+    grad_norm: float | None
+    off_share: Array
+    proven: BoolArray | None
+
+    def to_dict(self) -> dict[str, Any]:
+        keys = ("name", "activation", "units", "silent", "dead", "always_on", "proven_dead", "zero_share", "grad_norm")
+        return {k: getattr(self, k) for k in keys}
+
+
+@dataclass(frozen=True, eq=False)
+class Health:
+    """Health of all activation layers, over `rows` rows."""
+
+    layers: tuple[LayerHealth, ...]
+    rows: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "layers": [layer.to_dict() for layer in self.layers]}
+
+    def __repr__(self) -> str:
+        dead, units = sum(layer.dead for layer in self.layers), sum(layer.units for layer in self.layers)
+        return f"Health({len(self.layers)} layers, {dead} of {units} units dead over {self.rows} rows)"
+
+
+def health(network: Network, data: Array, box: AbstractSet | None = None, targets: IntArray | None = None) -> Health:
+    """Silent, dead, provably dead and always-on units, zeros and gradients, layer by layer.
+
+    "Off" means that the unit's output does not depend on its input there: the piece it is on has slope 0.
+
+    Arguments:
+        network: Any network; smooth activations have no off units, only values and gradients.
+        data: Rows, shape `(rows, inputs)`.
+        box: Where to prove units dead; linear bounds are used.
+        targets: Class numbers; the gradient is then that of the cross-entropy, else that of the largest output.
+
+    Raises:
+        InvalidInput: No row.
+    """
+    rows, _ = network.rows(data)
+    if not len(rows):
+        raise InvalidInput("health needs at least one row")
+    bounds = None
+    if box is not None:
+        from relukit.bounds import linear
+
+        bounds = linear(network, box)
+    values = network.values(rows)
+    norms = _gradient_norms(network, [v[:_GRADIENT_ROWS] for v in values], None if targets is None else np.asarray(targets)[:_GRADIENT_ROWS])
+    layers = []
+    for i in network.activations:
+        node = network.nodes[i]
+        z, op = values[node.inputs[0]], node.op
+        off = _off(op, z)
+        proven = None if bounds is None else bounds.off(i)
+        layers.append(
+            LayerHealth(
+                node.name, op.name, node.size, int(off[:_BATCH].all(axis=0).sum()), int(off.all(axis=0).sum()), int((~off).all(axis=0).sum()),
+                None if proven is None else int(proven.sum()), float(np.mean(values[i] == 0)), norms.get(i), off.mean(axis=0), proven,
+            )
+        )
+    return Health(tuple(layers), len(rows))
+
+
+def _off(op: Any, z: Array) -> BoolArray:
+    if not isinstance(op, PiecewiseLinear):
+        return np.zeros(z.shape, bool)
+    return op.derivative(z) == 0
+
+
+def _gradient_norms(network: Network, values: list[Array], targets: IntArray | None) -> dict[int, float]:
+    """For each activation node the l2 norm over units of the mean absolute gradient."""
+    out = values[-1]
+    count = len(out)
+    if targets is not None and network.outputs > 1 and targets.min() >= 0 and targets.max() < network.outputs:
+        shifted = np.exp(out - out.max(axis=1, keepdims=True))
+        grad = shifted / shifted.sum(axis=1, keepdims=True)
+        grad[np.arange(count), targets] -= 1
+    else:
+        grad = np.zeros_like(out)
+        grad[np.arange(count), out.argmax(axis=1)] = 1
+    from relukit.network import Affine
+
+    pending, norms = {len(values) - 1: grad}, {}
+    for i in range(len(values) - 1, 0, -1):
+        node, grad = network.nodes[i], pending.pop(i, None)
+        if grad is None:
+            continue
+        if node.is_activation:
+            norms[i] = float(np.linalg.norm(np.abs(grad).mean(axis=0)))
+        for k, j in enumerate(node.inputs):
+            part = node.op.maps[k].adjoint(grad) if isinstance(node.op, Affine) else grad * node.op.derivative(values[j])
+            pending[j] = pending[j] + part if j in pending else part
+    return norms
