@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: demo test install dev docs lint clean
 
 demo: .venv/installed
-	$(BIN)/python -m relukit.gallery.demo demo
+	$(BIN)/python examples/demo.py demo
 
 test: .venv/dev
 	$(BIN)/python -m pytest -q $(ARGS)

@@ -23,7 +23,9 @@ class _Writer:
         self.dtype = dtype
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
+        self.prefix = ""  # the network's node that is being written: readers get its name back
         self._count = 0
+        self._names: set[str] = set()
 
     def constant(self, value: Any, hint: str) -> str:
         from onnx import numpy_helper
@@ -38,7 +40,9 @@ class _Writer:
 
         self._count += 1
         output = output or f"t{self._count}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{kind}_{self._count}", **attributes))
+        name = self.prefix if self.prefix and self.prefix not in self._names else f"{self.prefix or kind}.{kind}_{self._count}"
+        self._names.add(name)
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
 
     def linear(self, m: AbstractLinear, x: str, bias: Array | None) -> tuple[str, bool]:
@@ -138,7 +142,9 @@ def to_onnx(network: Network, head: bool = True) -> Any:
         names = [writer.op("Flatten", ["input"], axis=1)]
     for node in network.nodes[1:]:
         reads = [names[j] for j in node.inputs]
+        writer.prefix = node.name
         names.append(writer.affine(node.op, reads) if isinstance(node.op, Affine) else writer.activation(node.op, reads[0]))
+    writer.prefix = ""
     last: Node = network.nodes[-1]
     out = writer.op("Reshape", [names[-1], writer.constant(np.asarray((-1, *last.shape), np.int64), "shape")])
     final = writer.op(_HEADS[network.head], [out], "output") if head and network.head else writer.op("Identity", [out], "output")

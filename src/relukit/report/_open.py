@@ -79,7 +79,7 @@ def open(
     tell(0, len(SECTIONS) + 1, "reading")
     arrays = _arrays(data)
     network, module, refusal = _read(source, input_shape)
-    context = Context(network, module, refusal, _name(source), seed=seed, time_limit=time_limit)
+    context = Context(network, module, refusal, _name(source), seed=seed, time_limit=time_limit, out=None if out is None else Path(out))
     if network is not None:
         context.box = _box(network, box)
         context.data = _rows(network, arrays, context.box, seed)

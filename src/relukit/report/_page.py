@@ -45,6 +45,8 @@ img.pixels{image-rendering:pixelated;border-radius:6px;border:1px solid var(--li
 .flip:last-of-type{border-bottom:0}
 .flip figure{margin:0;text-align:center}
 .flip figcaption{font-size:.78rem;color:var(--quiet);margin-top:.2rem}
+.row{display:flex;gap:1.2rem;justify-content:center;margin:.8rem 0 .2rem}
+.row figure{margin:0;text-align:center;font-size:.85rem;color:var(--quiet)}
 .flip .words b{font-size:1.1rem}
 .tag{display:inline-block;border-radius:99px;padding:.05rem .6rem;font-size:.8rem;font-weight:600;border:1px solid currentColor}
 .tag.ok{color:var(--ok)}.tag.warn{color:var(--warn)}

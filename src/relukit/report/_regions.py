@@ -7,7 +7,7 @@ from relukit._types import Array, IntArray
 from relukit.network import Network
 from relukit.report._page import Section, legend
 from relukit.report._sections import Context
-from relukit.report._svg import color, polygons
+from relukit.report._svg import color, image, polygons
 
 _UNITS = 20_000  # a plane through a larger network has more pieces than a page can show
 
@@ -34,7 +34,7 @@ def regions_section(c: Context) -> Section:
     A, b = (np.asarray(m) for m in found.maps)
     corners_all, offsets_all, indices_all, decision = split_by_decision(vertices, offsets, indices, A, b, n.outputs)
     names = [_name(n, k) for k in range(max(n.outputs, 2))]
-    picture = polygons(corners_all, offsets_all, indices_all, decision, names, marks)
+    picture = polygons(corners_all, offsets_all, indices_all, decision, names, marks) + _thumbnails(c, corners if n.inputs > 2 or c.box is None else [])
     shown = [(color(int(k)), names[int(k)]) for k in np.unique(decision)]
     words = (
         f"<p>On {where} the network is made of exactly <b>{len(found):,} linear pieces</b>. Every line is a place where one unit switches; "
@@ -42,6 +42,19 @@ def regions_section(c: Context) -> Section:
     )
     data_out = {"count": len(found), "area": float(found.area), "area_error": float(found.area_error), "vertices": len(vertices), "where": where}
     return Section("regions", "Its exact pieces", words + picture + legend(shown), facts=[("exact pieces on the plane", f"{len(found):,}")], data=data_out)
+
+
+def _thumbnails(c: Context, corners: list[Array]) -> str:
+    """The three rows as pictures, where they are images."""
+    shape = c.image_shape
+    if shape is None or not corners or c.data is None or c.network is None:
+        return ""
+    low, high = float(c.data.x.min()), float(c.data.x.max())
+    see = lambda v: np.squeeze(((v.reshape(shape) - low) / max(high - low, 1e-12)).transpose(1, 2, 0))
+    figures = "".join(
+        f"<figure>{image(see(x), f'row decided {_label(c.network, x)}', 72)}<figcaption>{_label(c.network, x)}</figcaption></figure>" for x in corners
+    )
+    return f'<div class="row">{figures}</div>'
 
 
 def _name(n: Network, k: int) -> str:
@@ -91,7 +104,8 @@ def split_by_decision(vertices: Array, offsets: IntArray, indices: IntArray, A: 
             sizes.append(len(ring))
             decision.append(int(winners[0]))
             continue
-        for i in np.flatnonzero(values.max(axis=0) >= values.max(axis=1).min()):  # classes that can win somewhere
+        beaten = np.array([np.any(np.all(values > values[:, [i]], axis=0)) for i in range(values.shape[1])])
+        for i in np.flatnonzero(~beaten):  # classes that no other one beats at every corner
             part = ring
             for j in range(values.shape[1]):
                 if j != i and len(part):

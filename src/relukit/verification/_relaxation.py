@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import UnsupportedOperation
-from relukit._numerics import gamma
+from relukit._numerics import gamma, quiet_highs
 from relukit._types import Array
 from relukit.bounds import CompactNetwork
 
@@ -93,10 +93,8 @@ class DistanceProgram:
         return float(gamma(len(q) + 2) * (np.abs(q) @ (np.abs(small.X) @ reach + np.abs(small.H) @ h)))
 
     def _pass(self, highspy: Any) -> Any:
-        solver = highspy.Highs()
-        solver.setOptionValue("output_flag", False)
-        solver.setOptionValue("presolve", "off")
-        solver.setOptionValue("threads", 1)
+        solver = quiet_highs()
+        solver.setOptionValue("presolve", "off")  # the children of a node start from its basis
         model = highspy.HighsLp()
         model.num_col_, model.num_row_ = self.A.shape[1], self.A.shape[0]
         model.col_cost_, model.col_lower_, model.col_upper_ = self.cost, self.lower, self.upper

@@ -1,0 +1,43 @@
+"""`relukit open MODEL`: the main job."""
+
+from pathlib import Path
+
+import typer
+
+
+def command(
+    model: Path = typer.Argument(..., help="A network: .onnx, .onnx.gz, .npz, .pt, .pt2, .safetensors, .keras, .nnet"),
+    data: Path | None = typer.Option(None, help="Rows: .npz with x (and y), .npy or .csv"),
+    box: Path | None = typer.Option(None, help="The inputs that count: a VNN-LIB file"),
+    out: Path = typer.Option(Path("report"), "--out", "-o", help="Folder of the report"),
+    input_shape: str = typer.Option("", help="Shape of one input where the file does not tell it: 3,32,32"),
+    time_limit: float = typer.Option(60.0, help="Seconds for the smallest flips together"),
+    seed: int = typer.Option(0, help="Seed of everything that samples"),
+    as_json: bool = typer.Option(False, "--json", help="Print report.json"),
+) -> None:
+    """Everything that applies to one network, in one report."""
+    from relukit.cli._frame import print_json, progress
+    from relukit.report import open as open_network
+
+    shape = tuple(int(s) for s in input_shape.split(",")) if input_shape else None
+    with progress("opening", 7) as step:
+        report = open_network(model, data, box, out, shape, seed, time_limit, lambda done, total, what: step(done, what))
+    if as_json:
+        print_json(report.content)
+        return
+    content = report.content
+    if "health" in content:
+        layers = content["health"]["layers"]
+        print(f"health    {sum(layer['dead'] for layer in layers)} of {sum(layer['units'] for layer in layers)} units dead on {content['health']['rows']} rows")
+    if "regions" in content:
+        print(f"regions   {content['regions']['count']} exact pieces on {content['regions']['where']}")
+    if content.get("flips"):
+        proven = sum(f["status"] == "proven" for f in content["flips"])
+        found = [f["distance"] for f in content["flips"] if f["distance"] is not None]
+        nearest = f", nearest {min(found):.4g}" if found else ""
+        print(f"flips     {len(content['flips'])} rows, {proven} proven{nearest}")
+    if "compress" in content:
+        print(f"compress  {content['compress']['parameters_before']} -> {content['compress']['parameters_after']} parameters: {content['compress']['reason']}")
+    for part in content["skipped"]:
+        print(f"no {part['section']}: {part['reason']}")
+    print(f"report    {report.path}")
