@@ -27,7 +27,9 @@ def box_around(seed, n, width):
 
 
 @QUICK
-@given(layers(), st.integers(0, 1000), st.sampled_from([0.0, 1e-9, 0.1, 3.0]), st.sampled_from([np.float32, np.float64]))
+@given(
+    layers(), st.integers(0, 1000), st.sampled_from([0.0, 1e-9, 0.1, 3.0]), st.sampled_from([np.float32, np.float64])
+)
 def test_rational_values_lie_inside(net, seed, width, dtype):
     weights, biases = net
     if dtype == np.float32:
@@ -43,7 +45,9 @@ def test_rational_values_lie_inside(net, seed, width, dtype):
             for k, i in enumerate(network.activations):
                 low, high = found.before(i)
                 assert all(Fraction(float(a)) <= v <= Fraction(float(b)) for a, v, b in zip(low, before[k], high))
-            assert all(Fraction(float(a)) <= v <= Fraction(float(b)) for a, v, b in zip(found.output[0], out, found.output[1]))
+            assert all(
+                Fraction(float(a)) <= v <= Fraction(float(b)) for a, v, b in zip(found.output[0], out, found.output[1])
+            )
 
 
 @pytest.mark.parametrize("name", sorted(set(CATALOGUE) - NEEDS_ARGUMENTS))
@@ -60,7 +64,10 @@ def test_samples_lie_inside_for_every_activation_and_set(name):
     network = from_layers(weights, [g.standard_normal(len(W)) for W in weights], [op, op])
     center = g.standard_normal(3)
     sets = [
-        Box(center - 0.4, center + 0.7), Ball(center, 0.5), Ball(center, 0.6, 2), Ball(center, 0.6, 1, Box(center - 0.5, center + 0.2)),
+        Box(center - 0.4, center + 0.7),
+        Ball(center, 0.5),
+        Ball(center, 0.6, 2),
+        Ball(center, 0.6, 1, Box(center - 0.5, center + 0.2)),
         Polytope(np.array([[1.0, 1.0, 1.0]]), np.array([center.sum()]), Box(center - 1, center + 1)),
     ]
     assert row.formula
@@ -81,7 +88,10 @@ def residual_network():
     b = Builder((2, 6, 6))
     conv = b.convolve(0, Conv(g.standard_normal((3, 2, 3, 3)), (2, 6, 6), (1, 1), (1, 1, 1, 1)), g.standard_normal(3))
     left = b.activation(conv, get("leaky_relu", negative_slope=0.2))
-    right = b.activation(b.convolve(left, Conv(g.standard_normal((3, 3, 3, 3)) * 0.3, (3, 6, 6), (1, 1), (1, 1, 1, 1))), get("clip", low=-0.5, high=1.0))
+    right = b.activation(
+        b.convolve(left, Conv(g.standard_normal((3, 3, 3, 3)) * 0.3, (3, 6, 6), (1, 1), (1, 1, 1, 1))),
+        get("clip", low=-0.5, high=1.0),
+    )
     joined = b.add((left, right), (1.0, -1.0))
     pooled = b.max_pool(joined, (2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False)
     flat = b.reshape(pooled, (27,))
@@ -111,14 +121,20 @@ def test_batches_are_as_tight_as_single_sets():
         for k, box in enumerate(boxes):
             alone = method(network, box)
             # A unit that is open in one box is refined in all of them, so a batch may be tighter, never looser.
-            assert np.all(together.output[0][k] >= alone.output[0] - 1e-9) and np.all(together.output[1][k] <= alone.output[1] + 1e-9)
+            assert np.all(together.output[0][k] >= alone.output[0] - 1e-9) and np.all(
+                together.output[1][k] <= alone.output[1] + 1e-9
+            )
             y = network(box.sample(200, k))
             assert np.all(y >= together.output[0][k]) and np.all(y <= together.output[1][k])
 
 
 def test_start_is_never_worse():
     g = np.random.default_rng(2)
-    network = from_layers([g.standard_normal((8, 2)), g.standard_normal((8, 8)), g.standard_normal((1, 8))], [g.standard_normal(8), g.standard_normal(8), np.zeros(1)], [RELU] * 2)
+    network = from_layers(
+        [g.standard_normal((8, 2)), g.standard_normal((8, 8)), g.standard_normal((1, 8))],
+        [g.standard_normal(8), g.standard_normal(8), np.zeros(1)],
+        [RELU] * 2,
+    )
     wide, narrow = Box(-np.ones(2), np.ones(2)), Box(-0.1 * np.ones(2), 0.1 * np.ones(2))
     start = linear(network, wide)
     again = linear(network, narrow, start=start)
@@ -149,7 +165,9 @@ def test_compact_form_is_the_network_up_to_its_stated_error(net, seed, width, sl
         h = [max(v, Fraction(0)) for v in z]
         for k in range(small.gates):
             assert Fraction(float(small.lower[k])) <= z[k] <= Fraction(float(small.upper[k]))
-            assert abs(exact(small.C[k], point) + exact(small.W[k], h) + Fraction(float(small.b[k])) - z[k]) <= Fraction(float(small.error[k]))
+            assert abs(
+                exact(small.C[k], point) + exact(small.W[k], h) + Fraction(float(small.b[k])) - z[k]
+            ) <= Fraction(float(small.error[k]))
         for k in range(len(out)):
             value = exact(small.X[k], point) + exact(small.H[k], h) + Fraction(float(small.c[k]))
             assert abs(value - out[k]) <= Fraction(float(small.output_error[k]))

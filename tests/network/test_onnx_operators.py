@@ -25,37 +25,81 @@ def i(*values):
 
 # operator, shape of x, constant inputs after x, attributes, opset
 CASES = [
-    ("MatMul", VEC, [W43], {}, 13), ("MatMul", (1, 3, 4), [W43], {}, 13), ("MatMul", (4,), [W43], {}, 13),
-    ("Gemm", VEC, [W34, r(3)], {"transB": 1}, 13), ("Gemm", VEC, [W43, r(1, 3)], {"alpha": 0.5, "beta": 2.0}, 13),
-    ("Add", VEC, [r(4)], {}, 13), ("Add", VEC, [r(3, 4)], {}, 13), ("Sub", VEC, [r(1, 4)], {}, 13), ("Mul", IMG, [r(2, 1, 1)], {}, 13),
-    ("Div", VEC, [r(4)], {}, 13), ("Neg", VEC, [], {}, 13), ("Sum", VEC, [r(4), r(4)], {}, 13),
+    ("MatMul", VEC, [W43], {}, 13),
+    ("MatMul", (1, 3, 4), [W43], {}, 13),
+    ("MatMul", (4,), [W43], {}, 13),
+    ("Gemm", VEC, [W34, r(3)], {"transB": 1}, 13),
+    ("Gemm", VEC, [W43, r(1, 3)], {"alpha": 0.5, "beta": 2.0}, 13),
+    ("Add", VEC, [r(4)], {}, 13),
+    ("Add", VEC, [r(3, 4)], {}, 13),
+    ("Sub", VEC, [r(1, 4)], {}, 13),
+    ("Mul", IMG, [r(2, 1, 1)], {}, 13),
+    ("Div", VEC, [r(4)], {}, 13),
+    ("Neg", VEC, [], {}, 13),
+    ("Sum", VEC, [r(4), r(4)], {}, 13),
     ("Conv", IMG, [r(3, 2, 3, 2), r(3)], {"strides": [2, 1], "pads": [1, 0, 2, 1]}, 13),
-    ("Conv", IMG, [r(4, 1, 2, 2)], {"group": 2, "dilations": [2, 1]}, 13), ("Conv", IMG, [r(3, 2, 3, 3)], {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, 13),
+    ("Conv", IMG, [r(4, 1, 2, 2)], {"group": 2, "dilations": [2, 1]}, 13),
+    ("Conv", IMG, [r(3, 2, 3, 3)], {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, 13),
     ("Conv", (1, 2, 7), [r(3, 2, 3), r(3)], {"pads": [1, 1], "strides": [2]}, 13),
-    ("BatchNormalization", IMG, [r(2), r(2), r(2), abs(r(2))], {}, 14), ("BatchNormalization", VEC, [r(4), r(4), r(4), abs(r(4))], {}, 14),
+    ("BatchNormalization", IMG, [r(2), r(2), r(2), abs(r(2))], {}, 14),
+    ("BatchNormalization", VEC, [r(4), r(4), r(4), abs(r(4))], {}, 14),
     ("AveragePool", IMG, [], {"kernel_shape": [2, 3], "strides": [2, 2], "pads": [1, 1, 0, 1]}, 13),
     ("AveragePool", IMG, [], {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}, 13),
-    ("GlobalAveragePool", IMG, [], {}, 13), ("GlobalMaxPool", IMG, [], {}, 13),
-    ("MaxPool", IMG, [], {"kernel_shape": [2, 2], "strides": [2, 2]}, 13), ("MaxPool", IMG, [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, 13),
-    ("MaxPool", IMG, [], {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, 13), ("MaxPool", (1, 2, 7), [], {"kernel_shape": [3], "strides": [2]}, 13),
-    ("ReduceMean", IMG, [], {"axes": [2, 3], "keepdims": 0}, 13), ("ReduceSum", IMG, [i(1)], {"keepdims": 1}, 13), ("ReduceMean", VEC, [], {}, 13),
-    ("Flatten", IMG, [], {"axis": 2}, 13), ("Reshape", IMG, [i(0, -1, 3)], {}, 13), ("Transpose", IMG, [], {"perm": [0, 3, 1, 2]}, 13),
-    ("Squeeze", (1, 4, 1), [i(2)], {}, 13), ("Unsqueeze", VEC, [i(1, 3)], {}, 13),
-    ("Slice", IMG, [i(1, 4), i(5, 0), i(2, 3), i(2, -1)], {}, 13), ("Gather", IMG, [i(1, 0, 1)], {"axis": 3}, 13), ("Gather", VEC, [np.array(2)], {"axis": 1}, 13),
-    ("Pad", IMG, [i(0, 0, 1, 2, 0, 0, 0, 1), np.array(0.5)], {}, 13), ("Pad", IMG, [i(0, 0, 1, 1, 0, 0, 1, 1)], {"mode": "reflect"}, 13), ("Expand", VEC, [i(3, 4)], {}, 13),
-    ("Identity", VEC, [], {}, 13), ("Dropout", VEC, [], {}, 13), ("Relu", VEC, [], {}, 13), ("LeakyRelu", VEC, [], {"alpha": 0.2}, 13),
-    ("PRelu", IMG, [r(2, 1, 1)], {}, 13), ("PRelu", VEC, [np.array([0.3])], {}, 13), ("Clip", VEC, [np.array(-0.2), np.array(0.7)], {}, 13),
-    ("Abs", VEC, [], {}, 13), ("Max", VEC, [np.array(0.3)], {}, 13), ("Max", VEC, [r(4)], {}, 13), ("Min", VEC, [np.array(0.3)], {}, 13), ("Min", VEC, [r(4)], {}, 13),
-    ("HardSigmoid", VEC, [], {"alpha": 0.3, "beta": 0.4}, 13), ("HardSwish", VEC, [], {}, 14), ("Sigmoid", VEC, [], {}, 13), ("Tanh", VEC, [], {}, 13),
-    ("Elu", VEC, [], {"alpha": 0.7}, 13), ("Gelu", VEC, [], {}, 20), ("Gelu", VEC, [], {"approximate": "tanh"}, 20), ("Softplus", VEC, [], {}, 13),
+    ("GlobalAveragePool", IMG, [], {}, 13),
+    ("GlobalMaxPool", IMG, [], {}, 13),
+    ("MaxPool", IMG, [], {"kernel_shape": [2, 2], "strides": [2, 2]}, 13),
+    ("MaxPool", IMG, [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}, 13),
+    ("MaxPool", IMG, [], {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, 13),
+    ("MaxPool", (1, 2, 7), [], {"kernel_shape": [3], "strides": [2]}, 13),
+    ("ReduceMean", IMG, [], {"axes": [2, 3], "keepdims": 0}, 13),
+    ("ReduceSum", IMG, [i(1)], {"keepdims": 1}, 13),
+    ("ReduceMean", VEC, [], {}, 13),
+    ("Flatten", IMG, [], {"axis": 2}, 13),
+    ("Reshape", IMG, [i(0, -1, 3)], {}, 13),
+    ("Transpose", IMG, [], {"perm": [0, 3, 1, 2]}, 13),
+    ("Squeeze", (1, 4, 1), [i(2)], {}, 13),
+    ("Unsqueeze", VEC, [i(1, 3)], {}, 13),
+    ("Slice", IMG, [i(1, 4), i(5, 0), i(2, 3), i(2, -1)], {}, 13),
+    ("Gather", IMG, [i(1, 0, 1)], {"axis": 3}, 13),
+    ("Gather", VEC, [np.array(2)], {"axis": 1}, 13),
+    ("Pad", IMG, [i(0, 0, 1, 2, 0, 0, 0, 1), np.array(0.5)], {}, 13),
+    ("Pad", IMG, [i(0, 0, 1, 1, 0, 0, 1, 1)], {"mode": "reflect"}, 13),
+    ("Expand", VEC, [i(3, 4)], {}, 13),
+    ("Identity", VEC, [], {}, 13),
+    ("Dropout", VEC, [], {}, 13),
+    ("Relu", VEC, [], {}, 13),
+    ("LeakyRelu", VEC, [], {"alpha": 0.2}, 13),
+    ("PRelu", IMG, [r(2, 1, 1)], {}, 13),
+    ("PRelu", VEC, [np.array([0.3])], {}, 13),
+    ("Clip", VEC, [np.array(-0.2), np.array(0.7)], {}, 13),
+    ("Abs", VEC, [], {}, 13),
+    ("Max", VEC, [np.array(0.3)], {}, 13),
+    ("Max", VEC, [r(4)], {}, 13),
+    ("Min", VEC, [np.array(0.3)], {}, 13),
+    ("Min", VEC, [r(4)], {}, 13),
+    ("HardSigmoid", VEC, [], {"alpha": 0.3, "beta": 0.4}, 13),
+    ("HardSwish", VEC, [], {}, 14),
+    ("Sigmoid", VEC, [], {}, 13),
+    ("Tanh", VEC, [], {}, 13),
+    ("Elu", VEC, [], {"alpha": 0.7}, 13),
+    ("Gelu", VEC, [], {}, 20),
+    ("Gelu", VEC, [], {"approximate": "tanh"}, 20),
+    ("Softplus", VEC, [], {}, 13),
 ]
 
 
 def model(nodes, shape, constants, outputs=("y",), opset=13, double=False):
     kind = TensorProto.DOUBLE if double else TensorProto.FLOAT
-    weights = [numpy_helper.from_array(c if c.dtype == np.int64 else np.asarray(c, np.float32), n) for n, c in constants.items()]
+    weights = [
+        numpy_helper.from_array(c if c.dtype == np.int64 else np.asarray(c, np.float32), n)
+        for n, c in constants.items()
+    ]
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", kind, shape)], [helper.make_tensor_value_info(o, kind, None) for o in outputs], weights
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(o, kind, None) for o in outputs],
+        weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
@@ -80,7 +124,8 @@ def test_operator_matches_onnxruntime(case):
     names = {f"c{k}": v for k, v in enumerate(constants)}
     # A scale before and after keeps the tested operator away from the rewriting of inputs and outputs.
     nodes = [
-        helper.make_node("Mul", ["x", "two"], ["x2"]), helper.make_node(kind, ["x2", *names], ["y2"], name="tested", **attributes),
+        helper.make_node("Mul", ["x", "two"], ["x2"]),
+        helper.make_node(kind, ["x2", *names], ["y2"], name="tested", **attributes),
         helper.make_node("Mul", ["y2", "two"], ["y"]),
     ]
     check(model(nodes, shape, names | {"two": np.array(1.25)}, opset=opset), shape)
@@ -93,17 +138,24 @@ def test_every_operator_has_a_case_or_a_test_of_its_own():
 
 def test_concat_split_and_residual():
     nodes = [
-        helper.make_node("Split", ["x", "sizes"], ["a", "b"], axis=1), helper.make_node("Relu", ["a"], ["ra"]),
-        helper.make_node("Concat", ["b", "ra", "block"], ["joined"], axis=1), helper.make_node("Gemm", ["joined", "W"], ["h"]),
-        helper.make_node("Max", ["h", "x"], ["m"]), helper.make_node("Add", ["m", "h"], ["y"]),
+        helper.make_node("Split", ["x", "sizes"], ["a", "b"], axis=1),
+        helper.make_node("Relu", ["a"], ["ra"]),
+        helper.make_node("Concat", ["b", "ra", "block"], ["joined"], axis=1),
+        helper.make_node("Gemm", ["joined", "W"], ["h"]),
+        helper.make_node("Max", ["h", "x"], ["m"]),
+        helper.make_node("Add", ["m", "h"], ["y"]),
     ]
     check(model(nodes, VEC, {"sizes": i(1, 3), "block": r(1, 2), "W": r(6, 4)}), VEC)
 
 
 def test_shape_arithmetic_folds():
     nodes = [
-        helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Gather", ["s", "zero"], ["n"]), helper.make_node("Concat", ["n", "rest"], ["target"], axis=0),
-        helper.make_node("Reshape", ["x", "target"], ["flat"]), helper.make_node("Cast", ["flat"], ["c"], to=TensorProto.FLOAT), helper.make_node("Relu", ["c"], ["y"]),
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["n"]),
+        helper.make_node("Concat", ["n", "rest"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("Relu", ["c"], ["y"]),
     ]
     check(model(nodes, IMG, {"zero": i(0), "rest": i(-1)}), IMG)
 
@@ -121,7 +173,10 @@ def test_a_last_head_is_set_aside(head):
     [
         ([helper.make_node("Sign", ["x"], ["y"], name="jump")], "Sign at node 'jump': is not continuous"),
         ([helper.make_node("Mul", ["x", "x"], ["y"], name="square")], "two values that both depend"),
-        ([helper.make_node("Softmax", ["x"], ["s"]), helper.make_node("Relu", ["s"], ["y"])], "stands inside the network"),
+        (
+            [helper.make_node("Softmax", ["x"], ["s"]), helper.make_node("Relu", ["s"], ["y"])],
+            "stands inside the network",
+        ),
         ([helper.make_node("Cos", ["x"], ["y"], name="wave")], "Cos at node 'wave'"),
     ],
 )

@@ -8,7 +8,17 @@ from relukit.network import from_layers
 from tests.oracles import plain_forward, vnnlib_box
 from tests.strategies import RELU
 
-FAMILIES = ["acasxu", "mnist_fc", "rl_benchmarks", "safenlp", "cora", "collins_rul_cnn", "oval21", "linearizenn", "tllverifybench"]
+FAMILIES = [
+    "acasxu",
+    "mnist_fc",
+    "rl_benchmarks",
+    "safenlp",
+    "cora",
+    "collins_rul_cnn",
+    "oval21",
+    "linearizenn",
+    "tllverifybench",
+]
 LARGE = ("N=M=40", "N=M=48", "N=M=56", "N=M=64")
 
 
@@ -51,7 +61,10 @@ def test_the_largest_tll_networks_stay_sparse(data_folder):
 
 def test_npz_round_trip(tmp_path):
     g = np.random.default_rng(1)
-    weights, biases = [g.standard_normal((4, 3)), g.standard_normal((2, 4))], [g.standard_normal(4), g.standard_normal(2)]
+    weights, biases = (
+        [g.standard_normal((4, 3)), g.standard_normal((2, 4))],
+        [g.standard_normal(4), g.standard_normal(2)],
+    )
     network = from_layers(weights, biases, [RELU]).with_(box=relukit.Box(np.zeros(3), np.ones(3)))
     x = g.standard_normal((5, 3))
     np.testing.assert_allclose(network(x), plain_forward(weights, biases, x), rtol=1e-13)
@@ -88,7 +101,9 @@ def test_sklearn_objects():
         warnings.simplefilter("ignore")  # too few iterations to converge, on purpose
         classifier = MLPClassifier(hidden_layer_sizes=(5,), max_iter=5, random_state=0).fit(X, y)
         binary = MLPClassifier(hidden_layer_sizes=(5,), max_iter=5, random_state=0).fit(X, y > 0)
-        regressor = MLPRegressor(hidden_layer_sizes=(5, 3), activation="tanh", max_iter=5, random_state=0).fit(X, X[:, 0])
+        regressor = MLPRegressor(hidden_layer_sizes=(5, 3), activation="tanh", max_iter=5, random_state=0).fit(
+            X, X[:, 0]
+        )
     network = relukit.load(classifier)
     np.testing.assert_allclose(network.apply_head(network(X)), classifier.predict_proba(X), rtol=1e-12)
     np.testing.assert_array_equal(relukit.load(binary).decide(X), binary.predict(X).astype(int))
@@ -102,15 +117,27 @@ def test_keras_models(tmp_path, monkeypatch):
     keras = pytest.importorskip("keras", reason="Keras is an extra")
     L = keras.layers
     keras.utils.set_random_seed(0)
-    image = keras.Sequential([
-        L.Input((8, 8, 3)), L.Conv2D(4, 3, padding="same", strides=2, activation="relu"), L.BatchNormalization(), L.MaxPooling2D(2),
-        L.DepthwiseConv2D(3, padding="same"), L.PReLU(), L.AveragePooling2D(2, padding="same"), L.Flatten(), L.Dropout(0.3), L.Dense(5, activation="softmax"),
-    ])
+    image = keras.Sequential(
+        [
+            L.Input((8, 8, 3)),
+            L.Conv2D(4, 3, padding="same", strides=2, activation="relu"),
+            L.BatchNormalization(),
+            L.MaxPooling2D(2),
+            L.DepthwiseConv2D(3, padding="same"),
+            L.PReLU(),
+            L.AveragePooling2D(2, padding="same"),
+            L.Flatten(),
+            L.Dropout(0.3),
+            L.Dense(5, activation="softmax"),
+        ]
+    )
     inputs = L.Input((6,))
     a = L.Dense(8, activation="gelu")(inputs)
     joined = L.Concatenate()([L.Add()([a, L.Dense(8, activation="elu")(a)]), inputs, L.Maximum()([a, L.Dense(8)(a)])])
     graph = keras.Model(inputs, L.Dense(2)(joined))
-    chain = keras.Sequential([L.Input((10,)), L.Dense(16), L.LeakyReLU(negative_slope=0.01), L.Dense(1, activation="sigmoid")])
+    chain = keras.Sequential(
+        [L.Input((10,)), L.Dense(16), L.LeakyReLU(negative_slope=0.01), L.Dense(1, activation="sigmoid")]
+    )
     for k, model in enumerate((image, graph, chain)):
         network = relukit.load(model)
         x = np.random.default_rng(0).standard_normal((3, network.inputs)).astype(np.float32)

@@ -16,7 +16,11 @@ class Block(nn.Module):
         super().__init__()
         self.a, self.na = nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o)
         self.b, self.nb = nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
-        self.skip = nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o)) if stride > 1 or i != o else nn.Identity()
+        self.skip = (
+            nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+            if stride > 1 or i != o
+            else nn.Identity()
+        )
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x):
@@ -26,12 +30,18 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     def __init__(self, width, classes, depth=4):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(True), nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)
+        )
         widths = [width * 2**k for k in range(depth)]
         blocks = []
         for k, w in enumerate(widths):
             blocks += [Block(widths[max(k - 1, 0)], w, 1 if k == 0 else 2), Block(w, w, 1)]
-        self.layers, self.pool, self.fc = nn.Sequential(*blocks), nn.AdaptiveAvgPool2d(1), nn.Linear(widths[-1], classes)
+        self.layers, self.pool, self.fc = (
+            nn.Sequential(*blocks),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Linear(widths[-1], classes),
+        )
 
     def forward(self, x):
         return self.fc(torch.flatten(self.pool(self.layers(self.stem(x))), 1))
@@ -62,9 +72,43 @@ def make(seed, module):
 
 
 MODELS = {
-    "chain": (lambda: nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(), nn.Sequential(nn.Linear(8, 4), nn.LeakyReLU(0.2)), nn.Linear(4, 3), nn.Softmax(1)), None),
-    "smooth": (lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 8), nn.ELU(), nn.Linear(8, 2), nn.Tanh()), None),
-    "signal": (lambda: nn.Sequential(nn.Conv1d(2, 4, 5, padding="same"), nn.PReLU(4), nn.MaxPool1d(2), nn.AvgPool1d(3, 2, 1), nn.Flatten(), nn.Linear(16, 3), nn.Hardtanh()), (2, 16)),
+    "chain": (
+        lambda: nn.Sequential(
+            nn.Linear(5, 8),
+            nn.BatchNorm1d(8),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Sequential(nn.Linear(8, 4), nn.LeakyReLU(0.2)),
+            nn.Linear(4, 3),
+            nn.Softmax(1),
+        ),
+        None,
+    ),
+    "smooth": (
+        lambda: nn.Sequential(
+            nn.Linear(5, 8),
+            nn.GELU(),
+            nn.Linear(8, 8),
+            nn.SiLU(),
+            nn.Linear(8, 8),
+            nn.ELU(),
+            nn.Linear(8, 2),
+            nn.Tanh(),
+        ),
+        None,
+    ),
+    "signal": (
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 4, 5, padding="same"),
+            nn.PReLU(4),
+            nn.MaxPool1d(2),
+            nn.AvgPool1d(3, 2, 1),
+            nn.Flatten(),
+            nn.Linear(16, 3),
+            nn.Hardtanh(),
+        ),
+        (2, 16),
+    ),
     "resnet": (lambda: ResNet(4, 5, depth=2), (3, 24, 24)),
     "mixed": (Mixed, (6,)),
 }
@@ -81,21 +125,29 @@ def test_module_network_and_back(name, tmp_path):
     with torch.no_grad():
         np.testing.assert_allclose(network.on()(torch.from_numpy(x)).numpy(), network(x), rtol=1e-4, atol=1e-5)
     assert network.on() is network.on()
-    np.testing.assert_allclose(relukit.load(relukit.save(network, tmp_path / "n.onnx")).replay(x), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        relukit.load(relukit.save(network, tmp_path / "n.onnx")).replay(x), want, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_gradient_matches_autograd():
-    module = make(1, nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 7), nn.LeakyReLU(0.1), nn.Linear(7, 3))).double()
+    module = make(
+        1, nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 7), nn.LeakyReLU(0.1), nn.Linear(7, 3))
+    ).double()
     network = relukit.load(module)
     x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
     (module(x) * torch.tensor([1.0, -2.0, 0.5])).sum().backward()
-    np.testing.assert_allclose(network.gradient(x.detach().numpy(), np.array([1.0, -2.0, 0.5])), x.grad.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        network.gradient(x.detach().numpy(), np.array([1.0, -2.0, 0.5])), x.grad.numpy(), rtol=1e-12
+    )
 
 
 def test_training_mode_and_unknown_shapes_are_refused():
     with pytest.raises(InvalidInput, match=r"module '1' \(Dropout\) is in training mode.*eval"):
         relukit.load(nn.Sequential(nn.Linear(3, 2), nn.Dropout()))
-    assert relukit.load(nn.Sequential(nn.Linear(3, 2), nn.ReLU())).outputs == 2  # nothing random inside: no eval() needed
+    assert (
+        relukit.load(nn.Sequential(nn.Linear(3, 2), nn.ReLU())).outputs == 2
+    )  # nothing random inside: no eval() needed
     with pytest.raises(InvalidInput, match="input_shape"):
         relukit.load(nn.Sequential(nn.Conv2d(1, 2, 3)).eval())
 
@@ -130,7 +182,9 @@ def test_pickles_are_refused(tmp_path):
 
 
 def test_dynamic_exported_programs_are_refused(tmp_path):
-    program = torch.export.export(nn.Linear(2, 2), (torch.zeros(4, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(
+        nn.Linear(2, 2), (torch.zeros(4, 2),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
     torch.export.save(program, tmp_path / "dynamic.pt2")
     with pytest.raises(UnreadableFile, match="symbolic"):
         relukit.load(tmp_path / "dynamic.pt2")

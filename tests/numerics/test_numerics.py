@@ -35,7 +35,11 @@ def test_unwritable_places_and_full_disks(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UnwritablePath, match="cannot write"):
         write_json(tmp_path / "file" / "out.json", {})
-    with pytest.raises(UnwritablePath, match="No space left"), atomic_path(tmp_path / "x"), open("/dev/full", "w") as full:
+    with (
+        pytest.raises(UnwritablePath, match="No space left"),
+        atomic_path(tmp_path / "x"),
+        open("/dev/full", "w") as full,
+    ):
         full.write("x" * 100_000)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

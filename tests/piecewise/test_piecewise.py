@@ -38,7 +38,9 @@ def test_bounds_lines_and_hinges(f, low, width):
     a, c, A, C = f.lines(l, u)
     assert np.all(a * x + c <= y + 1e-13) and np.all(A * x + C >= y - 1e-13)
     h = f.hinges()
-    split = h.slope * x + h.offset + sum((w * np.maximum(0, x - t) for w, t in zip(h.weights, h.knots)), np.zeros_like(x))
+    split = (
+        h.slope * x + h.offset + sum((w * np.maximum(0, x - t) for w, t in zip(h.weights, h.knots)), np.zeros_like(x))
+    )
     np.testing.assert_allclose(split, y, atol=1e-12)
     step = 1e-7
     smooth = np.all(np.abs(x[:, None] - np.asarray(f.knots, float).reshape(1, -1)) > 2 * step, axis=1)

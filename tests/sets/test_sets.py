@@ -5,12 +5,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relukit import Ball, Box, EmptyInterval, EmptySet, InvalidInput, Polytope, ShapeMismatch, UnboundedSet, UnsupportedOperation
+from relukit import (
+    Ball,
+    Box,
+    EmptyInterval,
+    EmptySet,
+    InvalidInput,
+    Polytope,
+    ShapeMismatch,
+    UnboundedSet,
+    UnsupportedOperation,
+)
 
 CENTER = np.array([0.2, -1.0, 3.0])
 BOX = Box(CENTER - 1, CENTER + [1, 2, 0.5])
 SETS = {
-    "box": BOX, "linf": Ball(CENTER, 0.7), "l2": Ball(CENTER, 0.7, 2), "l1": Ball(CENTER, 0.7, 1), "cut": Ball(CENTER, 0.7, 2, Box(CENTER - 0.5, CENTER + 0.6)),
+    "box": BOX,
+    "linf": Ball(CENTER, 0.7),
+    "l2": Ball(CENTER, 0.7, 2),
+    "l1": Ball(CENTER, 0.7, 1),
+    "cut": Ball(CENTER, 0.7, 2, Box(CENTER - 0.5, CENTER + 0.6)),
     "polytope": Polytope(np.array([[1.0, 1.0, 0.0], [0.0, -1.0, 1.0]]), np.array([-0.5, 4.2]), BOX),
 }
 
@@ -63,7 +77,10 @@ def test_box_support_is_outward(seed, scale):
     low = scale * g.standard_normal(6)
     box = Box(low, low + g.random(6))
     d = g.standard_normal(6)
-    exact = sum(max(Fraction(a) * Fraction(l), Fraction(a) * Fraction(u)) for a, l, u in zip(d.tolist(), box.lower.tolist(), box.upper.tolist()))
+    exact = sum(
+        max(Fraction(a) * Fraction(l), Fraction(a) * Fraction(u))
+        for a, l, u in zip(d.tolist(), box.lower.tolist(), box.upper.tolist())
+    )
     assert Fraction(float(box.support(d[None])[0])) >= exact
 
 
@@ -78,7 +95,11 @@ def test_box_support_is_outward(seed, scale):
         (lambda: Ball([0.0], 1.0, 3), InvalidInput, "1, 2 or inf"),
         (lambda: Ball([2.0], 1.0, 2, Box([0.0], [1.0])), EmptySet, "outside its box"),
         (lambda: Polytope(np.eye(2), np.zeros(3), Box([0.0, 0.0], [1.0, 1.0])), ShapeMismatch, "needs A"),
-        (lambda: Polytope(np.ones((1, 2)), np.array([-1.0]), Box([0.0, 0.0], [1.0, 1.0])).center(), EmptySet, "no point"),
+        (
+            lambda: Polytope(np.ones((1, 2)), np.array([-1.0]), Box([0.0, 0.0], [1.0, 1.0])).center(),
+            EmptySet,
+            "no point",
+        ),
     ],
 )
 def test_bad_sets(make, error, words):

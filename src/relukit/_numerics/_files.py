@@ -24,7 +24,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
         os.close(handle)
     except OSError as error:
-        raise UnwritablePath(f"cannot write {target}: {error.strerror or error}. Choose another place with -o.") from error
+        raise UnwritablePath(
+            f"cannot write {target}: {error.strerror or error}. Choose another place with -o."
+        ) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -34,7 +36,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(target)
     except OSError as error:
-        raise UnwritablePath(f"cannot write {target}: {error.strerror or error}. Free space or choose another place with -o.") from error
+        raise UnwritablePath(
+            f"cannot write {target}: {error.strerror or error}. Free space or choose another place with -o."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -50,7 +50,9 @@ def leaky_relu(negative_slope: float = 0.01) -> PiecewiseLinear:
 def prelu(weight: Array) -> PiecewiseLinear:
     """Slopes learned per unit or shared."""
     weight = np.asarray(weight, np.float64)
-    slopes = np.stack([weight, np.ones_like(weight)]) if weight.ndim and weight.size > 1 else [float(weight.ravel()[0]), 1.0]
+    slopes = (
+        np.stack([weight, np.ones_like(weight)]) if weight.ndim and weight.size > 1 else [float(weight.ravel()[0]), 1.0]
+    )
     return _pwl("prelu", [0.0], slopes)
 
 
@@ -142,7 +144,14 @@ def gelu(approximate: str = "none") -> Smooth:
         # Inflections of the tanh form, found by bisection of its second difference to 1e-15.
         return Smooth("gelu", _gelu_tanh, _gelu_tanh_slope, (-1.4146124, 1.4146124), 1.13, {"approximate": "tanh"})
     root = math.sqrt(2)  # gelu'' = phi(x) (2 - x^2)
-    return Smooth("gelu", lambda x: x * _normal_cdf(x), lambda x: _normal_cdf(x) + x * _normal_pdf(x), (-root, root), 1.1289043, {"approximate": "none"})
+    return Smooth(
+        "gelu",
+        lambda x: x * _normal_cdf(x),
+        lambda x: _normal_cdf(x) + x * _normal_pdf(x),
+        (-root, root),
+        1.1289043,
+        {"approximate": "none"},
+    )
 
 
 def silu() -> Smooth:
@@ -154,7 +163,14 @@ def silu() -> Smooth:
 
 
 def softplus(beta: float = 1.0) -> Smooth:
-    return Smooth("softplus", lambda x: np.logaddexp(0, beta * x).astype(x.dtype) / np.asarray(beta, x.dtype), lambda x: _sigmoid(beta * x), (), 1.0, {"beta": beta})
+    return Smooth(
+        "softplus",
+        lambda x: np.logaddexp(0, beta * x).astype(x.dtype) / np.asarray(beta, x.dtype),
+        lambda x: _sigmoid(beta * x),
+        (),
+        1.0,
+        {"beta": beta},
+    )
 
 
 def hardswish() -> Smooth:
@@ -169,7 +185,9 @@ CATALOGUE: dict[str, Activation] = {
     row.name: row
     for row in [
         Activation("relu", "max(0, x)", relu, "ReLU", "relu", "Relu"),
-        Activation("leaky_relu", "x if x > 0 else negative_slope * x", leaky_relu, "LeakyReLU", "leaky_relu", "LeakyRelu"),
+        Activation(
+            "leaky_relu", "x if x > 0 else negative_slope * x", leaky_relu, "LeakyReLU", "leaky_relu", "LeakyRelu"
+        ),
         Activation("prelu", "x if x > 0 else weight * x, weight learned", prelu, "PReLU", "PReLU", "PRelu"),
         Activation("elu", "x if x > 0 else alpha (exp(x) - 1)", elu, "ELU", "elu", "Elu"),
         Activation("gelu", "x Phi(x)", gelu, "GELU", "gelu", "Gelu"),
@@ -179,7 +197,9 @@ CATALOGUE: dict[str, Activation] = {
         Activation("softplus", "log(1 + exp(beta x)) / beta", softplus, "Softplus", "softplus", "Softplus"),
         Activation("relu6", "min(max(0, x), 6)", relu6, "ReLU6", "relu6", ""),
         Activation("hardtanh", "min(max(-1, x), 1)", hardtanh, "Hardtanh", "hard_tanh", ""),
-        Activation("hardsigmoid", "min(max(0, alpha x + beta), 1)", hardsigmoid, "Hardsigmoid", "hard_sigmoid", "HardSigmoid"),
+        Activation(
+            "hardsigmoid", "min(max(0, alpha x + beta), 1)", hardsigmoid, "Hardsigmoid", "hard_sigmoid", "HardSigmoid"
+        ),
         Activation("hardswish", "x min(max(0, x + 3), 6) / 6", hardswish, "Hardswish", "hard_silu", "HardSwish"),
         Activation("abs", "|x|", absolute, "", "", "Abs"),
         Activation("clip", "min(max(x, low), high)", clip, "", "", "Clip"),

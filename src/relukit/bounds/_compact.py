@@ -106,10 +106,18 @@ def compact(network: Network, input_set: AbstractSet, bounds: Bounds | None = No
     pad = lambda H: np.pad(H, ((0, 0), (0, K - H.shape[1])))
     stack = lambda parts, shape: np.concatenate(parts) if parts else np.zeros(shape)
     return CompactNetwork(
-        C=stack(gates.C, (0, n)), W=stack([pad(W) for W in gates.W], (0, 0)), b=stack(gates.b, 0),
-        X=out.C, H=pad(out.H), c=out.c, lower=stack(gates.lower, 0), upper=stack(gates.upper, 0),
-        error=stack(gates.error, 0), output_error=out.error,
-        units=np.concatenate(gates.units) if gates.units else np.zeros((0, 3), np.int64), input_set=input_set,
+        C=stack(gates.C, (0, n)),
+        W=stack([pad(W) for W in gates.W], (0, 0)),
+        b=stack(gates.b, 0),
+        X=out.C,
+        H=pad(out.H),
+        c=out.c,
+        lower=stack(gates.lower, 0),
+        upper=stack(gates.upper, 0),
+        error=stack(gates.error, 0),
+        output_error=out.error,
+        units=np.concatenate(gates.units) if gates.units else np.zeros((0, 3), np.int64),
+        input_set=input_set,
     )
 
 
@@ -127,7 +135,9 @@ class _Gates:
         self.units: list[IntArray] = []
         self.reach = np.zeros(0)  # largest h of each gate
 
-    def add(self, form: _Form, entries: IntArray, knot: Array, lower: Array, upper: Array, node: int, hinge: int) -> IntArray:
+    def add(
+        self, form: _Form, entries: IntArray, knot: Array, lower: Array, upper: Array, node: int, hinge: int
+    ) -> IntArray:
         """One gate h = max(0, v - knot) for each entry; returns their numbers."""
         shift = form.c[entries] - knot
         self.C.append(form.C[entries])
@@ -176,7 +186,13 @@ def _through_activation(
         slack = slack + np.abs(weight * knot)
         entries = np.flatnonzero((lower < knot) & (upper > knot) & (weight != 0))
         if len(entries):
-            fresh.append((entries, gates.add(form, entries, knot[entries], lower[entries], upper[entries], node, j), weight[entries]))
+            fresh.append(
+                (
+                    entries,
+                    gates.add(form, entries, knot[entries], lower[entries], upper[entries], node, j),
+                    weight[entries],
+                )
+            )
     H = np.zeros((n, gates.count))
     H[:, : form.H.shape[1]] = slope[:, None] * form.H
     for entries, numbers, weight in fresh:
@@ -185,5 +201,9 @@ def _through_activation(
     size = np.where(exact, 0, np.abs(slope) * _size(form, reach_x, gates))
     few = gamma(len(knots) + 4)
     rounding = few * (size + np.where(slack > 0, slack + np.abs(slope * form.c), 0))
-    error = 1.01 * (np.abs(slope) * form.error + rounding + few * np.where(exact, 0, np.abs(slope) * np.maximum(np.abs(lower), np.abs(upper))))
+    error = 1.01 * (
+        np.abs(slope) * form.error
+        + rounding
+        + few * np.where(exact, 0, np.abs(slope) * np.maximum(np.abs(lower), np.abs(upper)))
+    )
     return _Form(slope[:, None] * form.C, H, slope * form.c + offset, error)

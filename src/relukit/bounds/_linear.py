@@ -38,7 +38,9 @@ def linear(network: Network, input_set: AbstractSet, start: Bounds | None = None
     linear_so_far = {0}  # nodes with no activation before them
     for i, node in enumerate(network.nodes[1:], start=1):
         if isinstance(node.op, Affine):
-            low, high = affine_interval(node.op, [state.lower[j] for j in node.inputs], [state.upper[j] for j in node.inputs])
+            low, high = affine_interval(
+                node.op, [state.lower[j] for j in node.inputs], [state.upper[j] for j in node.inputs]
+            )
             if all(j in linear_so_far for j in node.inputs):
                 linear_so_far.add(i)
         else:
@@ -154,14 +156,18 @@ def lower_rows(state: _State, target: int, rows: np.ndarray) -> Array:
             lines, source = state.lines[i], node.inputs[0]
             positive = coefficients >= 0
             spread = lambda v: v[..., None, :]
-            constant = constant + np.sum(coefficients * np.where(positive, spread(lines.lower_intercept), spread(lines.upper_intercept)), axis=-1)
+            constant = constant + np.sum(
+                coefficients * np.where(positive, spread(lines.lower_intercept), spread(lines.upper_intercept)), axis=-1
+            )
             passed = coefficients * np.where(positive, spread(lines.lower_slope), spread(lines.upper_slope))
             offsets = np.maximum(np.abs(lines.lower_intercept), np.abs(lines.upper_intercept))
             slopes = np.maximum(np.abs(lines.lower_slope), np.abs(lines.upper_slope))
             error = error + gamma(node.size + 4, dtype) * (_dot(size, offsets) + np.abs(constant))
             error = error + 4 * unit_roundoff(dtype) * _dot(size, slopes * state.reach(source))
             pending[source] = _join(pending.get(source), passed)
-    rows_at_input = np.broadcast_to(pending.get(0, np.zeros((2 * len(rows), network.inputs), dtype)), (*batch, 2 * len(rows), network.inputs))
+    rows_at_input = np.broadcast_to(
+        pending.get(0, np.zeros((2 * len(rows), network.inputs), dtype)), (*batch, 2 * len(rows), network.inputs)
+    )
     value = constant - state.input_set.support(-rows_at_input).astype(dtype)
     # 1.01: the error terms themselves were summed in floating point.
     total = 1.01 * error + 4 * unit_roundoff(dtype) * (np.abs(constant) + np.abs(value))

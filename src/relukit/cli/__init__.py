@@ -11,14 +11,19 @@ import typer
 from relukit.cli._frame import run_app, version_callback
 
 # module in this package -> line of help is the function's docstring
-COMMANDS = ("open", "summary",)
+COMMANDS = (
+    "open",
+    "summary",
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=version_callback, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=version_callback, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     """Train ReLU networks, keep them alive, open them up exactly, prove what they do, and use them."""
 

@@ -21,14 +21,18 @@ def command(
 
     shape = tuple(int(s) for s in input_shape.split(",")) if input_shape else None
     with progress("opening", 7) as step:
-        report = open_network(model, data, box, out, shape, seed, time_limit, lambda done, total, what: step(done, what))
+        report = open_network(
+            model, data, box, out, shape, seed, time_limit, lambda done, total, what: step(done, what)
+        )
     if as_json:
         print_json(report.content)
         return
     content = report.content
     if "health" in content:
         layers = content["health"]["layers"]
-        print(f"health    {sum(layer['dead'] for layer in layers)} of {sum(layer['units'] for layer in layers)} units dead on {content['health']['rows']} rows")
+        print(
+            f"health    {sum(layer['dead'] for layer in layers)} of {sum(layer['units'] for layer in layers)} units dead on {content['health']['rows']} rows"
+        )
     if "regions" in content:
         print(f"regions   {content['regions']['count']} exact pieces on {content['regions']['where']}")
     if content.get("flips"):
@@ -37,7 +41,9 @@ def command(
         nearest = f", nearest {min(found):.4g}" if found else ""
         print(f"flips     {len(content['flips'])} rows, {proven} proven{nearest}")
     if "compress" in content:
-        print(f"compress  {content['compress']['parameters_before']} -> {content['compress']['parameters_after']} parameters: {content['compress']['reason']}")
+        print(
+            f"compress  {content['compress']['parameters_before']} -> {content['compress']['parameters_after']} parameters: {content['compress']['reason']}"
+        )
     for part in content["skipped"]:
         print(f"no {part['section']}: {part['reason']}")
     print(f"report    {report.path}")

@@ -53,13 +53,28 @@ class Compression:
 
     def to_dict(self) -> dict[str, Any]:
         keys = (
-            "form", "parameters_before", "parameters_after", "units", "stable_units", "dead", "always_on", "undecided_by_samples", "proven",
-            "error_bound", "reason", "cpu_seconds",
+            "form",
+            "parameters_before",
+            "parameters_after",
+            "units",
+            "stable_units",
+            "dead",
+            "always_on",
+            "undecided_by_samples",
+            "proven",
+            "error_bound",
+            "reason",
+            "cpu_seconds",
         )
-        return {k: getattr(self, k) for k in keys} | {"max_difference": self.max_difference, "max_difference_float32": self.max_difference}
+        return {k: getattr(self, k) for k in keys} | {
+            "max_difference": self.max_difference,
+            "max_difference_float32": self.max_difference,
+        }
 
     def __repr__(self) -> str:
-        return f"Compression({self.parameters_before} -> {self.parameters_after} parameters, {self.form}: {self.reason})"
+        return (
+            f"Compression({self.parameters_before} -> {self.parameters_after} parameters, {self.form}: {self.reason})"
+        )
 
 
 def compress(network: Network, input_set: AbstractSet, seed: int = 0) -> Compression:
@@ -86,7 +101,21 @@ def compress(network: Network, input_set: AbstractSet, seed: int = 0) -> Compres
     seen, units = sum(int(b.sum()) for b in both.values()), network.units
     if seen == units and moving.all():
         reason = f"sampled inputs show both sides of every one of the {units} units: nothing can be removed"
-        return Compression(network, "unchanged", before, before, units, 0, 0, seen, 0.0, 0.0, True, reason, time.process_time() - started)
+        return Compression(
+            network,
+            "unchanged",
+            before,
+            before,
+            units,
+            0,
+            0,
+            seen,
+            0.0,
+            0.0,
+            True,
+            reason,
+            time.process_time() - started,
+        )
     bounds = linear(network, input_set)
     dead = sum(int(bounds.off(i).sum()) for i in network.activations)
     on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
@@ -97,12 +126,44 @@ def compress(network: Network, input_set: AbstractSet, seed: int = 0) -> Compres
         candidates.insert(0, ("plain", plain))
     form, best = min(candidates, key=lambda pair: pair[1].parameters)
     if best.parameters >= before:
-        reason = f"{dead} dead and {on} always-on units are proven, but no smaller form exists" if dead + on else "no unit is provably dead or always on"
-        return Compression(network, "unchanged", before, before, units, dead, on, seen, 0.0, 0.0, True, reason, time.process_time() - started)
+        reason = (
+            f"{dead} dead and {on} always-on units are proven, but no smaller form exists"
+            if dead + on
+            else "no unit is provably dead or always on"
+        )
+        return Compression(
+            network,
+            "unchanged",
+            before,
+            before,
+            units,
+            dead,
+            on,
+            seen,
+            0.0,
+            0.0,
+            True,
+            reason,
+            time.process_time() - started,
+        )
     error = error_bound(small) if form == "skip" else _plain_error(network, bounds, moving)
     difference = float(np.abs(best(points, np.float32) - network(points, np.float32)).max())
     reason = f"{dead} dead and {on} always-on of {units} units, {int((~moving).sum())} inputs that do not move"
-    return Compression(best, form, before, best.parameters, units, dead, on, seen, difference, error, True, reason, time.process_time() - started)
+    return Compression(
+        best,
+        form,
+        before,
+        best.parameters,
+        units,
+        dead,
+        on,
+        seen,
+        difference,
+        error,
+        True,
+        reason,
+        time.process_time() - started,
+    )
 
 
 def _witnessed(network: Network, points: Array) -> dict[int, np.ndarray]:
@@ -126,17 +187,23 @@ def skip_form(small: CompactNetwork, moving: np.ndarray, network: Network) -> Ne
     builder = Builder(network.input_shape)
     rest = np.where(moving, 0.0, small.input_set.box().lower)  # inputs that do not move are folded into the biases
     free = builder.gather(0, np.flatnonzero(moving), (int(moving.sum()),), "free inputs") if not moving.all() else 0
-    sources, spans, at = [free], [], 0
-    for node in dict.fromkeys(small.units[:, 0].tolist()):
+    sources, spans = [free], []
+    for at, node in enumerate(dict.fromkeys(small.units[:, 0].tolist())):
         rows = np.flatnonzero(small.units[:, 0] == node)
         blocks = [small.C[rows][:, moving], *(small.W[np.ix_(rows, span)] for span in spans)]
         z = builder.combine(*_nonzero(sources, blocks), small.b[rows] + small.C[rows] @ rest, name=f"gates{at}.z")
         sources.append(builder.activation(z, RELU, f"gates{at}"))
         spans.append(rows)
-        at += 1
     blocks = [small.X[:, moving], *(small.H[:, span] for span in spans)]
     out = builder.combine(*_nonzero(sources, blocks), small.c + small.X @ rest, network.nodes[-1].shape, "output")
-    return builder.build(out, dtype=network.dtype, head=network.head, box=network.box, origin=Origin("built"), notes=("equal only on the set it was compressed for",))
+    return builder.build(
+        out,
+        dtype=network.dtype,
+        head=network.head,
+        box=network.box,
+        origin=Origin("built"),
+        notes=("equal only on the set it was compressed for",),
+    )
 
 
 def _nonzero(sources: list[int], blocks: list[Array]) -> tuple[list[int], list[Dense]]:
@@ -163,7 +230,9 @@ def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: 
             last = builder.activation(last, RELU, f"relu{k}")
         keep, fixed = alive, np.zeros(len(b))
     notes = ("equal only on the set it was compressed for",)
-    return builder.build(last, dtype=network.dtype, head=network.head, box=network.box, origin=Origin("built"), notes=notes)
+    return builder.build(
+        last, dtype=network.dtype, head=network.head, box=network.box, origin=Origin("built"), notes=notes
+    )
 
 
 def error_bound(small: CompactNetwork) -> float:

@@ -64,7 +64,9 @@ class Regions:
         return f"Regions({len(self)} pieces, area error {self.area_error:.1e})"
 
 
-def regions(network: Network, domain: Box | None = None, plane: tuple[Array, Array, Array] | None = None, limit: int = 200_000) -> Regions:
+def regions(
+    network: Network, domain: Box | None = None, plane: tuple[Array, Array, Array] | None = None, limit: int = 200_000
+) -> Regions:
     """The linear pieces of a network on its 2-D box, or on the plane through three points.
 
     Arguments:
@@ -117,7 +119,9 @@ def regions(network: Network, domain: Box | None = None, plane: tuple[Array, Arr
     return _collect(found, where, start)
 
 
-def _advance(network: Network, at: int, forms: dict[int, tuple[Array, Array]], last: dict[int, int]) -> dict[int, tuple[Array, Array]]:
+def _advance(
+    network: Network, at: int, forms: dict[int, tuple[Array, Array]], last: dict[int, int]
+) -> dict[int, tuple[Array, Array]]:
     """The form of an affine node from those it reads."""
     op, inputs = network.nodes[at].op, network.nodes[at].inputs
     A = sum(m.apply(np.ascontiguousarray(forms[j][0].T)).T for m, j in zip(op.maps, inputs))

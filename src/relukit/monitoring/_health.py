@@ -88,7 +88,9 @@ def health(network: Network, data: Array, box: AbstractSet | None = None, target
 
         bounds = linear(network, box)
     values = network.values(rows)
-    norms = _gradient_norms(network, [v[:_GRADIENT_ROWS] for v in values], None if targets is None else np.asarray(targets)[:_GRADIENT_ROWS])
+    norms = _gradient_norms(
+        network, [v[:_GRADIENT_ROWS] for v in values], None if targets is None else np.asarray(targets)[:_GRADIENT_ROWS]
+    )
     layers = []
     for i in network.activations:
         node = network.nodes[i]
@@ -97,8 +99,17 @@ def health(network: Network, data: Array, box: AbstractSet | None = None, target
         proven = None if bounds is None else bounds.off(i)
         layers.append(
             LayerHealth(
-                node.name, op.name, node.size, int(off[:_BATCH].all(axis=0).sum()), int(off.all(axis=0).sum()), int((~off).all(axis=0).sum()),
-                None if proven is None else int(proven.sum()), float(np.mean(values[i] == 0)), norms.get(i), off.mean(axis=0), proven,
+                node.name,
+                op.name,
+                node.size,
+                int(off[:_BATCH].all(axis=0).sum()),
+                int(off.all(axis=0).sum()),
+                int((~off).all(axis=0).sum()),
+                None if proven is None else int(proven.sum()),
+                float(np.mean(values[i] == 0)),
+                norms.get(i),
+                off.mean(axis=0),
+                proven,
             )
         )
     return Health(tuple(layers), len(rows))
@@ -131,6 +142,8 @@ def _gradient_norms(network: Network, values: list[Array], targets: IntArray | N
         if node.is_activation:
             norms[i] = float(np.linalg.norm(np.abs(grad).mean(axis=0)))
         for k, j in enumerate(node.inputs):
-            part = node.op.maps[k].adjoint(grad) if isinstance(node.op, Affine) else grad * node.op.derivative(values[j])
+            part = (
+                node.op.maps[k].adjoint(grad) if isinstance(node.op, Affine) else grad * node.op.derivative(values[j])
+            )
             pending[j] = pending[j] + part if j in pending else part
     return norms

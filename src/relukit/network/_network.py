@@ -10,7 +10,7 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch, UnsupportedOperation
 from relukit._types import Array, IntArray, Shape
-from relukit.network.affine import AbstractLinear, Conv
+from relukit.network.affine import AbstractLinear, Conv, Dense
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 from relukit.sets import Box
 
@@ -256,13 +256,19 @@ class Network:
             x = np.asarray(x)
             x = x.astype(dtype, copy=False)
         except (TypeError, ValueError) as error:
-            raise InvalidInput(f"inputs must be numbers, got an array of {getattr(x, 'dtype', type(x).__name__)}") from error
+            raise InvalidInput(
+                f"inputs must be numbers, got an array of {getattr(x, 'dtype', type(x).__name__)}"
+            ) from error
         if np.isnan(x).any():
             where = np.argwhere(np.isnan(x))[0].tolist()
             raise InvalidInput(f"inputs hold NaN, first at index {where}. Remove or fill missing values first.")
         if x.shape in ((self.inputs,), self.input_shape):
             return x.reshape(1, -1), True
-        if x.ndim >= 1 and int(np.prod(x.shape[1:])) == self.inputs and (x.ndim == 2 or x.shape[1:] == self.input_shape or x.size == self.inputs * len(x)):
+        if (
+            x.ndim >= 1
+            and int(np.prod(x.shape[1:])) == self.inputs
+            and (x.ndim == 2 or x.shape[1:] == self.input_shape or x.size == self.inputs * len(x))
+        ):
             return x.reshape(len(x), -1), False
         raise ShapeMismatch(
             f"the network takes {self.inputs} inputs (shape {self.input_shape}), got an array of shape {x.shape}"
@@ -305,16 +311,32 @@ class Network:
         """Gradient of `direction . output` at rows of `x`; at a kink the slope on the left is used."""
         rows, single = self.rows(x)
         values = self.values(rows)
-        grads: dict[int, Array] = {len(self.nodes) - 1: np.broadcast_to(np.asarray(direction, np.float64), (len(rows), self.outputs))}
+        grads: dict[int, Array] = {
+            len(self.nodes) - 1: np.broadcast_to(np.asarray(direction, np.float64), (len(rows), self.outputs))
+        }
         for i in range(len(self.nodes) - 1, 0, -1):
             grad, node = grads.pop(i, None), self.nodes[i]
             if grad is None:
                 continue
             for k, j in enumerate(node.inputs):
-                part = node.op.maps[k].adjoint(grad) if isinstance(node.op, Affine) else grad * node.op.derivative(values[j])
+                part = (
+                    node.op.maps[k].adjoint(grad)
+                    if isinstance(node.op, Affine)
+                    else grad * node.op.derivative(values[j])
+                )
                 grads[j] = grads[j] + part if j in grads else part
         grad = grads.get(0, np.zeros_like(rows))
         return grad[0] if single else grad
+
+    def append(self, A: Array, b: Array | float = 0.0) -> "Network":
+        """The network followed by `A y + b`: margins, differences, any linear question about its outputs."""
+        A = np.atleast_2d(np.asarray(A, np.float64))
+        if A.shape[1] != self.outputs:
+            raise ShapeMismatch(f"rows of {A.shape[1]} entries for a network with {self.outputs} outputs")
+        last = Node(
+            Affine((Dense(A),), np.broadcast_to(b, (len(A),))), (len(self.nodes) - 1,), (len(A),), "appended rows"
+        )
+        return Network((*self.nodes, last), self.notes, "", self.dtype, self.box)
 
     def on(self, device: Any = "cpu", dtype: Any = None) -> "torch.nn.Module":
         """The cached torch version on a device; `dtype` defaults to the source's precision."""

@@ -13,15 +13,24 @@ import numpy as np
 
 from relukit._types import Array, IntArray, Shape
 
-_SPARSE_BELOW = 0.2  # density under which a large matrix is kept sparse: CSR products cost about 5 times a dense multiply-add
+_SPARSE_BELOW = (
+    0.2  # density under which a large matrix is kept sparse: CSR products cost about 5 times a dense multiply-add
+)
 _SPARSE_FROM = 20_000  # entries; smaller matrices are dense at any density
 
 
 class AbstractLinear(abc.ABC):
-    """One linear map."""
+    """One linear map.
+
+    Arguments:
+        parameters: Stored numbers (0 for selections).
+    """
 
     in_size: int
     out_size: int
+    terms: int
+    adjoint_terms: int
+    parameters: int
 
     @abc.abstractmethod
     def apply(self, x: Array) -> Array:
@@ -34,19 +43,6 @@ class AbstractLinear(abc.ABC):
     @abc.abstractmethod
     def absolute(self) -> "AbstractLinear":
         """The map with the absolute values of all entries."""
-
-    @property
-    @abc.abstractmethod
-    def terms(self) -> int: ...
-
-    @property
-    @abc.abstractmethod
-    def adjoint_terms(self) -> int: ...
-
-    @property
-    @abc.abstractmethod
-    def parameters(self) -> int:
-        """Stored numbers (0 for selections)."""
 
     def matrix(self) -> Array:
         """The dense matrix, shape `(out_size, in_size)`."""
@@ -164,10 +160,16 @@ class Sparse(AbstractLinear):
         return int(self.W.nnz)
 
     def apply(self, x: Array) -> Array:
-        return (self.W @ x.reshape(-1, self.in_size).T).T.reshape(*x.shape[:-1], self.out_size).astype(x.dtype, copy=False)
+        return (
+            (self.W @ x.reshape(-1, self.in_size).T).T.reshape(*x.shape[:-1], self.out_size).astype(x.dtype, copy=False)
+        )
 
     def adjoint(self, y: Array) -> Array:
-        return (self._transposed @ y.reshape(-1, self.out_size).T).T.reshape(*y.shape[:-1], self.in_size).astype(y.dtype, copy=False)
+        return (
+            (self._transposed @ y.reshape(-1, self.out_size).T)
+            .T.reshape(*y.shape[:-1], self.in_size)
+            .astype(y.dtype, copy=False)
+        )
 
     @cached_property
     def _transposed(self) -> Any:

@@ -37,11 +37,21 @@ def from_arrays(arrays: Mapping[str, Any], origin: Origin | None = None) -> Netw
     if dtype.kind != "f":
         raise InvalidInput(f"weights must be floating point, got {dtype}")
     network = from_layers(
-        [W for W, _ in layers], [b for _, b in layers], [RELU] * (len(layers) - 1), dtype=dtype, origin=origin or Origin("npz")
+        [W for W, _ in layers],
+        [b for _, b in layers],
+        [RELU] * (len(layers) - 1),
+        dtype=dtype,
+        origin=origin or Origin("npz"),
     )
     box = Box(arrays["lo"], arrays["hi"]) if "lo" in arrays and "hi" in arrays else None
-    extras = {k: np.asarray(v) for k, v in arrays.items() if k in _KNOWN[2:] or not (k[:1] in "Wb" and k[1:].isdigit()) and k not in _KNOWN}
-    return network.with_(box=box if box is None or box.size == network.inputs else None, extras=extras | _plane_box(box, network))
+    extras = {
+        k: np.asarray(v)
+        for k, v in arrays.items()
+        if k in _KNOWN[2:] or (not (k[:1] in "Wb" and k[1:].isdigit()) and k not in _KNOWN)
+    }
+    return network.with_(
+        box=box if box is None or box.size == network.inputs else None, extras=extras | _plane_box(box, network)
+    )
 
 
 def _plane_box(box: Box | None, network: Network) -> dict[str, Array]:
@@ -50,7 +60,11 @@ def _plane_box(box: Box | None, network: Network) -> dict[str, Array]:
 
 
 def from_layers(
-    weights: list[Array], biases: list[Array], activations: list[AbstractActivation], dtype: Any = np.float64, origin: Origin | None = None
+    weights: list[Array],
+    biases: list[Array],
+    activations: list[AbstractActivation],
+    dtype: Any = np.float64,
+    origin: Origin | None = None,
 ) -> Network:
     """A network of dense layers y = W x + b with `activations[k]` after layer k (none after the last)."""
     builder = Builder((np.shape(weights[0])[1],))
@@ -58,7 +72,9 @@ def from_layers(
     for k, (W, b) in enumerate(zip(weights, biases, strict=True)):
         W, b = np.asarray(W), np.asarray(b)
         if W.ndim != 2 or W.shape[1] != builder.nodes[last].size or b.shape != W.shape[:1]:
-            raise ShapeMismatch(f"layer {k}: W {W.shape} and b {b.shape} do not follow a value of {builder.nodes[last].size} entries")
+            raise ShapeMismatch(
+                f"layer {k}: W {W.shape} and b {b.shape} do not follow a value of {builder.nodes[last].size} entries"
+            )
         if not (np.all(np.isfinite(W)) and np.all(np.isfinite(b))):
             raise InvalidInput(f"layer {k} holds NaN or infinity; train it anew or repair the file")
         last = builder.affine(last, dense_or_sparse(W), b, name=f"layer{k}")

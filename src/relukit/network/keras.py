@@ -35,7 +35,9 @@ def read_keras(path: Path) -> Network:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises ValueError, OSError, zipfile and h5py errors alike
         lines = str(error).strip().splitlines()
-        raise UnreadableFile(f"{path} is no readable Keras model: {lines[0] if lines else type(error).__name__}") from error
+        raise UnreadableFile(
+            f"{path} is no readable Keras model: {lines[0] if lines else type(error).__name__}"
+        ) from error
     network = from_keras(model)
     return network.with_(origin=Origin("keras", path, network.origin.run, model))
 
@@ -51,7 +53,9 @@ def from_keras(model: Any) -> Network:
         raise InvalidInput(f"Keras model '{model.name}' is not built: give it an Input or call model.build(...) first")
     graph = getattr(model, "_functional", None) or model
     if not hasattr(graph, "_nodes_by_depth"):
-        raise InvalidInput(f"Keras model '{model.name}' is subclassed and hides its layers; rewrite it as a functional model or pass its ONNX export")
+        raise InvalidInput(
+            f"Keras model '{model.name}' is subclassed and hides its layers; rewrite it as a functional model or pass its ONNX export"
+        )
     if len(graph.inputs) != 1:
         raise InvalidInput(f"Keras model '{model.name}' has {len(graph.inputs)} inputs; relukit reads models with one")
     reading = _Reading(_fixed(graph.inputs[0].shape, "the input"))
@@ -66,7 +70,9 @@ def from_keras(model: Any) -> Network:
     dtype = np.dtype(np.float64 if model.dtype == "float64" else np.float32)
     from relukit.network.onnx import _without_batch
 
-    network = _without_batch(reading.builder.build(out[0], dtype=dtype, head=reading.head if out[0] == reading.head_at else ""))
+    network = _without_batch(
+        reading.builder.build(out[0], dtype=dtype, head=reading.head if out[0] == reading.head_at else "")
+    )
     return network.with_(origin=Origin("keras", None, _Run(model, network.input_shape), model))
 
 
@@ -91,7 +97,14 @@ def _fixed(shape: Any, what: str) -> Shape:
 def activation(function: Any) -> AbstractActivation | None:
     """The activation of a Keras function; None for a head (softmax)."""
     name = getattr(function, "__name__", str(function))
-    renamed = {"linear": "identity", "hard_sigmoid": "hardsigmoid", "hard_tanh": "hardtanh", "hard_silu": "hardswish", "swish": "silu", "hard_swish": "hardswish"}
+    renamed = {
+        "linear": "identity",
+        "hard_sigmoid": "hardsigmoid",
+        "hard_tanh": "hardtanh",
+        "hard_silu": "hardswish",
+        "swish": "silu",
+        "hard_swish": "hardswish",
+    }
     name = renamed.get(name, name)
     if name == "leaky_relu":
         return catalogue.leaky_relu(0.2)  # Keras's own default
@@ -112,7 +125,9 @@ class _Reading:
         kind = type(layer).__name__
         row = LAYERS.get(kind)
         if row is None:
-            raise UnsupportedOperation(f"Keras layer '{layer.name}' ({kind}) is neither affine nor an activation that relukit knows")
+            raise UnsupportedOperation(
+                f"Keras layer '{layer.name}' ({kind}) is neither affine nor an activation that relukit knows"
+            )
         if getattr(layer, "data_format", "channels_last") == "channels_first":
             raise UnsupportedOperation(f"Keras layer '{layer.name}' works channels_first; relukit reads channels_last")
         self.values[id(node.output_tensors[0])] = self.finish(layer, row(layer, self.builder, inputs))
@@ -125,9 +140,13 @@ class _Reading:
             name = "softmax"
         if name in ("softmax", "log_softmax") or (name == "sigmoid" and not layer_outbound(layer)):
             if layer_outbound(layer):
-                raise UnsupportedOperation(f"Keras layer '{layer.name}': {name} stands inside the network; only a last one can be set aside")
+                raise UnsupportedOperation(
+                    f"Keras layer '{layer.name}': {name} stands inside the network; only a last one can be set aside"
+                )
             self.head, self.head_at = _HEADS[name], x
-            self.builder.notes.append(f"the last {name} is set aside: it is monotone, so decisions are those of its inputs")
+            self.builder.notes.append(
+                f"the last {name} is set aside: it is monotone, so decisions are those of its inputs"
+            )
             return x
         if function is None or name == "linear":
             return x
@@ -167,12 +186,16 @@ def _channels_last(b: Builder, x: int, line: bool) -> int:
     return b.gather(x, numbers, numbers.shape[:1] + numbers.shape[2:] if line else numbers.shape)
 
 
-def _pads(layer: Any, shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int, int, int]:
+def _pads(
+    layer: Any, shape: Shape, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[int, int, int, int]:
     if layer.padding == "valid":
         return 0, 0, 0, 0
     if layer.padding != "same":
         raise UnsupportedOperation(f"Keras layer '{layer.name}': padding '{layer.padding}' is not supported")
-    total = [max((-(-s // t) - 1) * t + d * (k - 1) + 1 - s, 0) for s, t, d, k in zip(shape[2:], stride, dilation, kernel)]
+    total = [
+        max((-(-s // t) - 1) * t + d * (k - 1) + 1 - s, 0) for s, t, d, k in zip(shape[2:], stride, dilation, kernel)
+    ]
     return total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2
 
 
@@ -194,14 +217,18 @@ def _conv(layer: Any, b: Builder, x: list[int]) -> int:
     pads = _pads(layer, b.shape(image), kernel.shape[2:], stride, dilation)
     conv = Conv(kernel, b.shape(image)[1:], stride, pads, dilation, groups)
     bias = _w(layer.bias) if layer.use_bias else 0.0
-    return _channels_last(b, b.convolve(image, conv, bias, (1, *conv.out_shape), layer.name, type(layer).__name__), line)
+    return _channels_last(
+        b, b.convolve(image, conv, bias, (1, *conv.out_shape), layer.name, type(layer).__name__), line
+    )
 
 
 def _max_pool(layer: Any, b: Builder, x: list[int]) -> int:
     image, line = _channels_first(b, x[0])
     sides, stride = _two(layer.pool_size, line), _two(layer.strides or layer.pool_size, line)
     pads = _pads(layer, b.shape(image), sides, stride, (1, 1))
-    return _channels_last(b, b.max_pool(image, sides, stride, pads, (1, 1), False, layer.name, type(layer).__name__), line)
+    return _channels_last(
+        b, b.max_pool(image, sides, stride, pads, (1, 1), False, layer.name, type(layer).__name__), line
+    )
 
 
 def _average_pool(layer: Any, b: Builder, x: list[int]) -> int:
@@ -240,13 +267,19 @@ def _batch_norm(layer: Any, b: Builder, x: list[int]) -> int:
 def _relu(layer: Any, b: Builder, x: list[int]) -> int:
     slope, level = float(layer.negative_slope or 0), float(layer.threshold or 0)
     if level:
-        raise UnsupportedOperation(f"Keras layer '{layer.name}': a threshold above 0 makes ReLU jump; no continuous function")
+        raise UnsupportedOperation(
+            f"Keras layer '{layer.name}': a threshold above 0 makes ReLU jump; no continuous function"
+        )
     op = catalogue.leaky_relu(slope) if slope else catalogue.relu()
     if layer.max_value is not None:
         from relukit.piecewise import PiecewiseLinear
 
         top = float(layer.max_value)
-        op = catalogue.clip(0.0, top, "relu6" if top == 6 else "clip") if not slope else PiecewiseLinear([0.0, top], [slope, 1.0, 0.0], 0.0, "relu")
+        op = (
+            catalogue.clip(0.0, top, "relu6" if top == 6 else "clip")
+            if not slope
+            else PiecewiseLinear([0.0, top], [slope, 1.0, 0.0], 0.0, "relu")
+        )
     return b.activation(x[0], op, layer.name, "ReLU")
 
 
@@ -309,15 +342,50 @@ def _one(make: Callable[[Any], AbstractActivation]) -> Callable[[Any, Builder, l
 
 
 LAYERS: dict[str, Callable[[Any, Builder, list[int]], int]] = {
-    "Dense": _dense, "Conv1D": _conv, "Conv2D": _conv, "DepthwiseConv1D": _conv, "DepthwiseConv2D": _conv,
-    "MaxPooling1D": _max_pool, "MaxPooling2D": _max_pool, "AveragePooling1D": _average_pool, "AveragePooling2D": _average_pool,
-    "GlobalAveragePooling1D": _global_pool, "GlobalAveragePooling2D": _global_pool, "GlobalMaxPooling1D": _global_pool,
-    "GlobalMaxPooling2D": _global_pool, "BatchNormalization": _batch_norm, "ReLU": _relu, "PReLU": _prelu,
-    "LeakyReLU": _one(lambda l: catalogue.leaky_relu(float(l.negative_slope))), "ELU": _one(lambda l: catalogue.elu(float(l.alpha))),
-    "Activation": _plain, "Softmax": _plain, "Dropout": _plain, "SpatialDropout1D": _plain, "SpatialDropout2D": _plain,
-    "GaussianNoise": _plain, "GaussianDropout": _plain, "AlphaDropout": _plain, "ActivityRegularization": _plain, "Identity": _plain,
-    "Flatten": _moved, "Reshape": _moved, "Permute": _moved, "RepeatVector": _moved, "ZeroPadding1D": _moved, "ZeroPadding2D": _moved,
-    "Cropping1D": _moved, "Cropping2D": _moved, "UpSampling1D": _moved, "UpSampling2D": _moved,
-    "Add": _merge, "Subtract": _merge, "Average": _merge, "Concatenate": _merge, "Maximum": _merge, "Minimum": _merge,
-    "Rescaling": _normalize, "Normalization": _normalize,
+    "Dense": _dense,
+    "Conv1D": _conv,
+    "Conv2D": _conv,
+    "DepthwiseConv1D": _conv,
+    "DepthwiseConv2D": _conv,
+    "MaxPooling1D": _max_pool,
+    "MaxPooling2D": _max_pool,
+    "AveragePooling1D": _average_pool,
+    "AveragePooling2D": _average_pool,
+    "GlobalAveragePooling1D": _global_pool,
+    "GlobalAveragePooling2D": _global_pool,
+    "GlobalMaxPooling1D": _global_pool,
+    "GlobalMaxPooling2D": _global_pool,
+    "BatchNormalization": _batch_norm,
+    "ReLU": _relu,
+    "PReLU": _prelu,
+    "LeakyReLU": _one(lambda l: catalogue.leaky_relu(float(l.negative_slope))),
+    "ELU": _one(lambda l: catalogue.elu(float(l.alpha))),
+    "Activation": _plain,
+    "Softmax": _plain,
+    "Dropout": _plain,
+    "SpatialDropout1D": _plain,
+    "SpatialDropout2D": _plain,
+    "GaussianNoise": _plain,
+    "GaussianDropout": _plain,
+    "AlphaDropout": _plain,
+    "ActivityRegularization": _plain,
+    "Identity": _plain,
+    "Flatten": _moved,
+    "Reshape": _moved,
+    "Permute": _moved,
+    "RepeatVector": _moved,
+    "ZeroPadding1D": _moved,
+    "ZeroPadding2D": _moved,
+    "Cropping1D": _moved,
+    "Cropping2D": _moved,
+    "UpSampling1D": _moved,
+    "UpSampling2D": _moved,
+    "Add": _merge,
+    "Subtract": _merge,
+    "Average": _merge,
+    "Concatenate": _merge,
+    "Maximum": _merge,
+    "Minimum": _merge,
+    "Rescaling": _normalize,
+    "Normalization": _normalize,
 }

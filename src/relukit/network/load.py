@@ -42,8 +42,15 @@ def _keras(path: Path) -> Network:
 
 
 READERS: dict[str, Callable[[Path], Network]] = {
-    ".onnx": _onnx, ".npz": _npz, ".nnet": _nnet, ".pt": _torch, ".pth": _torch, ".pt2": _torch, ".safetensors": _torch,
-    ".keras": _keras, ".h5": _keras,
+    ".onnx": _onnx,
+    ".npz": _npz,
+    ".nnet": _nnet,
+    ".pt": _torch,
+    ".pth": _torch,
+    ".pt2": _torch,
+    ".safetensors": _torch,
+    ".keras": _keras,
+    ".h5": _keras,
 }
 
 
@@ -80,7 +87,9 @@ def load(source: Any, input_shape: tuple[int, ...] | None = None) -> Network:
         from relukit.network.sklearn import from_sklearn
 
         return from_sklearn(source)
-    raise InvalidInput(f"cannot read a network from a {type(source).__name__}: give a path, a torch module, a Keras model, a scikit-learn MLP or arrays W0, b0, ...")
+    raise InvalidInput(
+        f"cannot read a network from a {type(source).__name__}: give a path, a torch module, a Keras model, a scikit-learn MLP or arrays W0, b0, ..."
+    )
 
 
 def _load_file(path: Path) -> Network:
@@ -91,12 +100,16 @@ def _load_file(path: Path) -> Network:
         raise UnreadableFile(f"{path} is a folder; give the file inside it")
     reader = READERS.get(suffix.lower())
     if reader is None:
-        raise UnreadableFile(f"{path}: unknown kind of file '{path.suffix}'. Known are {', '.join(READERS)} (and .onnx.gz).")
+        raise UnreadableFile(
+            f"{path}: unknown kind of file '{path.suffix}'. Known are {', '.join(READERS)} (and .onnx.gz)."
+        )
     size = path.stat().st_size
     if size == 0:
         raise UnreadableFile(f"{path} is empty")
     if size > SIZE_LIMIT:
-        raise UnreadableFile(f"{path} has {size / 2**30:.1f} GiB; files above {SIZE_LIMIT >> 30} GiB are refused. Set relukit.network.load.SIZE_LIMIT if you trust it.")
+        raise UnreadableFile(
+            f"{path} has {size / 2**30:.1f} GiB; files above {SIZE_LIMIT >> 30} GiB are refused. Set relukit.network.load.SIZE_LIMIT if you trust it."
+        )
     try:
         return reader(path)
     except PermissionError as error:

@@ -18,7 +18,11 @@ def read_nnet(path: Path) -> Network:
         UnreadableFile: Too few numbers, or text where a number should be.
     """
     try:
-        lines = [line.split(",") for line in path.read_text(encoding="ascii").splitlines() if line.strip() and not line.startswith("//")]
+        lines = [
+            line.split(",")
+            for line in path.read_text(encoding="ascii").splitlines()
+            if line.strip() and not line.startswith("//")
+        ]
         number = lambda row: [float(v) for v in row if v.strip()]
         layers, inputs = (int(v) for v in lines[0][:2])
         sizes = [int(v) for v in number(lines[1])]

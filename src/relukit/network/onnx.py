@@ -42,10 +42,13 @@ class Reading:
         else:  # several inputs become one flat vector, in their order
             sizes = [size_of(s) for s in shapes]
             self.builder = Builder((1, sum(sizes)), "input")
-            self.builder.notes.append("inputs " + ", ".join(i.name for i in inputs) + " are joined into one vector, in this order")
+            self.builder.notes.append(
+                "inputs " + ", ".join(i.name for i in inputs) + " are joined into one vector, in this order"
+            )
             starts = np.cumsum([0, *sizes])
             self.values = {
-                i.name: self.builder.gather(0, np.arange(a, a + n), s, i.name) for i, a, n, s in zip(inputs, starts, sizes, shapes)
+                i.name: self.builder.gather(0, np.arange(a, a + n), s, i.name)
+                for i, a, n, s in zip(inputs, starts, sizes, shapes)
             }
 
     def get(self, name: str) -> AnyArray | None:
@@ -127,7 +130,9 @@ def _check_external(tensor: Any, path: Path) -> None:
             folder = path.resolve().parent
             target = (folder / entry.value).resolve()
             if not target.is_relative_to(folder):
-                raise UnreadableFile(f"{path}: tensor '{tensor.name}' points to '{entry.value}' outside the model's folder; refused")
+                raise UnreadableFile(
+                    f"{path}: tensor '{tensor.name}' points to '{entry.value}' outside the model's folder; refused"
+                )
             if not target.exists():
                 raise UnreadableFile(f"{path}: external data file '{entry.value}' of tensor '{tensor.name}' is missing")
 
@@ -179,12 +184,21 @@ def from_onnx(model: Any, folder: Path | None = None) -> Network:
             continue
         if operator.outputs[0] in fused.result:
             kind, name = fused.result[operator.outputs[0]]
-            reading.values[operator.outputs[0]] = reading.builder.activation(reading.values[name], catalogue.get(kind), operator.name, operator.source)
+            reading.values[operator.outputs[0]] = reading.builder.activation(
+                reading.values[name], catalogue.get(kind), operator.name, operator.source
+            )
             continue
-        if operator.kind in HEADS and operator.outputs[0] in outputs and len(outputs) == 1 and operator.inputs[0] in reading.values:
+        if (
+            operator.kind in HEADS
+            and operator.outputs[0] in outputs
+            and len(outputs) == 1
+            and operator.inputs[0] in reading.values
+        ):
             _check_head_axis(operator, reading)
             head = HEADS[operator.kind]
-            reading.builder.notes.append(f"the last {operator.kind} is set aside: it is monotone, so decisions are those of its inputs")
+            reading.builder.notes.append(
+                f"the last {operator.kind} is set aside: it is monotone, so decisions are those of its inputs"
+            )
             reading.values[operator.outputs[0]] = reading.values[operator.inputs[0]]
             continue
         if all(name == "" or name in reading.constants for name in operator.inputs):
@@ -192,7 +206,9 @@ def from_onnx(model: Any, folder: Path | None = None) -> Network:
             continue
         row = OPERATORS.get(operator.kind)
         if row is None:
-            raise operator.refuse("relukit does not know this operator. Known are " + ", ".join(sorted(OPERATORS)) + ".")
+            raise operator.refuse(
+                "relukit does not know this operator. Known are " + ", ".join(sorted(OPERATORS)) + "."
+            )
         missing = [n for n in operator.inputs if n and n not in reading.constants and n not in reading.values]
         if missing:
             raise operator.refuse(f"reads '{missing[0]}', which nothing before it produces")
@@ -230,7 +246,9 @@ def _check_head_axis(operator: Operator, reading: Reading) -> None:
     axis = operator.attribute("axis", 1 if reading.opset < 13 else -1) % max(len(shape), 1)
     over = size_of(shape[axis:]) if reading.opset < 13 else shape[axis]
     if over != size_of(shape):
-        raise operator.refuse(f"normalizes over {over} of {size_of(shape)} outputs; only one over all outputs can be set aside")
+        raise operator.refuse(
+            f"normalizes over {over} of {size_of(shape)} outputs; only one over all outputs can be set aside"
+        )
 
 
 # -- activations written as several operators ---------------------------------------------------------------------------
@@ -260,7 +278,7 @@ def _fold(operator: Operator, reading: Reading) -> None:
     if operator.kind == "Constant":
         from onnx import numpy_helper
 
-        for name, value in operator.attributes.items():
+        for value in operator.attributes.values():
             kept = numpy_helper.to_array(value) if hasattr(value, "raw_data") else np.asarray(value)
             reading.constants[operator.outputs[0]] = kept
         return
@@ -307,7 +325,9 @@ def _matmul(o: Operator, r: Reading) -> int:
     if b is not None:
         if b.ndim == 1:
             shape = r.shape(o.inputs[0])
-            return r.builder.reshape(r.builder.matmul(_value(o, r), b[:, None], name=o.name, source=o.source), shape[:-1] or (1,))
+            return r.builder.reshape(
+                r.builder.matmul(_value(o, r), b[:, None], name=o.name, source=o.source), shape[:-1] or (1,)
+            )
         if b.ndim > 2 and size_of(b.shape[:-2]) == 1:
             b = b.reshape(b.shape[-2:])
         if b.ndim != 2:
@@ -315,19 +335,25 @@ def _matmul(o: Operator, r: Reading) -> int:
         x = _value(o, r)
         shape = r.builder.shape(x)
         if len(shape) == 1:
-            return r.builder.reshape(r.builder.matmul(r.builder.reshape(x, (1, *shape)), b, name=o.name, source=o.source), (b.shape[1],))
+            return r.builder.reshape(
+                r.builder.matmul(r.builder.reshape(x, (1, *shape)), b, name=o.name, source=o.source), (b.shape[1],)
+            )
         return r.builder.matmul(x, b, name=o.name, source=o.source)
     if a is not None and a.ndim == 2:
         x = _value(o, r, 1)
         shape = r.builder.shape(x)
         if len(shape) == 1:
-            return r.builder.reshape(r.builder.matmul(r.builder.reshape(x, (1, *shape)), a.T, name=o.name, source=o.source), (a.shape[0],))
+            return r.builder.reshape(
+                r.builder.matmul(r.builder.reshape(x, (1, *shape)), a.T, name=o.name, source=o.source), (a.shape[0],)
+            )
         turn = np.swapaxes(np.arange(size_of(shape)).reshape(shape), -1, -2)
         turned = r.builder.gather(x, turn, turn.shape)
         done = r.builder.matmul(turned, a.T, name=o.name, source=o.source)
         back = np.swapaxes(np.arange(r.builder.nodes[done].size).reshape(r.builder.shape(done)), -1, -2)
         return r.builder.gather(done, back, back.shape)
-    raise o.refuse("multiplies two values that both depend on the input: no piecewise-linear function. Bounds and health of the module still work.")
+    raise o.refuse(
+        "multiplies two values that both depend on the input: no piecewise-linear function. Bounds and health of the module still work."
+    )
 
 
 def _gemm(o: Operator, r: Reading) -> int:
@@ -337,7 +363,12 @@ def _gemm(o: Operator, r: Reading) -> int:
         raise o.refuse("transA is not supported")
     W = W if (alpha := o.attribute("alpha", 1.0)) == 1 else alpha * W.astype(np.float64)
     bias = _constant(o, r, 2)
-    bias = None if bias is None else o.attribute("beta", 1.0) * np.broadcast_to(bias.ravel() if bias.size > 1 else bias, (W.shape[0],)).astype(np.float64)
+    bias = (
+        None
+        if bias is None
+        else o.attribute("beta", 1.0)
+        * np.broadcast_to(bias.ravel() if bias.size > 1 else bias, (W.shape[0],)).astype(np.float64)
+    )
     return r.builder.matmul(_value(o, r), W.T, bias, o.name, o.source)
 
 
@@ -372,7 +403,9 @@ def _mul(o: Operator, r: Reading, divide: bool = False) -> int:
     return r.builder.scale(value, 1 / factor if divide else factor, 0.0, o.name, o.source)
 
 
-def _spatial(o: Operator, shape: Shape, kernel: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _spatial(
+    o: Operator, shape: Shape, kernel: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Stride, dilation and padding `(before..., after...)` of a window operator."""
     n = len(kernel)
     stride = tuple(o.attribute("strides", [1] * n))
@@ -382,7 +415,9 @@ def _spatial(o: Operator, shape: Shape, kernel: tuple[int, ...]) -> tuple[tuple[
         return stride, dilation, tuple(o.attribute("pads", [0] * 2 * n))
     if auto == "VALID":
         return stride, dilation, (0,) * 2 * n
-    total = [max((-(-s // t) - 1) * t + d * (k - 1) + 1 - s, 0) for s, t, d, k in zip(shape[2:], stride, dilation, kernel)]
+    total = [
+        max((-(-s // t) - 1) * t + d * (k - 1) + 1 - s, 0) for s, t, d, k in zip(shape[2:], stride, dilation, kernel)
+    ]
     low = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
     return stride, dilation, (*low, *(t - b for t, b in zip(total, low)))
 
@@ -416,8 +451,17 @@ def _conv(o: Operator, r: Reading) -> int:
         raise o.refuse(f"a kernel of shape {W.shape} is not 1-D or 2-D")
     stride, dilation, pads = _spatial(o, r.shape(o.inputs[0]), W.shape[2:])
     kernel = W[:, :, None] if line else W
-    conv = Conv(kernel, r.builder.shape(x)[1:], _two(stride, line, 1), _two(pads, line, 0), _two(dilation, line, 1), o.attribute("group", 1))
-    return _flat_back(r, r.builder.convolve(x, conv, _constant(o, r, 2, 0.0), (1, *conv.out_shape), o.name, o.source), line)
+    conv = Conv(
+        kernel,
+        r.builder.shape(x)[1:],
+        _two(stride, line, 1),
+        _two(pads, line, 0),
+        _two(dilation, line, 1),
+        o.attribute("group", 1),
+    )
+    return _flat_back(
+        r, r.builder.convolve(x, conv, _constant(o, r, 2, 0.0), (1, *conv.out_shape), o.name, o.source), line
+    )
 
 
 def _batch_norm(o: Operator, r: Reading) -> int:
@@ -441,7 +485,12 @@ def _average_pool(o: Operator, r: Reading, everything: bool = False) -> int:
         raise o.refuse("ceil_mode is not supported for average pooling")
     sides = tuple(o.attribute("kernel_shape"))
     stride, dilation, pads = _spatial(o, r.shape(o.inputs[0]), sides)
-    stride, dilation, pads, sides = _two(stride, line, 1), _two(dilation, line, 1), _two(pads, line, 0), _two(sides, line, 1)
+    stride, dilation, pads, sides = (
+        _two(stride, line, 1),
+        _two(dilation, line, 1),
+        _two(pads, line, 0),
+        _two(sides, line, 1),
+    )
     conv = Conv(np.full((C, 1, *sides), 1 / size_of(sides)), shape[1:], stride, pads, dilation, C)
     pooled = r.builder.convolve(x, conv, 0.0, (1, *conv.out_shape), o.name, o.source)
     if any(pads) and not o.attribute("count_include_pad", 0):
@@ -459,7 +508,12 @@ def _max_pool(o: Operator, r: Reading, everything: bool = False) -> int:
     else:
         sides = tuple(o.attribute("kernel_shape"))
         stride, dilation, pads = _spatial(o, r.shape(o.inputs[0]), sides)
-        stride, dilation, pads, sides = _two(stride, line, 1), _two(dilation, line, 1), _two(pads, line, 0), _two(sides, line, 1)
+        stride, dilation, pads, sides = (
+            _two(stride, line, 1),
+            _two(dilation, line, 1),
+            _two(pads, line, 0),
+            _two(sides, line, 1),
+        )
     pooled = r.builder.max_pool(x, sides, stride, pads, dilation, bool(o.attribute("ceil_mode", 0)), o.name, o.source)
     return _flat_back(r, pooled, line)
 
@@ -557,7 +611,9 @@ def _pad(o: Operator, r: Reading) -> int:
     cut = lambda a: a[tuple(slice(max(-b, 0), n - max(-e, 0)) for (b, e), n in zip(widths, a.shape))]
     grown = [(max(b, 0), max(e, 0)) for b, e in widths]
     if mode != "constant":
-        return _reindex(o, r, lambda a: np.pad(cut(a), grown, mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode]))
+        return _reindex(
+            o, r, lambda a: np.pad(cut(a), grown, mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode])
+        )
     numbers = np.pad(cut(np.arange(r.builder.nodes[x].size).reshape(r.builder.shape(x))), grown, constant_values=-1)
     padded = r.builder.gather(x, numbers, numbers.shape, o.name, o.source)
     return padded if value == 0 else r.builder.scale(padded, 1.0, np.where(numbers < 0, value, 0.0))
@@ -613,8 +669,14 @@ def _extremum(o: Operator, r: Reading, largest: bool) -> int:
             bound = np.broadcast_to(r.constants[n].astype(np.float64), shapes)
             if len(values) == 1 and np.all(bound == bound.flat[0]):
                 level = float(bound.flat[0])
-                op = (catalogue.relu() if level == 0 else catalogue.clip(level, np.inf)) if largest else catalogue.clip(-np.inf, level)
-                parts = [r.builder.scale(r.builder.activation(r.builder.scale(parts[0], sign), op, o.name, o.source), sign)]
+                op = (
+                    (catalogue.relu() if level == 0 else catalogue.clip(level, np.inf))
+                    if largest
+                    else catalogue.clip(-np.inf, level)
+                )
+                parts = [
+                    r.builder.scale(r.builder.activation(r.builder.scale(parts[0], sign), op, o.name, o.source), sign)
+                ]
                 continue
             parts.append(r.builder.scale(r.builder.gather(0, np.full(size_of(shapes), -1), shapes), 1.0, sign * bound))
     while len(parts) > 1:
@@ -652,21 +714,51 @@ def _fixed(name: str, *attributes: tuple[str, str, Any]) -> Callable[[Operator, 
 
 
 OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
-    "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv, "BatchNormalization": _batch_norm,
-    "Add": _add, "Sub": partial(_add, signs=(1.0, -1.0)), "Sum": _sum, "Mul": _mul, "Div": partial(_mul, divide=True),
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "BatchNormalization": _batch_norm,
+    "Add": _add,
+    "Sub": partial(_add, signs=(1.0, -1.0)),
+    "Sum": _sum,
+    "Mul": _mul,
+    "Div": partial(_mul, divide=True),
     "Neg": lambda o, r: r.builder.scale(_value(o, r), -1.0, 0.0, o.name, o.source),
-    "AveragePool": _average_pool, "GlobalAveragePool": partial(_average_pool, everything=True),
-    "MaxPool": _max_pool, "GlobalMaxPool": partial(_max_pool, everything=True),
-    "ReduceMean": partial(_reduce, mean=True), "ReduceSum": partial(_reduce, mean=False),
-    "Flatten": _flatten, "Reshape": _reshape, "Transpose": _transpose, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
-    "Concat": _concat, "Slice": _slice, "Split": _split, "Gather": _gather, "Pad": _pad, "Expand": _expand,
-    "Identity": _same, "Dropout": _same, "Cast": _same, "Shape": _shape,
-    "Max": partial(_extremum, largest=True), "Min": partial(_extremum, largest=False),
-    "Relu": _fixed("relu"), "LeakyRelu": _fixed("leaky_relu", ("alpha", "negative_slope", 0.01)), "PRelu": _prelu,
-    "Clip": partial(_activation, make=_clip), "Abs": _fixed("abs"),
-    "HardSigmoid": _fixed("hardsigmoid", ("alpha", "alpha", 0.2), ("beta", "beta", 0.5)), "HardSwish": _fixed("hardswish"),
-    "Sigmoid": _fixed("sigmoid"), "Tanh": _fixed("tanh"), "Elu": _fixed("elu", ("alpha", "alpha", 1.0)),
-    "Gelu": _fixed("gelu", ("approximate", "approximate", "none")), "Softplus": _fixed("softplus"),
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": partial(_average_pool, everything=True),
+    "MaxPool": _max_pool,
+    "GlobalMaxPool": partial(_max_pool, everything=True),
+    "ReduceMean": partial(_reduce, mean=True),
+    "ReduceSum": partial(_reduce, mean=False),
+    "Flatten": _flatten,
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Concat": _concat,
+    "Slice": _slice,
+    "Split": _split,
+    "Gather": _gather,
+    "Pad": _pad,
+    "Expand": _expand,
+    "Identity": _same,
+    "Dropout": _same,
+    "Cast": _same,
+    "Shape": _shape,
+    "Max": partial(_extremum, largest=True),
+    "Min": partial(_extremum, largest=False),
+    "Relu": _fixed("relu"),
+    "LeakyRelu": _fixed("leaky_relu", ("alpha", "negative_slope", 0.01)),
+    "PRelu": _prelu,
+    "Clip": partial(_activation, make=_clip),
+    "Abs": _fixed("abs"),
+    "HardSigmoid": _fixed("hardsigmoid", ("alpha", "alpha", 0.2), ("beta", "beta", 0.5)),
+    "HardSwish": _fixed("hardswish"),
+    "Sigmoid": _fixed("sigmoid"),
+    "Tanh": _fixed("tanh"),
+    "Elu": _fixed("elu", ("alpha", "alpha", 1.0)),
+    "Gelu": _fixed("gelu", ("approximate", "approximate", "none")),
+    "Softplus": _fixed("softplus"),
     "Sign": _refuse("is not continuous: it jumps at 0, and no affine piece holds there. Replace it by a steep Clip."),
     "Softmax": _refuse("stands inside the network; only a last softmax can be set aside"),
     "LogSoftmax": _refuse("stands inside the network; only a last softmax can be set aside"),

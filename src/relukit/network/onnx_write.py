@@ -14,7 +14,15 @@ from relukit.piecewise import AbstractActivation, PiecewiseLinear, Smooth
 
 _OPSET = 20  # the first with Gelu
 _CHECK_ROWS = 8
-_SMOOTH = {"sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu", "gelu": "Gelu", "softplus": "Softplus", "hardswish": "HardSwish", "mish": "Mish"}
+_SMOOTH = {
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "elu": "Elu",
+    "gelu": "Gelu",
+    "softplus": "Softplus",
+    "hardswish": "HardSwish",
+    "mish": "Mish",
+}
 _HEADS = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}
 
 
@@ -32,7 +40,9 @@ class _Writer:
 
         name = f"{hint}_{len(self.weights)}"
         value = np.asarray(value)
-        self.weights.append(numpy_helper.from_array(value if value.dtype == np.int64 else value.astype(self.dtype), name))
+        self.weights.append(
+            numpy_helper.from_array(value if value.dtype == np.int64 else value.astype(self.dtype), name)
+        )
         return name
 
     def op(self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
@@ -40,7 +50,11 @@ class _Writer:
 
         self._count += 1
         output = output or f"t{self._count}"
-        name = self.prefix if self.prefix and self.prefix not in self._names else f"{self.prefix or kind}.{kind}_{self._count}"
+        name = (
+            self.prefix
+            if self.prefix and self.prefix not in self._names
+            else f"{self.prefix or kind}.{kind}_{self._count}"
+        )
         self._names.add(name)
         self.nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         return output
@@ -69,7 +83,9 @@ class _Writer:
             if inside and by_channel is not None:
                 inputs.append(self.constant(by_channel[:, 0], "b"))
             top, left, bottom, right = m.padding
-            y = self.op("Conv", inputs, group=m.groups, strides=m.stride, dilations=m.dilation, pads=[top, left, bottom, right])
+            y = self.op(
+                "Conv", inputs, group=m.groups, strides=m.stride, dilations=m.dilation, pads=[top, left, bottom, right]
+            )
             return self.op("Flatten", [y], axis=1), bool(inside)
         raise UnsupportedOperation(f"{type(m).__name__} has no ONNX form")
 
@@ -143,19 +159,28 @@ def to_onnx(network: Network, head: bool = True) -> Any:
     for node in network.nodes[1:]:
         reads = [names[j] for j in node.inputs]
         writer.prefix = node.name
-        names.append(writer.affine(node.op, reads) if isinstance(node.op, Affine) else writer.activation(node.op, reads[0]))
+        names.append(
+            writer.affine(node.op, reads) if isinstance(node.op, Affine) else writer.activation(node.op, reads[0])
+        )
     writer.prefix = ""
     last: Node = network.nodes[-1]
     out = writer.op("Reshape", [names[-1], writer.constant(np.asarray((-1, *last.shape), np.int64), "shape")])
-    final = writer.op(_HEADS[network.head], [out], "output") if head and network.head else writer.op("Identity", [out], "output")
+    final = (
+        writer.op(_HEADS[network.head], [out], "output")
+        if head and network.head
+        else writer.op("Identity", [out], "output")
+    )
     graph = helper.make_graph(
-        writer.nodes, "relukit",
+        writer.nodes,
+        "relukit",
         [helper.make_tensor_value_info("input", kind, ["batch", *shape])],
         [helper.make_tensor_value_info(final, kind, ["batch", *last.shape])],
         writer.weights,
     )
     opset = [helper.make_opsetid("", _OPSET)]
-    model = helper.make_model(graph, opset_imports=opset, producer_name="relukit", producer_version=__version__, ir_version=9)
+    model = helper.make_model(
+        graph, opset_imports=opset, producer_name="relukit", producer_version=__version__, ir_version=9
+    )
     checker.check_model(model)
     return model
 
@@ -174,11 +199,15 @@ def write_onnx(network: Network, path: str | Path) -> Path:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     generator = np.random.default_rng(0)
     box = network.box
-    rows = generator.standard_normal((_CHECK_ROWS, network.inputs)) if box is None else box.sample(_CHECK_ROWS, generator)
+    rows = (
+        generator.standard_normal((_CHECK_ROWS, network.inputs)) if box is None else box.sample(_CHECK_ROWS, generator)
+    )
     rows = rows.astype(network.dtype)
     got = session.run(None, {"input": rows.reshape(len(rows), *network.input_shape)})[0].reshape(len(rows), -1)
     want = network.apply_head(network(rows))
     scale = max(1.0, float(np.abs(network(rows)).max()))
     if not np.all(np.abs(got - want) <= 1e-3 * scale):
-        raise InvalidInput(f"onnxruntime and the network differ by {np.abs(got - want).max():.3g}: the file was not written. Please report this network.")
+        raise InvalidInput(
+            f"onnxruntime and the network differ by {np.abs(got - want).max():.3g}: the file was not written. Please report this network."
+        )
     return write_bytes(path, content)

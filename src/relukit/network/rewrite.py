@@ -41,7 +41,13 @@ class Builder:
     # -- the two kinds -----------------------------------------------------------------------------------------------
 
     def affine(
-        self, index: int, linear: AbstractLinear, bias: Array | float = 0.0, shape: Shape | None = None, name: str = "", source: str = ""
+        self,
+        index: int,
+        linear: AbstractLinear,
+        bias: Array | float = 0.0,
+        shape: Shape | None = None,
+        name: str = "",
+        source: str = "",
     ) -> int:
         bias = np.broadcast_to(np.asarray(bias, np.float64), (linear.out_size,))
         return self._add(Affine((linear,), bias), (index,), shape or (linear.out_size,), name, source)
@@ -50,7 +56,13 @@ class Builder:
         return self._add(op, (index,), self.shape(index), name, source)
 
     def combine(
-        self, indices: Sequence[int], maps: Sequence[AbstractLinear], bias: Array, shape: Shape | None = None, name: str = "", source: str = ""
+        self,
+        indices: Sequence[int],
+        maps: Sequence[AbstractLinear],
+        bias: Array,
+        shape: Shape | None = None,
+        name: str = "",
+        source: str = "",
     ) -> int:
         """The sum of one map per earlier node, plus a bias."""
         return self._add(Affine(tuple(maps), bias), indices, shape or (len(bias),), name, source)
@@ -64,12 +76,18 @@ class Builder:
             raise ShapeMismatch(f"a matrix of shape {W.shape} meets a value of shape {shape}")
         rows, out = size_of(shape[:-1]), (*shape[:-1], W.shape[1])
         if rows == 1:
-            return self.affine(index, dense_or_sparse(np.asarray(W).T), 0.0 if bias is None else bias, out, name, source)
+            return self.affine(
+                index, dense_or_sparse(np.asarray(W).T), 0.0 if bias is None else bias, out, name, source
+            )
         # Several rows share W: a 1x1 convolution over them, with rows and channels exchanged before and after.
         turned = self.gather(index, np.arange(rows * W.shape[0]).reshape(rows, -1).T.ravel(), (W.shape[0], rows, 1))
         mixed = self.affine(
-            turned, Conv(np.asarray(W).T[:, :, None, None], (W.shape[0], rows, 1)),
-            0.0 if bias is None else np.repeat(bias, rows), (W.shape[1], rows, 1), name, source,
+            turned,
+            Conv(np.asarray(W).T[:, :, None, None], (W.shape[0], rows, 1)),
+            0.0 if bias is None else np.repeat(bias, rows),
+            (W.shape[1], rows, 1),
+            name,
+            source,
         )
         return self.gather(mixed, np.arange(rows * W.shape[1]).reshape(-1, rows).T.ravel(), out)
 
@@ -84,7 +102,9 @@ class Builder:
             return index
         return self.affine(index, Identity(self.nodes[index].size), 0.0, shape, "reshape", "")
 
-    def scale(self, index: int, factor: Array | float, shift: Array | float = 0.0, name: str = "", source: str = "") -> int:
+    def scale(
+        self, index: int, factor: Array | float, shift: Array | float = 0.0, name: str = "", source: str = ""
+    ) -> int:
         """`factor * x + shift`, both broadcast to the value's shape."""
         shape = self.shape(index)
         spread = lambda a: np.broadcast_to(np.asarray(a, np.float64), shape).ravel()
@@ -92,11 +112,15 @@ class Builder:
         linear = Identity(len(diagonal)) if np.all(diagonal == 1) else Scale(diagonal)
         return self.affine(index, linear, spread(shift), shape, name, source)
 
-    def add(self, indices: Sequence[int], signs: Sequence[float] | None = None, name: str = "", source: str = "") -> int:
+    def add(
+        self, indices: Sequence[int], signs: Sequence[float] | None = None, name: str = "", source: str = ""
+    ) -> int:
         """Sum of values of one shape, each times its sign."""
         shapes = {self.shape(i) for i in indices}
         shape = max(shapes, key=size_of)
-        aligned = [self.broadcast(i, np.broadcast_shapes(*shapes)) for i in indices] if len(shapes) > 1 else list(indices)
+        aligned = (
+            [self.broadcast(i, np.broadcast_shapes(*shapes)) for i in indices] if len(shapes) > 1 else list(indices)
+        )
         shape = self.shape(aligned[0])
         maps = tuple(
             Identity(size_of(shape)) if s == 1 else Scale(np.full(size_of(shape), float(s)))
@@ -123,8 +147,18 @@ class Builder:
             start += size
         return self._add(Affine(tuple(maps), np.zeros(len(flat))), indices, order.shape, name or "concatenate", source)
 
-    def convolve(self, index: int, conv: Conv, bias: Array | float = 0.0, shape: Shape | None = None, name: str = "", source: str = "") -> int:
-        spread = np.repeat(np.broadcast_to(np.asarray(bias, np.float64), (conv.out_shape[0],)), size_of(conv.out_shape[1:]))
+    def convolve(
+        self,
+        index: int,
+        conv: Conv,
+        bias: Array | float = 0.0,
+        shape: Shape | None = None,
+        name: str = "",
+        source: str = "",
+    ) -> int:
+        spread = np.repeat(
+            np.broadcast_to(np.asarray(bias, np.float64), (conv.out_shape[0],)), size_of(conv.out_shape[1:])
+        )
         return self.affine(index, conv, spread, shape or conv.out_shape, name, source)
 
     # -- derived: maxima -------------------------------------------------------------------------------------------------
@@ -141,19 +175,30 @@ class Builder:
         level = 0
         while len(parts) > 1:
             level += 1
-            joined = [self.maximum(a, b, f"{name or 'maxpool'}.{level}", source) for a, b in zip(parts[::2], parts[1::2])]
+            joined = [
+                self.maximum(a, b, f"{name or 'maxpool'}.{level}", source) for a, b in zip(parts[::2], parts[1::2])
+            ]
             parts = joined + parts[len(joined) * 2 :]
         return parts[0]
 
     def max_pool(
-        self, index: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil: bool,
-        name: str = "", source: str = "",
+        self,
+        index: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        ceil: bool,
+        name: str = "",
+        source: str = "",
     ) -> int:
         """Max pooling of a value of shape `(1, C, H, W)` or `(C, H, W)`; padding never wins."""
         shape = self.shape(index)
         C, H, W = shape[-3:]
         top, left, bottom, right = padding
-        image = np.pad(np.arange(C * H * W).reshape(C, H, W), ((0, 0), (top, bottom), (left, right)), constant_values=-1)
+        image = np.pad(
+            np.arange(C * H * W).reshape(C, H, W), ((0, 0), (top, bottom), (left, right)), constant_values=-1
+        )
         windows = pool_windows(image, kernel, stride, dilation, ceil, (H + top, W + left))
         out = (*shape[:-3], *windows.shape[:3])
         return self.maximum_over(index, windows.reshape(-1, windows.shape[-1]), out, name or "maxpool", source)
@@ -167,7 +212,12 @@ class Builder:
 
 
 def pool_windows(
-    image: IntArray, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], ceil: bool, within: tuple[int, int]
+    image: IntArray,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    ceil: bool,
+    within: tuple[int, int],
 ) -> IntArray:
     """Entries of `image` (C, H, W) under each pooling window: shape `(C, oh, ow, kh * kw)`.
 
@@ -181,11 +231,14 @@ def pool_windows(
         if ceil and (count - 1) * stride[axis] >= within[axis]:
             count -= 1
         sizes.append(count)
-    reach = [max((sizes[a] - 1) * stride[a] + dilation[a] * (kernel[a] - 1) + 1 - image.shape[1 + a], 0) for a in range(2)]
+    reach = [
+        max((sizes[a] - 1) * stride[a] + dilation[a] * (kernel[a] - 1) + 1 - image.shape[1 + a], 0) for a in range(2)
+    ]
     image = np.pad(image, ((0, 0), (0, reach[0]), (0, reach[1])), constant_values=-1)
     windows = [
         image[:, i * dilation[0] :: stride[0], j * dilation[1] :: stride[1]][:, : sizes[0], : sizes[1]]
-        for i in range(kernel[0]) for j in range(kernel[1])
+        for i in range(kernel[0])
+        for j in range(kernel[1])
     ]
     return np.stack(windows, axis=-1)
 
@@ -202,7 +255,9 @@ def _reachable(nodes: list[Node], output: int) -> list[Node]:
         raise UnsupportedOperation("the network returns its input unchanged: there is nothing to analyze")
     order = sorted(needed)
     number = {i: k for k, i in enumerate(order)}
-    return [Node(n.op, tuple(number[j] for j in n.inputs), n.shape, n.name, n.source) for n in (nodes[i] for i in order)]
+    return [
+        Node(n.op, tuple(number[j] for j in n.inputs), n.shape, n.name, n.source) for n in (nodes[i] for i in order)
+    ]
 
 
 def simplify(nodes: list[Node]) -> list[Node]:
@@ -230,7 +285,9 @@ def simplify(nodes: list[Node]) -> list[Node]:
     return _reachable(kept, where[len(nodes) - 1])
 
 
-def _merge_inputs(op: Affine, inputs: tuple[int, ...], kept: list[Node], reads: list[int]) -> tuple[Affine, tuple[int, ...]]:
+def _merge_inputs(
+    op: Affine, inputs: tuple[int, ...], kept: list[Node], reads: list[int]
+) -> tuple[Affine, tuple[int, ...]]:
     """Pull affine nodes that nobody else reads (or that cost nothing) into the node that reads them."""
     maps, sources, bias = list(op.maps), list(inputs), op.bias
     for k in range(len(maps)):

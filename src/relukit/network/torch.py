@@ -53,7 +53,9 @@ def from_module(module: nn.Module, input_shape: Shape | None = None) -> Network:
     """
     for name, part in module.named_modules():
         if isinstance(part, _MODES) and part.training:
-            raise InvalidInput(f"module '{name}' ({type(part).__name__}) is in training mode, where it is random or depends on the batch. Call model.eval() first.")
+            raise InvalidInput(
+                f"module '{name}' ({type(part).__name__}) is in training mode, where it is random or depends on the batch. Call model.eval() first."
+            )
     parameter = next(module.parameters(), None)
     dtype = np.dtype(np.float64 if parameter is not None and parameter.dtype == torch.float64 else np.float32)
     shape = tuple(input_shape) if input_shape is not None else _first_width(module)
@@ -73,7 +75,9 @@ def _first_width(module: nn.Module) -> Shape:
             return (part.in_features,)
         if isinstance(part, nn.modules.conv._ConvNd | nn.Embedding | nn.MultiheadAttention):
             break
-    raise InvalidInput("the module does not say how large its input is: pass input_shape, for instance relukit.load(model, input_shape=(3, 32, 32))")
+    raise InvalidInput(
+        "the module does not say how large its input is: pass input_shape, for instance relukit.load(model, input_shape=(3, 32, 32))"
+    )
 
 
 class _Run:
@@ -114,19 +118,25 @@ def _from_layers(layers: list[tuple[str, nn.Module]], shape: Shape, dtype: np.dt
         kind = type(layer)
         if k == len(layers) - 1 and kind in heads:
             head = heads[kind]
-            builder.notes.append(f"the last {kind.__name__} is set aside: it is monotone, so decisions are those of its inputs")
+            builder.notes.append(
+                f"the last {kind.__name__} is set aside: it is monotone, so decisions are those of its inputs"
+            )
         elif isinstance(layer, nn.Linear):
             bias = 0.0 if layer.bias is None else array(layer.bias)
             last = builder.affine(last, dense_or_sparse(array(layer.weight)), bias, name=name, source=kind.__name__)
         elif isinstance(layer, nn.BatchNorm1d):
             if layer.running_mean is None:
-                raise InvalidInput(f"module '{name}' (BatchNorm1d) keeps no running statistics: it depends on the batch and is no function of one input")
+                raise InvalidInput(
+                    f"module '{name}' (BatchNorm1d) keeps no running statistics: it depends on the batch and is no function of one input"
+                )
             factor = 1 / np.sqrt(array(layer.running_var) + layer.eps)
             factor = factor * (1 if layer.weight is None else array(layer.weight))
             shift = (0 if layer.bias is None else array(layer.bias)) - array(layer.running_mean) * factor
             last = builder.affine(last, Scale(factor), shift, name=name, source=kind.__name__)
         elif isinstance(layer, nn.Softmax | nn.LogSoftmax):
-            raise UnsupportedOperation(f"{kind.__name__} at module '{name}' stands inside the network; only a last one can be set aside")
+            raise UnsupportedOperation(
+                f"{kind.__name__} at module '{name}' stands inside the network; only a last one can be set aside"
+            )
         elif kind in _ACTIVATIONS:
             last = builder.activation(last, _ACTIVATIONS[kind](layer), name, kind.__name__)
     return builder.build(last, dtype=dtype, head=head)
@@ -142,7 +152,9 @@ def _export(module: nn.Module, shape: Shape, parameter: torch.Tensor | None) -> 
         return torch.export.export(module, (example,), strict=False)
     except Exception as error:  # whatever the user's forward raises
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnsupportedOperation(f"torch.export could not trace {type(module).__name__} with an input of shape {(1, *shape)}: {first}") from error
+        raise UnsupportedOperation(
+            f"torch.export could not trace {type(module).__name__} with an input of shape {(1, *shape)}: {first}"
+        ) from error
     finally:
         module.train(was)
 
@@ -172,7 +184,9 @@ def read_checkpoint(path: Path) -> Network:
                 f"{path} holds pickled Python objects, which could run any code; relukit reads weights only. Save the module with "
                 "torch.export.save(torch.export.export(model, (example,)), 'model.pt2') or its state_dict, or pass the module itself."
             ) from error
-        raise UnreadableFile(f"{path} is no readable checkpoint (damaged or truncated): {text.splitlines()[0] if text else type(error).__name__}") from error
+        raise UnreadableFile(
+            f"{path} is no readable checkpoint (damaged or truncated): {text.splitlines()[0] if text else type(error).__name__}"
+        ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -188,10 +202,14 @@ def _read_exported(path: Path) -> Network:
     try:
         program = torch.export.load(path)
     except Exception as error:
-        raise UnreadableFile(f"{path} is no readable exported program: {(str(error) or type(error).__name__).splitlines()[0]}") from error
+        raise UnreadableFile(
+            f"{path} is no readable exported program: {(str(error) or type(error).__name__).splitlines()[0]}"
+        ) from error
     values = [v for v in program.graph.nodes if v.op == "placeholder" and v.name in program.graph_signature.user_inputs]
     shape = tuple(values[0].meta["val"].shape)[1:]
-    return from_exported(program, np.dtype(np.float32)).with_(origin=Origin("torch", path, _Run(program.module(), shape, one_by_one=True)))
+    return from_exported(program, np.dtype(np.float32)).with_(
+        origin=Origin("torch", path, _Run(program.module(), shape, one_by_one=True))
+    )
 
 
 def _check_archive(path: Path) -> None:
@@ -210,18 +228,31 @@ def _check_archive(path: Path) -> None:
     if len(set(names)) < len(names):
         raise UnreadableFile(f"{path} holds two entries of one name; refused")
     if not any(n.endswith("archive_format") for n in names):
-        raise UnreadableFile(f"{path} has no archive_format entry: written by torch before 2.8, or no exported program. Export it anew.")
+        raise UnreadableFile(
+            f"{path} has no archive_format entry: written by torch before 2.8, or no exported program. Export it anew."
+        )
     configs = [json.loads(t).get("config", {}) for n, t in texts.items() if n.endswith("_config.json")]
-    unsafe = [k for c in configs for k, v in c.items() if v.get("use_pickle") or not str(v.get("path_name", "")).startswith(("weight_", "tensor_"))]
+    unsafe = [
+        k
+        for c in configs
+        for k, v in c.items()
+        if v.get("use_pickle") or not str(v.get("path_name", "")).startswith(("weight_", "tensor_"))
+    ]
     if unsafe:
-        raise UnreadableFile(f"{path} holds pickled objects ('{unsafe[0]}'), which could run any code; refused. Export the module without them.")
+        raise UnreadableFile(
+            f"{path} holds pickled objects ('{unsafe[0]}'), which could run any code; refused. Export the module without them."
+        )
     try:  # torch falls back to full unpickling for these
         for sample in samples:
             torch.load(io.BytesIO(sample), weights_only=True)
     except Exception as error:
-        raise UnreadableFile(f"{path} holds sample inputs that are not plain tensors, which torch would unpickle; refused") from error
+        raise UnreadableFile(
+            f"{path} holds sample inputs that are not plain tensors, which torch would unpickle; refused"
+        ) from error
     if any('"expr_str"' in t for t in texts.values()):
-        raise UnreadableFile(f"{path} holds symbolic (dynamic) shapes, which torch reads by evaluating text; refused. Export with fixed sizes and batch 1.")
+        raise UnreadableFile(
+            f"{path} holds symbolic (dynamic) shapes, which torch reads by evaluating text; refused. Export with fixed sizes and batch 1."
+        )
 
 
 def _from_state_dict(state: dict[str, torch.Tensor], path: Path) -> Network:
@@ -236,14 +267,25 @@ def _from_state_dict(state: dict[str, torch.Tensor], path: Path) -> Network:
         if weight is not None and weight.ndim == 2:
             builder = builder or Builder((weight.shape[1],))
             if builder.nodes[last].size != weight.shape[1]:
-                raise UnreadableFile(f"{path}: layer '{name}' takes {weight.shape[1]} values where {builder.nodes[last].size} arrive: no chain of dense layers. Pass the module itself or a .pt2 file.")
+                raise UnreadableFile(
+                    f"{path}: layer '{name}' takes {weight.shape[1]} values where {builder.nodes[last].size} arrive: no chain of dense layers. Pass the module itself or a .pt2 file."
+                )
             if pending:
                 last = builder.activation(last, catalogue.relu(), f"{name}.relu", "assumed")
             bias = array(group["bias"]) if "bias" in group else 0.0
-            last, pending = builder.affine(last, dense_or_sparse(array(weight)), bias, name=name or "layer", source="state_dict"), True
+            last, pending = (
+                builder.affine(last, dense_or_sparse(array(weight)), bias, name=name or "layer", source="state_dict"),
+                True,
+            )
         elif weight is not None and "running_mean" in group and builder is not None:
             factor = array(weight) / np.sqrt(array(group["running_var"]) + 1e-5)
-            last = builder.affine(last, Scale(factor), array(group["bias"]) - array(group["running_mean"]) * factor, name=name, source="BatchNorm")
+            last = builder.affine(
+                last,
+                Scale(factor),
+                array(group["bias"]) - array(group["running_mean"]) * factor,
+                name=name,
+                source="BatchNorm",
+            )
         elif weight is not None and weight.ndim == 1 and set(group) == {"weight"} and builder is not None:
             last, pending = builder.activation(last, catalogue.prelu(array(weight)), name, "PReLU"), False
         else:
@@ -255,6 +297,8 @@ def _from_state_dict(state: dict[str, torch.Tensor], path: Path) -> Network:
     if builder is None:
         raise UnreadableFile(f"{path} holds no dense layer")
     first = next(iter(state.values()))
-    builder.notes.append("the file holds weights without an architecture: ReLU is assumed between dense layers, in the order of the file")
+    builder.notes.append(
+        "the file holds weights without an architecture: ReLU is assumed between dense layers, in the order of the file"
+    )
     dtype = np.dtype(np.float64 if first.dtype == torch.float64 else np.float32)
     return builder.build(last, dtype=dtype, origin=Origin("torch", path))

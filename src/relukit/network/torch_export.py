@@ -15,7 +15,13 @@ from relukit.network._network import Network
 from relukit.network.affine import Conv
 from relukit.network.rewrite import Builder, size_of
 
-_HEADS = {"softmax": "softmax", "_softmax": "softmax", "log_softmax": "log_softmax", "_log_softmax": "log_softmax", "sigmoid": "sigmoid"}
+_HEADS = {
+    "softmax": "softmax",
+    "_softmax": "softmax",
+    "log_softmax": "log_softmax",
+    "_log_softmax": "log_softmax",
+    "sigmoid": "sigmoid",
+}
 # Operators that only move entries: run on the entries' numbers by torch itself.
 _MOVES = frozenset(
     "view reshape flatten permute transpose t numpy_T squeeze unsqueeze select slice expand expand_as chunk split split_with_sizes "
@@ -40,7 +46,9 @@ class Call:
         return default if value is None else value
 
     def refuse(self, why: str) -> UnsupportedOperation:
-        return UnsupportedOperation(f"aten.{self.kind} at node '{self.node.name}' ({self.source or 'no module'}): {why}")
+        return UnsupportedOperation(
+            f"aten.{self.kind} at node '{self.node.name}' ({self.source or 'no module'}): {why}"
+        )
 
 
 class Value:
@@ -58,7 +66,9 @@ def from_exported(program: Any, dtype: np.dtype) -> Network:
             tensors[spec.arg.name] = program.state_dict.get(spec.target, program.constants.get(spec.target))
     inputs = list(signature.user_inputs)
     if len(inputs) != 1:
-        raise UnsupportedOperation(f"the module takes {len(inputs)} inputs; relukit reads modules with one tensor input")
+        raise UnsupportedOperation(
+            f"the module takes {len(inputs)} inputs; relukit reads modules with one tensor input"
+        )
     env: dict[str, Any] = {}
     builder: Builder | None = None
     head, nodes = "", list(program.graph.nodes)
@@ -71,10 +81,14 @@ def from_exported(program: Any, dtype: np.dtype) -> Network:
                 env[node.name] = tensors.get(node.name)
         elif node.op == "call_function":
             assert builder is not None
-            call = Call(node, [_resolve(a, env) for a in node.args], {k: _resolve(v, env) for k, v in node.kwargs.items()})
+            call = Call(
+                node, [_resolve(a, env) for a in node.args], {k: _resolve(v, env) for k, v in node.kwargs.items()}
+            )
             if call.kind in _HEADS and all(u.op == "output" for u in node.users) and isinstance(call.args[0], Value):
                 head = _HEADS[call.kind]
-                builder.notes.append(f"the last {head} is set aside: it is monotone, so decisions are those of its inputs")
+                builder.notes.append(
+                    f"the last {head} is set aside: it is monotone, so decisions are those of its inputs"
+                )
                 env[node.name] = call.args[0]
             else:
                 env[node.name] = _convert(call, builder)
@@ -105,7 +119,9 @@ def _fixed_shape(node: Any) -> tuple[int, ...]:
     for k, s in enumerate(shape):
         if not isinstance(s, int):
             if k > 0:
-                raise UnsupportedOperation(f"input '{node.name}' has the dynamic shape {list(map(str, shape))}: only the batch may be open")
+                raise UnsupportedOperation(
+                    f"input '{node.name}' has the dynamic shape {list(map(str, shape))}: only the batch may be open"
+                )
             s = 1
         sizes.append(int(s))
     return tuple(sizes)
@@ -131,7 +147,9 @@ def _convert(call: Call, b: Builder) -> Any:
         return _move(call, b)
     row = OPERATORS.get(call.kind)
     if row is None:
-        raise call.refuse("neither affine nor an activation that relukit knows. Bounds, pieces and proofs need such a network; health works on the module itself.")
+        raise call.refuse(
+            "neither affine nor an activation that relukit knows. Bounds, pieces and proofs need such a network; health works on the module itself."
+        )
     return Value(row(call, b))
 
 
@@ -147,7 +165,11 @@ def _move(call: Call, b: Builder) -> Any:
 
 
 def _const(value: Any) -> Array:
-    return value.detach().to("cpu", torch.float64).numpy() if isinstance(value, torch.Tensor) else np.asarray(value, np.float64)
+    return (
+        value.detach().to("cpu", torch.float64).numpy()
+        if isinstance(value, torch.Tensor)
+        else np.asarray(value, np.float64)
+    )
 
 
 def _x(call: Call, position: int = 0) -> int:
@@ -215,7 +237,11 @@ def _conv(call: Call, b: Builder, rank: int) -> int:
         p = (0, 0) if padding == "valid" else _pair(padding, line, 0)
         pads = (*p, *p)
     conv = Conv(kernel, b.shape(x)[1:], stride, pads, dilation, int(call.argument(6, "groups", 1)))
-    return _back(b, b.convolve(x, conv, 0.0 if bias is None else _const(bias), (1, *conv.out_shape), call.path, call.source), line)
+    return _back(
+        b,
+        b.convolve(x, conv, 0.0 if bias is None else _const(bias), (1, *conv.out_shape), call.path, call.source),
+        line,
+    )
 
 
 def _convolution(call: Call, b: Builder) -> int:
@@ -270,11 +296,22 @@ def _max_pool(call: Call, b: Builder, rank: int) -> int:
     stride = _pair(call.argument(2, "stride") or call.args[1], line, 1)
     p = _pair(call.argument(3, "padding", 0), line, 0)
     dilation = _pair(call.argument(4, "dilation", 1), line, 1)
-    pooled = b.max_pool(x, sides, stride, (*p, *p), dilation, bool(call.argument(5, "ceil_mode", False)), call.path, call.source)
+    pooled = b.max_pool(
+        x, sides, stride, (*p, *p), dilation, bool(call.argument(5, "ceil_mode", False)), call.path, call.source
+    )
     return _back(b, pooled, line)
 
 
-def _average(call: Call, b: Builder, x: int, line: bool, sides: tuple[int, int], stride: tuple[int, int], p: tuple[int, int], whole: bool) -> int:
+def _average(
+    call: Call,
+    b: Builder,
+    x: int,
+    line: bool,
+    sides: tuple[int, int],
+    stride: tuple[int, int],
+    p: tuple[int, int],
+    whole: bool,
+) -> int:
     C = b.shape(x)[1]
     conv = Conv(np.full((C, 1, *sides), 1 / size_of(sides)), b.shape(x)[1:], stride, (*p, *p), (1, 1), C)
     pooled = b.convolve(x, conv, 0.0, (1, *conv.out_shape), call.path, call.source)
@@ -289,7 +326,16 @@ def _avg_pool(call: Call, b: Builder, rank: int) -> int:
         raise call.refuse("ceil_mode is not supported for average pooling")
     sides = _pair(call.args[1], line, 1)
     stride = _pair(call.argument(2, "stride") or call.args[1], line, 1)
-    return _average(call, b, x, line, sides, stride, _pair(call.argument(3, "padding", 0), line, 0), bool(call.argument(5, "count_include_pad", True)))
+    return _average(
+        call,
+        b,
+        x,
+        line,
+        sides,
+        stride,
+        _pair(call.argument(3, "padding", 0), line, 0),
+        bool(call.argument(5, "count_include_pad", True)),
+    )
 
 
 def _adaptive(call: Call, b: Builder, rank: int) -> int:
@@ -304,11 +350,20 @@ def _adaptive(call: Call, b: Builder, rank: int) -> int:
 def _reduce(call: Call, b: Builder, mean: bool) -> int:
     x = _x(call)
     shape, dims = b.shape(x), call.argument(1, "dim")
-    chosen = list(range(len(shape))) if dims is None else [d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)]
+    chosen = (
+        list(range(len(shape)))
+        if dims is None
+        else [d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)]
+    )
     kept = [d for d in range(len(shape)) if d not in chosen]
     count = size_of(tuple(shape[d] for d in chosen))
     order = np.arange(size_of(shape)).reshape(shape).transpose(kept + chosen).reshape(-1, count)
-    total = b.matmul(b.gather(x, order, order.shape), np.full((count, 1), 1 / count if mean else 1.0), name=call.path, source=call.source)
+    total = b.matmul(
+        b.gather(x, order, order.shape),
+        np.full((count, 1), 1 / count if mean else 1.0),
+        name=call.path,
+        source=call.source,
+    )
     keep = call.argument(2, "keepdim", False)
     out = tuple(1 if d in chosen else s for d, s in enumerate(shape)) if keep else tuple(shape[d] for d in kept)
     return b.reshape(total, out or (1,))
@@ -346,7 +401,9 @@ def _extremum(call: Call, b: Builder, largest: bool) -> int:
     if level.size > 1:
         raise call.refuse("compares with a constant tensor; compare with one number")
     bound = float(level.ravel()[0])
-    return b.activation(x.index, catalogue.clip(bound, np.inf) if largest else catalogue.clip(-np.inf, bound), call.path, call.source)
+    return b.activation(
+        x.index, catalogue.clip(bound, np.inf) if largest else catalogue.clip(-np.inf, bound), call.path, call.source
+    )
 
 
 def _clamp(call: Call, b: Builder) -> int:
@@ -360,7 +417,9 @@ def _clamp(call: Call, b: Builder) -> int:
 
 def _activation(call: Call, b: Builder, name: str, names: tuple[str, ...] = ()) -> int:
     given = {n: call.argument(k + 1, n) for k, n in enumerate(names)}
-    return b.activation(_x(call), catalogue.get(name, **{k: v for k, v in given.items() if v is not None}), call.path, call.source)
+    return b.activation(
+        _x(call), catalogue.get(name, **{k: v for k, v in given.items() if v is not None}), call.path, call.source
+    )
 
 
 def _prelu(call: Call, b: Builder) -> int:
@@ -372,30 +431,65 @@ def _prelu(call: Call, b: Builder) -> int:
 
 
 OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
-    "linear": _linear, "matmul": _matmul, "mm": _matmul, "bmm": _matmul, "addmm": _addmm,
-    "conv1d": partial(_conv, rank=1), "conv2d": partial(_conv, rank=2), "convolution": _convolution,
-    "batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm,
-    "add": _add, "add_": _add, "sub": partial(_add, sign=-1.0), "sub_": partial(_add, sign=-1.0), "rsub": _rsub,
-    "mul": _mul, "mul_": _mul, "div": partial(_mul, divide=True), "div_": partial(_mul, divide=True),
+    "linear": _linear,
+    "matmul": _matmul,
+    "mm": _matmul,
+    "bmm": _matmul,
+    "addmm": _addmm,
+    "conv1d": partial(_conv, rank=1),
+    "conv2d": partial(_conv, rank=2),
+    "convolution": _convolution,
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "add": _add,
+    "add_": _add,
+    "sub": partial(_add, sign=-1.0),
+    "sub_": partial(_add, sign=-1.0),
+    "rsub": _rsub,
+    "mul": _mul,
+    "mul_": _mul,
+    "div": partial(_mul, divide=True),
+    "div_": partial(_mul, divide=True),
     "neg": lambda c, b: b.scale(_x(c), -1.0, 0.0, c.path, c.source),
-    "max_pool1d": partial(_max_pool, rank=1), "max_pool2d": partial(_max_pool, rank=2),
-    "avg_pool1d": partial(_avg_pool, rank=1), "avg_pool2d": partial(_avg_pool, rank=2),
-    "adaptive_avg_pool1d": partial(_adaptive, rank=1), "adaptive_avg_pool2d": partial(_adaptive, rank=2),
-    "mean": partial(_reduce, mean=True), "sum": partial(_reduce, mean=False), "cat": _cat, "concat": _cat, "pad": _pad, "constant_pad_nd": _pad,
-    "maximum": partial(_extremum, largest=True), "minimum": partial(_extremum, largest=False),
-    "clamp": _clamp, "clamp_": _clamp, "clamp_min": _clamp, "clamp_max": _clamp,
-    "relu": partial(_activation, name="relu"), "relu_": partial(_activation, name="relu"),
+    "max_pool1d": partial(_max_pool, rank=1),
+    "max_pool2d": partial(_max_pool, rank=2),
+    "avg_pool1d": partial(_avg_pool, rank=1),
+    "avg_pool2d": partial(_avg_pool, rank=2),
+    "adaptive_avg_pool1d": partial(_adaptive, rank=1),
+    "adaptive_avg_pool2d": partial(_adaptive, rank=2),
+    "mean": partial(_reduce, mean=True),
+    "sum": partial(_reduce, mean=False),
+    "cat": _cat,
+    "concat": _cat,
+    "pad": _pad,
+    "constant_pad_nd": _pad,
+    "maximum": partial(_extremum, largest=True),
+    "minimum": partial(_extremum, largest=False),
+    "clamp": _clamp,
+    "clamp_": _clamp,
+    "clamp_min": _clamp,
+    "clamp_max": _clamp,
+    "relu": partial(_activation, name="relu"),
+    "relu_": partial(_activation, name="relu"),
     "leaky_relu": partial(_activation, name="leaky_relu", names=("negative_slope",)),
     "leaky_relu_": partial(_activation, name="leaky_relu", names=("negative_slope",)),
-    "prelu": _prelu, "_prelu_kernel": _prelu, "elu": partial(_activation, name="elu", names=("alpha",)),
+    "prelu": _prelu,
+    "_prelu_kernel": _prelu,
+    "elu": partial(_activation, name="elu", names=("alpha",)),
     "gelu": lambda c, b: b.activation(_x(c), catalogue.gelu(c.kwargs.get("approximate", "none")), c.path, c.source),
-    "sigmoid": partial(_activation, name="sigmoid"), "tanh": partial(_activation, name="tanh"),
-    "silu": partial(_activation, name="silu"), "silu_": partial(_activation, name="silu"),
+    "sigmoid": partial(_activation, name="sigmoid"),
+    "tanh": partial(_activation, name="tanh"),
+    "silu": partial(_activation, name="silu"),
+    "silu_": partial(_activation, name="silu"),
     "softplus": partial(_activation, name="softplus", names=("beta",)),
     "relu6": partial(_activation, name="relu6"),
     "hardtanh": partial(_activation, name="hardtanh", names=("min_val", "max_val")),
     "hardtanh_": partial(_activation, name="hardtanh", names=("min_val", "max_val")),
-    "hardsigmoid": partial(_activation, name="hardsigmoid"), "hardswish": partial(_activation, name="hardswish"),
-    "hardswish_": partial(_activation, name="hardswish"), "abs": partial(_activation, name="abs"),
-    "mish": partial(_activation, name="mish"), "selu": partial(_activation, name="selu"), "selu_": partial(_activation, name="selu"),
+    "hardsigmoid": partial(_activation, name="hardsigmoid"),
+    "hardswish": partial(_activation, name="hardswish"),
+    "hardswish_": partial(_activation, name="hardswish"),
+    "abs": partial(_activation, name="abs"),
+    "mish": partial(_activation, name="mish"),
+    "selu": partial(_activation, name="selu"),
+    "selu_": partial(_activation, name="selu"),
 }

@@ -13,7 +13,12 @@ from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
 _SMOOTH: dict[str, Any] = {
-    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "silu": F.silu, "hardswish": F.hardswish, "mish": F.mish, "selu": F.selu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "silu": F.silu,
+    "hardswish": F.hardswish,
+    "mish": F.mish,
+    "selu": F.selu,
 }
 
 
@@ -34,7 +39,11 @@ def to_module(network: Network, device: Any = "cpu", dtype: Any = None) -> nn.Mo
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:
-    return dtype if isinstance(dtype, torch.dtype) else {4: torch.float32, 8: torch.float64, 2: torch.float16}[np.dtype(dtype).itemsize]
+    return (
+        dtype
+        if isinstance(dtype, torch.dtype)
+        else {4: torch.float32, 8: torch.float64, 2: torch.float16}[np.dtype(dtype).itemsize]
+    )
 
 
 class NetworkModule(nn.Module):
@@ -45,7 +54,9 @@ class NetworkModule(nn.Module):
         self.network = network
         steps: list[nn.Module] = []
         for node in network.nodes[1:]:
-            steps.append(_AffineModule(node.op, dtype) if isinstance(node.op, Affine) else _ActivationModule(node.op, dtype))
+            steps.append(
+                _AffineModule(node.op, dtype) if isinstance(node.op, Affine) else _ActivationModule(node.op, dtype)
+            )
         self.steps = nn.ModuleList(steps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +88,9 @@ class _LinearModule(nn.Module):
             self.weight = nn.Parameter(torch.tensor(np.array(m.diagonal), dtype=dtype))
         elif isinstance(m, Sparse):
             W = m.W.tocoo()
-            sparse = torch.sparse_coo_tensor(np.stack([W.row, W.col]), W.data, W.shape, dtype=dtype, check_invariants=False)
+            sparse = torch.sparse_coo_tensor(
+                np.stack([W.row, W.col]), W.data, W.shape, dtype=dtype, check_invariants=False
+            )
             self.register_buffer("weight", sparse.coalesce())
         elif isinstance(m, Gather):
             self.register_buffer("index", torch.from_numpy(np.where(m.index < 0, m.in_size, m.index)))

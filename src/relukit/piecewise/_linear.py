@@ -57,7 +57,9 @@ class PiecewiseLinear(AbstractActivation):
                 raise InvalidInput(f"{self.name}: {key} must be finite, got {value}")
             object.__setattr__(self, key, value)
         if len(self.slopes) != len(self.knots) + 1:
-            raise InvalidInput(f"{self.name}: {len(self.knots)} knots need {len(self.knots) + 1} slopes, got {len(self.slopes)}")
+            raise InvalidInput(
+                f"{self.name}: {len(self.knots)} knots need {len(self.knots) + 1} slopes, got {len(self.slopes)}"
+            )
         if np.any(np.diff(self.knots, axis=0) <= 0):
             raise InvalidInput(f"{self.name}: knots must increase strictly, got {self.knots.tolist()}")
 
@@ -65,13 +67,18 @@ class PiecewiseLinear(AbstractActivation):
     def is_relu(self) -> bool:
         """Exactly max(0, x)."""
         return (
-            self.knots.shape == (1,) and self.slopes.shape == (2,)
-            and float(self.knots[0]) == 0 and tuple(self.slopes) == (0.0, 1.0) and float(self.height) == 0
+            self.knots.shape == (1,)
+            and self.slopes.shape == (2,)
+            and float(self.knots[0]) == 0
+            and tuple(self.slopes) == (0.0, 1.0)
+            and float(self.height) == 0
         )
 
     @property
     def is_identity(self) -> bool:
-        return bool(np.all(self.slopes == 1) and np.all(self._heights() == self.knots) and (len(self.knots) or self.height == 0))
+        return bool(
+            np.all(self.slopes == 1) and np.all(self._heights() == self.knots) and (len(self.knots) or self.height == 0)
+        )
 
     def _heights(self) -> Array:
         """Values at the knots, shape `(k, ...)`."""
@@ -107,13 +114,19 @@ class PiecewiseLinear(AbstractActivation):
             value = np.where(x > self.knots[j], self.slopes[j + 1].astype(dtype), value)
         return value
 
-    def piece(self, x: Array) -> np.ndarray:
+    def piece(self, x: Array) -> Any:
         """Index of the piece each `x` lies in; a knot belongs to the piece on its left."""
-        return np.sum([np.asarray(x) > t for t in self.knots], axis=0, dtype=np.int64) if len(self.knots) else np.zeros(np.shape(x), np.int64)
+        return (
+            np.sum([np.asarray(x) > t for t in self.knots], axis=0, dtype=np.int64)
+            if len(self.knots)
+            else np.zeros(np.shape(x), np.int64)
+        )
 
     def _points(self, lower: Array, upper: Array) -> list[Array]:
         """The ends and every knot, clipped into the interval: where extrema of f - a x lie."""
-        return [lower, upper] + [np.clip(np.broadcast_to(t, lower.shape), lower, upper) for t in self.knots.astype(lower.dtype)]
+        return [lower, upper] + [
+            np.clip(np.broadcast_to(t, lower.shape), lower, upper) for t in self.knots.astype(lower.dtype)
+        ]
 
     def bounds(self, lower: Array, upper: Array) -> tuple[Array, Array]:
         lower, upper = check_interval(lower, upper)
@@ -193,7 +206,9 @@ class PiecewiseLinear(AbstractActivation):
         pick = lambda a, lead: a[..., units] if a.ndim > lead else a
         if self.knots.ndim == 1 and self.slopes.ndim == 1 and np.ndim(self.height) == 0:
             return self
-        return PiecewiseLinear(pick(self.knots, 1), pick(self.slopes, 1), pick(np.asarray(self.height), 0), self.name, self.parameters)
+        return PiecewiseLinear(
+            pick(self.knots, 1), pick(self.slopes, 1), pick(np.asarray(self.height), 0), self.name, self.parameters
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PiecewiseLinear) and all(

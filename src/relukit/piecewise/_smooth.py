@@ -74,7 +74,9 @@ class Smooth(AbstractActivation):
         low, high = widen(low, high, scale, ulps=32.0)
         if lower.dtype == np.float64:
             return low, high
-        return np.nextafter(low.astype(lower.dtype), -np.inf, dtype=lower.dtype), np.nextafter(high.astype(lower.dtype), np.inf, dtype=lower.dtype)
+        return np.nextafter(low.astype(lower.dtype), -np.inf, dtype=lower.dtype), np.nextafter(
+            high.astype(lower.dtype), np.inf, dtype=lower.dtype
+        )
 
     def candidate_slopes(self, lower: Array, upper: Array) -> list[Array]:
         width = upper - lower

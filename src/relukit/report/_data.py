@@ -64,7 +64,9 @@ def read_data(path: str | Path) -> tuple[Array, Array | None]:
         elif path.suffix in (".csv", ".txt"):
             x, y = _read_table(path), None
         else:
-            raise UnreadableFile(f"data file {path}: unknown kind '{path.suffix}'; give .npz with x and y, .npy or .csv")
+            raise UnreadableFile(
+                f"data file {path}: unknown kind '{path.suffix}'; give .npz with x and y, .npy or .csv"
+            )
     except (InvalidInput, UnreadableFile):
         raise
     except Exception as error:  # zipfile.BadZipFile, zlib.error, ValueError, EOFError: a damaged file
@@ -101,15 +103,24 @@ def fit_data(network: Network, x: Array, y: Array | None, source: str) -> Data:
         raise InvalidInput(f"{source}: inputs must be numbers, got dtype {x.dtype}")
     width = int(np.prod(x.shape[1:]))
     if width != network.inputs:
-        raise ShapeMismatch(f"{source}: rows of {width} values (array of shape {x.shape}); the network takes {network.inputs} inputs (shape {network.input_shape})")
-    if x.ndim == 4 and x.shape[-1] in (1, 3) and len(network.input_shape) == 3 and network.input_shape[0] == x.shape[-1]:
+        raise ShapeMismatch(
+            f"{source}: rows of {width} values (array of shape {x.shape}); the network takes {network.inputs} inputs (shape {network.input_shape})"
+        )
+    if (
+        x.ndim == 4
+        and x.shape[-1] in (1, 3)
+        and len(network.input_shape) == 3
+        and network.input_shape[0] == x.shape[-1]
+    ):
         x = x.transpose(0, 3, 1, 2)  # channels last to channels first
     scaled = x.astype(np.float64) / 255 if x.dtype == np.uint8 else x.astype(np.float64)
     rows = scaled.reshape(len(x), -1)
     bad = np.argwhere(~np.isfinite(rows))
     if len(bad):
         row, column = (int(v) for v in bad[0])
-        raise InvalidInput(f"{source}: row {row}, column {column} is {rows[row, column]}; {len(set(bad[:, 0].tolist()))} rows hold NaN or infinity. Remove or fill them first.")
+        raise InvalidInput(
+            f"{source}: row {row}, column {column} is {rows[row, column]}; {len(set(bad[:, 0].tolist()))} rows hold NaN or infinity. Remove or fill them first."
+        )
     if y is not None:
         y = np.asarray(y)
         if len(y) != len(rows):

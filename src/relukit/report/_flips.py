@@ -21,9 +21,13 @@ def flips_section(c: Context) -> Section:
     n.require_piecewise_linear("the smallest flip")
     data = c.rows("the smallest flip")
     if n.outputs == 1 and n.head != "sigmoid":
-        raise UnsupportedOperation("one output without a sigmoid is a regression: there is no decision to flip. relukit optimize finds its extremes.")
+        raise UnsupportedOperation(
+            "one output without a sigmoid is a regression: there is no decision to flip. relukit optimize finds its extremes."
+        )
     if n.units > _UNITS:
-        raise UnsupportedOperation(f"{n.units:,} units are more than the {_UNITS:,} for which the report searches flips; use relukit flip with a time limit")
+        raise UnsupportedOperation(
+            f"{n.units:,} units are more than the {_UNITS:,} for which the report searches flips; use relukit flip with a time limit"
+        )
     from relukit.verification import flip
 
     within = _within(c, data.x)
@@ -34,7 +38,21 @@ def flips_section(c: Context) -> Section:
         if left <= 0 and k >= 1:
             break
         x = data.x[row]
-        found.append((row, x, flip(n, x, norm=np.inf, within=within, timeout=max(min(left / 2, 10.0), 1.0), seed=c.seed)))
+        found.append(
+            (
+                row,
+                x,
+                flip(
+                    n,
+                    x,
+                    norm=np.inf,
+                    within=within,
+                    timeout=max(min(left / 2, 10.0), 1.0),
+                    seed=c.seed,
+                    starts=data.x[:500],
+                ),
+            )
+        )
     entries = [f.to_dict() | {"row": int(row)} for row, _, f in found]
     shown = "".join(_drawn(c, x, f.to_dict(), f.witness) for _, x, f in found[:_SHOWN])
     distances = np.array([e["distance"] for e in entries if e["distance"] is not None])
@@ -43,9 +61,15 @@ def flips_section(c: Context) -> Section:
         f"<p>The smallest change of any size up to <i>d</i> in every input that turns one decision into another (l-infinity distance). "
         f"{proven} of {len(entries)} are proven: no smaller one exists. Every flipped input was replayed in the original model.</p>"
     )
-    chart = f"<h3>Distances of {len(distances)} rows</h3>{histogram(distances, 'distance (l-infinity)')}" if len(distances) >= 8 else ""
+    chart = (
+        f"<h3>Distances of {len(distances)} rows</h3>{histogram(distances, 'distance (l-infinity)')}"
+        if len(distances) >= 8
+        else ""
+    )
     facts = [("median distance to a flip", f"{np.median(distances):.3g}")] if len(distances) else []
-    return Section("flips", "The smallest push that changes a decision", words + shown + chart, facts=facts, data=entries)
+    return Section(
+        "flips", "The smallest push that changes a decision", words + shown + chart, facts=facts, data=entries
+    )
 
 
 def _within(c: Context, x: Array) -> Box | None:
@@ -80,10 +104,15 @@ def _drawn(c: Context, x: Array, entry: dict, witness: Array | None) -> str:
     if entry["status"] == "proven":
         tag, words = '<span class="tag ok">proven</span>', f"<b>{entry['distance']:.4g}</b>: nothing smaller flips it"
     elif entry["distance"] is None:
-        tag, words = '<span class="tag warn">none found</span>', f"no flip found; none below <b>{lower:.4g}</b>"
+        tag, words = '<span class="tag warn">none found</span>', f"no flip found; none closer than <b>{lower:.4g}</b>"
     else:
         tag, words = '<span class="tag warn">bounded</span>', f"between <b>{lower:.4g}</b> and <b>{upper:.4g}</b>"
-    text = f'<div class="words">decision {entry["from"]} → <b>{entry["to"]}</b> at distance {words} {tag}</div>'
+    head = (
+        f"decision {entry['from']}: {words}"
+        if entry["distance"] is None
+        else f"decision {entry['from']} → <b>{entry['to']}</b> at distance {words}"
+    )
+    text = f'<div class="words">{head} {tag}</div>'
     shape = c.image_shape
     if shape is None or witness is None:
         moved = "" if witness is None else _moved(x, witness)
@@ -96,7 +125,9 @@ def _drawn(c: Context, x: Array, entry: dict, witness: Array | None) -> str:
         (image(see(witness), f"flipped input decided {entry['to']}"), f"flipped: {entry['to']}"),
         (image(difference(delta), "difference of the two"), "difference"),
     ]
-    pictures = "".join(f"<figure>{picture}<figcaption>{escape(words)}</figcaption></figure>" for picture, words in figures)
+    pictures = "".join(
+        f"<figure>{picture}<figcaption>{escape(words)}</figcaption></figure>" for picture, words in figures
+    )
     return f'<div class="flip">{pictures}{text}</div>'
 
 

@@ -43,8 +43,12 @@ class Report:
         return f'<iframe style="width:100%;height:720px;border:0" srcdoc="{html.escape(self.html)}"></iframe>'
 
     def __repr__(self) -> str:
-        done = ", ".join(k for k in self.content if k not in ("schema_version", "relukit_version", "source", "skipped", "seconds"))
-        return f"Report({done}; {len(self.content['skipped'])} parts do not apply{f'; {self.path}' if self.path else ''})"
+        done = ", ".join(
+            k for k in self.content if k not in ("schema_version", "relukit_version", "source", "skipped", "seconds")
+        )
+        return (
+            f"Report({done}; {len(self.content['skipped'])} parts do not apply{f'; {self.path}' if self.path else ''})"
+        )
 
 
 def open(
@@ -79,12 +83,23 @@ def open(
     tell(0, len(SECTIONS) + 1, "reading")
     arrays = _arrays(data)
     network, module, refusal = _read(source, input_shape)
-    context = Context(network, module, refusal, _name(source), seed=seed, time_limit=time_limit, out=None if out is None else Path(out))
+    context = Context(
+        network,
+        module,
+        refusal,
+        _name(source),
+        seed=seed,
+        time_limit=time_limit,
+        out=None if out is None else Path(out),
+    )
     if network is not None:
         context.box = _box(network, box)
         context.data = _rows(network, arrays, context.box, seed)
         if context.box is None and context.data is not None:
-            context.box, context.box_source = Box(context.data.x.min(axis=0), context.data.x.max(axis=0)), "the range of the data"
+            context.box, context.box_source = (
+                Box(context.data.x.min(axis=0), context.data.x.max(axis=0)),
+                "the range of the data",
+            )
         elif context.box is not None:
             context.box_source = "the given box" if box is not None else "the network's own box"
     elif arrays is not None:
@@ -99,7 +114,12 @@ def open(
     content |= {s.name: s.data for s in sections if s.applies and s.data is not None}
     content["skipped"] = [{"section": s.name, "reason": s.reason} for s in sections if not s.applies]
     content["seconds"] = seconds
-    text = page(f"{Path(context.name).name}, opened", _lead(context), sections, f"relukit {__version__}. All numbers are in report.json.")
+    text = page(
+        f"{Path(context.name).name}, opened",
+        _lead(context),
+        sections,
+        f"relukit {__version__}. All numbers are in report.json.",
+    )
     path = None
     if out is not None:
         folder = Path(out)
@@ -170,7 +190,9 @@ def _lead(context: Context) -> str:
     n = context.network
     kinds = sorted({n.nodes[i].op.name for i in n.activations})
     what = f"{n.inputs} inputs, {n.outputs} outputs, {n.units:,} hidden units ({', '.join(kinds) or 'no activation'}), {n.parameters:,} parameters."
-    rows = "" if context.data is None else f" Looked at with {len(context.data.x):,} rows{'' if context.data.real else ' sampled from its box'}."
+    rows = (
+        ""
+        if context.data is None
+        else f" Looked at with {len(context.data.x):,} rows{'' if context.data.real else ' sampled from its box'}."
+    )
     return what + rows
-
-

@@ -90,20 +90,30 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def legend(items: list[tuple[str, str]]) -> str:
     """`(color or CSS variable, label)` pairs."""
-    return '<div class="legend">' + "".join(f'<span><i style="background:{c}"></i>{escape(label)}</span>' for c, label in items) + "</div>"
+    return (
+        '<div class="legend">'
+        + "".join(f'<span><i style="background:{c}"></i>{escape(label)}</span>' for c, label in items)
+        + "</div>"
+    )
 
 
 def page(title: str, lead: str, sections: list[Section], footer: str) -> str:
     """The whole page; sections that do not apply are listed at the end with their reasons."""
     facts = [fact for s in sections if s.applies for fact in s.facts]
     cards = "".join(f'<div class="fact"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for k, v in facts)
-    shown = "".join(f'<section id="{s.name}"><h2>{escape(s.title)}</h2>{s.body}</section>' for s in sections if s.applies)
+    shown = "".join(
+        f'<section id="{s.name}"><h2>{escape(s.title)}</h2>{s.body}</section>' for s in sections if s.applies
+    )
     missing = [s for s in sections if not s.applies]
     skipped = "".join(f"<li><b>{escape(s.title)}</b>: {escape(s.reason)}</li>" for s in missing)
-    rest = f'<section class="skipped" id="skipped"><h2>What does not apply here, and why</h2><ul>{skipped}</ul></section>' if missing else ""
+    rest = (
+        f'<section class="skipped" id="skipped"><h2>What does not apply here, and why</h2><ul>{skipped}</ul></section>'
+        if missing
+        else ""
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main><h1>{escape(title)}</h1><p class=\"lead\">{escape(lead)}</p>"
+        f'<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main><h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>'
         f'<div class="facts">{cards}</div>{shown}{rest}<footer>{escape(footer)}</footer></main></body></html>\n'
     )

@@ -16,9 +16,13 @@ def regions_section(c: Context) -> Section:
     n = c.require("exact pieces")
     n.require_piecewise_linear("the picture of exact pieces")
     if n.inputs == 1:
-        raise UnsupportedOperation("a network with one input has intervals, not polygons: relukit regions MODEL lists its breakpoints")
+        raise UnsupportedOperation(
+            "a network with one input has intervals, not polygons: relukit regions MODEL lists its breakpoints"
+        )
     if n.units > _UNITS:
-        raise UnsupportedOperation(f"{n.units:,} units: the plane would hold more pieces than a page can show; relukit regions --count counts them")
+        raise UnsupportedOperation(
+            f"{n.units:,} units: the plane would hold more pieces than a page can show; relukit regions --count counts them"
+        )
     from relukit.geometry import regions
 
     if n.inputs == 2 and c.box is not None:
@@ -28,20 +32,40 @@ def regions_section(c: Context) -> Section:
         corners = _three_rows(n, data.x)
         origin, u, v = corners[0], corners[1] - corners[0], corners[2] - corners[0]
         found = regions(n, plane=tuple(corners))
-        marks = [(found.plane.coordinates(x) if hasattr(found.plane, "coordinates") else _coordinates(x, origin, u, v), _label(n, x)) for x in corners]
+        marks = [
+            (
+                found.plane.coordinates(x) if hasattr(found.plane, "coordinates") else _coordinates(x, origin, u, v),
+                _label(n, x),
+            )
+            for x in corners
+        ]
         where = "the plane through three rows"
     vertices, offsets, indices = np.asarray(found.vertices), np.asarray(found.offsets), np.asarray(found.indices)
     A, b = (np.asarray(m) for m in found.maps)
     corners_all, offsets_all, indices_all, decision = split_by_decision(vertices, offsets, indices, A, b, n.outputs)
     names = [_name(n, k) for k in range(max(n.outputs, 2))]
-    picture = polygons(corners_all, offsets_all, indices_all, decision, names, marks) + _thumbnails(c, corners if n.inputs > 2 or c.box is None else [])
+    picture = polygons(corners_all, offsets_all, indices_all, decision, names, marks) + _thumbnails(
+        c, corners if n.inputs > 2 or c.box is None else []
+    )
     shown = [(color(int(k)), names[int(k)]) for k in np.unique(decision)]
     words = (
         f"<p>On {where} the network is made of exactly <b>{len(found):,} linear pieces</b>. Every line is a place where one unit switches; "
         f"colors are decisions, and where a color changes inside a piece the decision boundary is a straight line. The pieces' areas add up to the whole with an error of {found.area_error:.1e}.</p>"
     )
-    data_out = {"count": len(found), "area": float(found.area), "area_error": float(found.area_error), "vertices": len(vertices), "where": where}
-    return Section("regions", "Its exact pieces", words + picture + legend(shown), facts=[("exact pieces on the plane", f"{len(found):,}")], data=data_out)
+    data_out = {
+        "count": len(found),
+        "area": float(found.area),
+        "area_error": float(found.area_error),
+        "vertices": len(vertices),
+        "where": where,
+    }
+    return Section(
+        "regions",
+        "Its exact pieces",
+        words + picture + legend(shown),
+        facts=[("exact pieces on the plane", f"{len(found):,}")],
+        data=data_out,
+    )
 
 
 def _thumbnails(c: Context, corners: list[Array]) -> str:
@@ -52,7 +76,8 @@ def _thumbnails(c: Context, corners: list[Array]) -> str:
     low, high = float(c.data.x.min()), float(c.data.x.max())
     see = lambda v: np.squeeze(((v.reshape(shape) - low) / max(high - low, 1e-12)).transpose(1, 2, 0))
     figures = "".join(
-        f"<figure>{image(see(x), f'row decided {_label(c.network, x)}', 72)}<figcaption>{_label(c.network, x)}</figcaption></figure>" for x in corners
+        f"<figure>{image(see(x), f'row decided {_label(c.network, x)}', 72)}<figcaption>{_label(c.network, x)}</figcaption></figure>"
+        for x in corners
     )
     return f'<div class="row">{figures}</div>'
 
@@ -85,7 +110,9 @@ def _three_rows(n: Network, x: Array) -> list[Array]:
     return chosen
 
 
-def split_by_decision(vertices: Array, offsets: IntArray, indices: IntArray, A: Array, b: Array, outputs: int) -> tuple[Array, IntArray, IntArray, IntArray]:
+def split_by_decision(
+    vertices: Array, offsets: IntArray, indices: IntArray, A: Array, b: Array, outputs: int
+) -> tuple[Array, IntArray, IntArray, IntArray]:
     """Cut every piece along its decision boundaries; returns polygons as before and one decision each.
 
     Arguments:
@@ -135,5 +162,3 @@ def _clip(ring: Array, half: tuple[Array, float]) -> Array:
         if (s > 0 > t) or (s < 0 < t):
             out.append(p + (q - p) * (s / (s - t)))
     return np.array(out).reshape(-1, 2)
-
-

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from relukit._errors import UnsupportedOperation
 from relukit.network import Affine, Network
 from relukit.report._data import Data
@@ -38,12 +36,16 @@ class Context:
     def require(self, what: str) -> Network:
         """The network, or the reason why there is none."""
         if self.network is None:
-            raise UnsupportedOperation(f"{what} needs a network of affine maps and one-dimensional activations. {self.refusal}")
+            raise UnsupportedOperation(
+                f"{what} needs a network of affine maps and one-dimensional activations. {self.refusal}"
+            )
         return self.network
 
     def rows(self, what: str) -> Data:
         if self.data is None:
-            raise UnsupportedOperation(f"{what} needs inputs: give rows with --data FILE (.npz with x and y) or a box with --box FILE.vnnlib")
+            raise UnsupportedOperation(
+                f"{what} needs inputs: give rows with --data FILE (.npz with x and y) or a box with --box FILE.vnnlib"
+            )
         return self.data
 
     @property
@@ -54,8 +56,12 @@ class Context:
         shape = self.network.input_shape
         if len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= 4:
             return shape[0], shape[1], shape[2]
-        side = int(round(self.network.inputs**0.5))
-        return (1, side, side) if side * side == self.network.inputs and side >= 8 and (self.data is None or self.data.real) else None
+        side = round(self.network.inputs**0.5)
+        return (
+            (1, side, side)
+            if side * side == self.network.inputs and side >= 8 and (self.data is None or self.data.real)
+            else None
+        )
 
 
 def network_section(c: Context) -> Section:
@@ -63,7 +69,10 @@ def network_section(c: Context) -> Section:
     rows = []
     for node in n.nodes:
         if isinstance(node.op, Affine):
-            what, count = " + ".join(m.describe() for m in node.op.maps), f"{node.op.parameters:,}" if node.op.parameters else ""
+            what, count = (
+                " + ".join(m.describe() for m in node.op.maps),
+                f"{node.op.parameters:,}" if node.op.parameters else "",
+            )
         else:
             what, count = repr(node.op) if node.is_activation else "input", ""
         rows.append([escape(node.name), escape(what), "x".join(map(str, node.shape)) or "1", count])
@@ -71,13 +80,25 @@ def network_section(c: Context) -> Section:
     if len(rows) > 16:
         listing = f"<details><summary>all {len(rows)} nodes</summary>{listing}</details>"
     notes = "".join(f"<p class='quiet'>{escape(note)}.</p>" for note in n.notes)
-    head = f"<p>A last {n.head} is set aside: exact methods work on the values before it, and decisions are the same.</p>" if n.head else ""
+    head = (
+        f"<p>A last {n.head} is set aside: exact methods work on the values before it, and decisions are the same.</p>"
+        if n.head
+        else ""
+    )
     facts = [("parameters", f"{n.parameters:,}"), ("hidden units", f"{n.units:,}")]
     kinds = [repr(n.nodes[i].op) for i in n.activations]
     data = {
-        "inputs": n.inputs, "input_shape": list(n.input_shape), "outputs": n.outputs, "units": n.units, "parameters": n.parameters,
-        "activations": sorted(set(kinds)), "piecewise_linear": n.is_piecewise_linear, "head": n.head, "notes": list(n.notes),
-        "origin": n.origin.kind, "nodes": [{"name": node.name, "shape": list(node.shape), "source": node.source} for node in n.nodes],
+        "inputs": n.inputs,
+        "input_shape": list(n.input_shape),
+        "outputs": n.outputs,
+        "units": n.units,
+        "parameters": n.parameters,
+        "activations": sorted(set(kinds)),
+        "piecewise_linear": n.is_piecewise_linear,
+        "head": n.head,
+        "notes": list(n.notes),
+        "origin": n.origin.kind,
+        "nodes": [{"name": node.name, "shape": list(node.shape), "source": node.source} for node in n.nodes],
     }
     return Section("network", "What it is", head + listing + notes, facts=facts, data=data)
 
@@ -97,7 +118,11 @@ def health_section(c: Context) -> Section:
         targets = None if data.labels is None else data.labels[:keep]
         found = health(c.network, data.x[:keep], box=c.box if small else None, targets=targets)
         rows_used = keep
-        note = "" if data.real else " The rows are sampled from the box: what is dead on them says little about real inputs."
+        note = (
+            ""
+            if data.real
+            else " The rows are sampled from the box: what is dead on them says little about real inputs."
+        )
         if not small:
             note += f" Proofs on a box are left out above {_BOUND_UNITS:,} units."
     content = found.to_dict()
@@ -105,19 +130,55 @@ def health_section(c: Context) -> Section:
     total = sum(layer["units"] for layer in layers) or 1
     dead, proven = sum(layer["dead"] for layer in layers), sum(layer.get("proven_dead") or 0 for layer in layers)
     zero = sum(layer["zero_share"] * layer["units"] for layer in layers) / total
-    head = ["layer", "units", "always on, sometimes, dead", "always on", "dead on the data", "provably dead", "zeros", "gradient norm"]
+    head = [
+        "layer",
+        "units",
+        "always on, sometimes, dead",
+        "always on",
+        "dead on the data",
+        "provably dead",
+        "zeros",
+        "gradient norm",
+    ]
     body = []
     for layer in layers:
         n, off, on = layer["units"], layer["dead"], layer["always_on"]
-        bar = stacked_bar([(on, "c-on", f"{on} always on"), (n - on - off, "c-mid", f"{n - on - off} sometimes on"), (off, "c-dead", f"{off} dead")], n, f"{layer['name']}: {on} of {n} always on, {off} dead")
+        bar = stacked_bar(
+            [
+                (on, "c-on", f"{on} always on"),
+                (n - on - off, "c-mid", f"{n - on - off} sometimes on"),
+                (off, "c-dead", f"{off} dead"),
+            ],
+            n,
+            f"{layer['name']}: {on} of {n} always on, {off} dead",
+        )
         shown = "–" if layer.get("proven_dead") is None else str(layer["proven_dead"])
         grad = layer.get("grad_norm")
-        body.append([escape(layer["name"]), f"{n:,}", bar, str(on), str(off), shown, f"{100 * layer['zero_share']:.0f} %", "–" if grad is None else f"{grad:.3g}"])
+        body.append(
+            [
+                escape(layer["name"]),
+                f"{n:,}",
+                bar,
+                str(on),
+                str(off),
+                shown,
+                f"{100 * layer['zero_share']:.0f} %",
+                "–" if grad is None else f"{grad:.3g}",
+            ]
+        )
     saved = _saved(c.network, layers)
-    saving = f" Skipping the zeros would spare {100 * saved:.0f} % of the multiplications after the first layer." if saved is not None else ""
-    where = f" Proofs hold on {c.box_source}." if c.box is not None and c.network is not None and proven is not None else ""
+    saving = (
+        f" Skipping the zeros would spare {100 * saved:.0f} % of the multiplications after the first layer."
+        if saved is not None
+        else ""
+    )
+    where = (
+        f" Proofs hold on {c.box_source}." if c.box is not None and c.network is not None and proven is not None else ""
+    )
     words = f"<p>Over {rows_used:,} rows, {dead} of {total:,} units never fire, {proven} of them provably; {100 * zero:.0f} % of all hidden values are zero.{saving}{where}{note}</p>"
-    colors = legend([("var(--on)", "on for every row"), ("var(--mid)", "on for some rows"), ("var(--warn)", "off for every row")])
+    colors = legend(
+        [("var(--on)", "on for every row"), ("var(--mid)", "on for some rows"), ("var(--warn)", "off for every row")]
+    )
     content |= {"rows": rows_used, "zero_share": zero, "multiplications_spared": saved, "box": c.box_source or None}
     facts = [("dead units", f"{dead} of {total:,}"), ("zeros among hidden values", f"{100 * zero:.0f} %")]
     return Section("health", "Which units live", words + colors + table(head, body), facts=facts, data=content)
@@ -132,7 +193,11 @@ def _saved(network: Network | None, layers: list[dict[str, Any]]) -> float | Non
         for j in network.consumers[i]:
             op = network.nodes[j].op
             if isinstance(op, Affine):
-                cost = sum(m.terms * m.out_size for m, source in zip(op.maps, network.nodes[j].inputs) if source == i and m.parameters)
+                cost = sum(
+                    m.terms * m.out_size
+                    for m, source in zip(op.maps, network.nodes[j].inputs)
+                    if source == i and m.parameters
+                )
                 total, spared = total + cost, spared + cost * layer["zero_share"]
     return spared / total if total else None
 
@@ -145,7 +210,9 @@ def compress_section(c: Context) -> Section:
     if c.box is None:
         raise UnsupportedOperation("compression needs the inputs that count: give --data or --box")
     if n.units > _BOUND_UNITS:
-        raise UnsupportedOperation(f"{n.units:,} units are more than the {_BOUND_UNITS:,} that the report bounds on a box; use relukit compress")
+        raise UnsupportedOperation(
+            f"{n.units:,} units are more than the {_BOUND_UNITS:,} that the report bounds on a box; use relukit compress"
+        )
     found = compress(n, c.box, seed=c.seed)
     c.smaller = found
     before, after = found.parameters_before, found.parameters_after
@@ -158,14 +225,24 @@ def compress_section(c: Context) -> Section:
             f"{' (undecided gates read the inputs directly)' if found.form == 'skip' else ''}. In real arithmetic the two differ by at most {found.error_bound:.1e} anywhere on it "
             f"(rounding of the folded weights, bounded); in float32 the largest difference seen is {found.max_difference:.1e}.</p>"
         )
-        words += stacked_bar([(after, "c-on", f"{after:,} parameters stay"), (before - after, "c-off", "removed")], before, "share of parameters that stay")
+        words += stacked_bar(
+            [(after, "c-on", f"{after:,} parameters stay"), (before - after, "c-off", "removed")],
+            before,
+            "share of parameters that stay",
+        )
     data = found.to_dict() | {"domain": c.box_source}
     if c.out is not None and found.form != "unchanged":
         from relukit.network import save
 
         data["file"] = save(found.network, c.out / "smaller.onnx").name
         words += f"<p>It is written beside this page as <code>{data['file']}</code>.</p>"
-    return Section("compress", "A smaller network that equals it", words, facts=[("parameters after exact compression", share)], data=data)
+    return Section(
+        "compress",
+        "A smaller network that equals it",
+        words,
+        facts=[("parameters after exact compression", share)],
+        data=data,
+    )
 
 
 def next_section(c: Context) -> Section:
@@ -179,10 +256,17 @@ def next_section(c: Context) -> Section:
         lines.append((f"relukit open {file} --data ROWS.npz", "health, pieces and flips need inputs"))
     if n.is_piecewise_linear:
         lines.append((f"relukit flip {file} --at X.npy --norm inf", "the smallest push that changes one decision"))
-        lines.append((f"relukit regions {file} --slice 0,1 --at X.npy --plot pieces.svg", "the exact pieces of any plane"))
+        lines.append(
+            (f"relukit regions {file} --slice 0,1 --at X.npy --plot pieces.svg", "the exact pieces of any plane")
+        )
         lines.append((f"relukit verify {file} PROPERTY.vnnlib", "prove a property or find a counterexample"))
     if c.smaller is not None and c.smaller.form != "unchanged":
-        lines.append((f"relukit compress {file} --box BOX.vnnlib -o small.onnx --proof small.proof", "the smaller network with its proof"))
+        lines.append(
+            (
+                f"relukit compress {file} --box BOX.vnnlib -o small.onnx --proof small.proof",
+                "the smaller network with its proof",
+            )
+        )
     lines.append((f"relukit health {file}{data or ' --data ROWS.npz'}", "the same, unit by unit"))
     body = "".join(f"<p class='quiet'>{escape(why)}</p><pre>{escape(line)}</pre>" for line, why in lines)
     return Section("next", "What to do next", body)

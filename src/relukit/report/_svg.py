@@ -26,7 +26,9 @@ def png(pixels: Array) -> str:
     raw = b"".join(b"\0" + image[r].tobytes() for r in range(height))
     chunk = lambda tag, body: struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
     header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+    content = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+    )
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
@@ -48,7 +50,9 @@ def stacked_bar(parts: Sequence[tuple[float, str, str]], total: float, label: st
     for value, css, title in parts:
         width = 100 * value / total if total else 0
         if width > 0:
-            pieces.append(f'<rect class="{css}" x="{x:.3f}" width="{width:.3f}" y="0" height="10"><title>{html.escape(title)}</title></rect>')
+            pieces.append(
+                f'<rect class="{css}" x="{x:.3f}" width="{width:.3f}" y="0" height="10"><title>{html.escape(title)}</title></rect>'
+            )
         x += width
     return f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{html.escape(label)}">{"".join(pieces)}</svg>'
 
@@ -67,7 +71,8 @@ def histogram(values: Array, unit: str, bins: int = 24) -> str:
         for k, c in enumerate(counts)
     )
     ticks = "".join(
-        f'<text x="{20 + (width - 40) * f:.0f}" y="{base + 18}" text-anchor="middle">{top * f:.3g}</text>' for f in (0, 0.25, 0.5, 0.75, 1)
+        f'<text x="{20 + (width - 40) * f:.0f}" y="{base + 18}" text-anchor="middle">{top * f:.3g}</text>'
+        for f in (0, 0.25, 0.5, 0.75, 1)
     )
     middle = float(np.median(values)) if len(values) else 0.0
     at = 20 + (width - 40) * middle / top
@@ -78,7 +83,13 @@ def histogram(values: Array, unit: str, bins: int = 24) -> str:
 
 
 def polygons(
-    corners: Array, offsets: Array, indices: Array, group: Array, names: Sequence[str], marks: Sequence[tuple[Array, str]], side: int = 640
+    corners: Array,
+    offsets: Array,
+    indices: Array,
+    group: Array,
+    names: Sequence[str],
+    marks: Sequence[tuple[Array, str]],
+    side: int = 640,
 ) -> str:
     """Convex pieces colored by group, as one path per group, with marked points.
 
@@ -102,11 +113,15 @@ def polygons(
             ring = points[indices[offsets[k] : offsets[k + 1]]]
             parts.append("M" + "L".join(f"{x:.{digits}f} {y:.{digits}f}" for x, y in ring) + "Z")
         line = 0.6 if len(offsets) < 3000 else 0.25
-        paths.append(f'<path d="{"".join(parts)}" fill="{color(int(g))}" stroke-width="{line}"><title>{html.escape(names[int(g)])}</title></path>')
+        paths.append(
+            f'<path d="{"".join(parts)}" fill="{color(int(g))}" stroke-width="{line}"><title>{html.escape(names[int(g)])}</title></path>'
+        )
     dots = []
     for point, label in marks:
         x, y = place(np.asarray(point, float))
-        dots.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6"/><text x="{x + 10:.1f}" y="{y + 5:.1f}">{html.escape(label)}</text>')
+        dots.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6"/><text x="{x + 10:.1f}" y="{y + 5:.1f}">{html.escape(label)}</text>'
+        )
     pad = 12
     return (
         f'<svg class="plane" viewBox="{-pad} {-pad} {width + 2 * pad:.0f} {height + 2 * pad:.0f}" role="img" '

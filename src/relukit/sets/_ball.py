@@ -37,7 +37,9 @@ class Ball(AbstractSet):
         middle = np.asarray(self.middle, dtype=np.float64)
         radius = np.broadcast_to(np.asarray(self.radius, dtype=np.float64), middle.shape[:-1])
         if not np.all(np.isfinite(middle)):
-            raise InvalidInput(f"the center of a ball must be finite; entry {np.argwhere(~np.isfinite(middle))[0].tolist()} is not")
+            raise InvalidInput(
+                f"the center of a ball must be finite; entry {np.argwhere(~np.isfinite(middle))[0].tolist()} is not"
+            )
         if not np.all(np.isfinite(radius)) or np.any(radius < 0):
             raise InvalidInput(f"a radius must be finite and at least 0, got {self.radius}")
         if self.norm not in (1, 2, np.inf):
@@ -92,7 +94,9 @@ class Ball(AbstractSet):
             direction = generator.standard_normal((count, self.size))
             direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         else:
-            direction = generator.exponential(size=(count, self.size)) * generator.choice([-1.0, 1.0], (count, self.size))
+            direction = generator.exponential(size=(count, self.size)) * generator.choice(
+                [-1.0, 1.0], (count, self.size)
+            )
             direction /= np.abs(direction).sum(axis=1, keepdims=True)
         points = self.middle + self.radius * generator.random((count, 1)) ** (1 / self.size) * direction
         return points if self.within is None else self.within.project(points)

@@ -39,7 +39,9 @@ class Box(AbstractSet):
             if len(bad):
                 where = tuple(int(i) for i in bad[0])
                 kind = InvalidInput if np.isnan(side[where]) else UnboundedSet
-                raise kind(f"{name}[{', '.join(map(str, where))}] is {side[where]}: a box needs finite sides. Give a finite bound for this input.")
+                raise kind(
+                    f"{name}[{', '.join(map(str, where))}] is {side[where]}: a box needs finite sides. Give a finite bound for this input."
+                )
         if np.any(lower > upper):
             where = tuple(int(i) for i in np.argwhere(lower > upper)[0])
             raise EmptyInterval(f"lower > upper at input {', '.join(map(str, where))}: {lower[where]} > {upper[where]}")

@@ -34,7 +34,9 @@ class Polytope(AbstractSet):
     def __post_init__(self) -> None:
         A, b = np.asarray(self.A, dtype=np.float64), np.asarray(self.b, dtype=np.float64)
         if A.ndim != 2 or b.shape != A.shape[:1] or A.shape[1] != self.within.size or self.within.batch:
-            raise ShapeMismatch(f"a polytope needs A (m, n), b (m,) and one box of n: got {A.shape}, {b.shape}, n = {self.within.size}")
+            raise ShapeMismatch(
+                f"a polytope needs A (m, n), b (m,) and one box of n: got {A.shape}, {b.shape}, n = {self.within.size}"
+            )
         if not (np.all(np.isfinite(A)) and np.all(np.isfinite(b))):
             raise InvalidInput("a polytope needs finite constraints")
         object.__setattr__(self, "A", A)
@@ -52,7 +54,9 @@ class Polytope(AbstractSet):
         """A maximizer of d . x and multipliers of the rows, by HiGHS."""
         from scipy.optimize import linprog
 
-        result = linprog(-direction, self.A, self.b, bounds=np.stack([self.within.lower, self.within.upper], 1), method="highs")
+        result = linprog(
+            -direction, self.A, self.b, bounds=np.stack([self.within.lower, self.within.upper], 1), method="highs"
+        )
         if result.status == 2:
             raise EmptySet("no point satisfies all constraints of the polytope")
         if result.status != 0:

@@ -66,16 +66,27 @@ class DistanceProgram:
         size = float(np.abs(q) @ (np.abs(small.c) + np.abs(small.X) @ np.abs(x0)))
         slack = float(np.abs(q) @ small.output_error) + gamma(n + 4) * (size + abs(r)) + self._reach(q, small)
         parts = [
-            sp.hstack([eye, -one, sp.csr_matrix((m, 2 * K))]), sp.hstack([eye, one, sp.csr_matrix((m, 2 * K))]),
+            sp.hstack([eye, -one, sp.csr_matrix((m, 2 * K))]),
+            sp.hstack([eye, one, sp.csr_matrix((m, 2 * K))]),
             sp.hstack([-small.C[:, moving], sp.csr_matrix((K, 1)), I, -small.W]),
-            sp.hstack([Z, -I, I]), sp.hstack([Z, -sp.diags(slope), I]),
+            sp.hstack([Z, -I, I]),
+            sp.hstack([Z, -sp.diags(slope), I]),
             sp.hstack([out[moving][None], sp.csr_matrix((1, 1 + K)), row_q[None]]),
         ]
         self.A = sp.vstack(parts).tocsc()
         inf = np.inf
-        self.row_lower = np.concatenate([np.full(m, -inf), np.zeros(m), base - loose, np.zeros(K), np.full(K, -inf), [level - slack]])
+        self.row_lower = np.concatenate(
+            [np.full(m, -inf), np.zeros(m), base - loose, np.zeros(K), np.full(K, -inf), [level - slack]]
+        )
         self.row_upper = np.concatenate(
-            [np.zeros(m), np.full(m, inf), base + loose, np.full(K, inf), np.nextafter(top * (1 + 1e-14), inf) if K else top, [inf]]
+            [
+                np.zeros(m),
+                np.full(m, inf),
+                base + loose,
+                np.full(K, inf),
+                np.nextafter(top * (1 + 1e-14), inf) if K else top,
+                [inf],
+            ]
         )
         self.cost = np.zeros(self.A.shape[1])
         self.cost[m] = 1.0
@@ -100,7 +111,11 @@ class DistanceProgram:
         model.col_cost_, model.col_lower_, model.col_upper_ = self.cost, self.lower, self.upper
         model.row_lower_, model.row_upper_ = self.row_lower, self.row_upper
         model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        model.a_matrix_.start_, model.a_matrix_.index_, model.a_matrix_.value_ = self.A.indptr, self.A.indices, self.A.data
+        model.a_matrix_.start_, model.a_matrix_.index_, model.a_matrix_.value_ = (
+            self.A.indptr,
+            self.A.indices,
+            self.A.data,
+        )
         solver.passModel(model)
         self._optimal = highspy.HighsModelStatus.kOptimal
         self._infeasible = highspy.HighsModelStatus.kInfeasible
@@ -132,7 +147,14 @@ class DistanceProgram:
         status = solver.getModelStatus()
         if status == self._infeasible:
             _, has, ray = solver.getDualRay()
-            proven = has and max(self._safe(np.asarray(ray), 0.0, lower, upper, rows), self._safe(-np.asarray(ray), 0.0, lower, upper, rows)) > 0
+            proven = (
+                has
+                and max(
+                    self._safe(np.asarray(ray), 0.0, lower, upper, rows),
+                    self._safe(-np.asarray(ray), 0.0, lower, upper, rows),
+                )
+                > 0
+            )
             return Solution(np.inf if proven else -np.inf, None, np.zeros(K), None)
         if status != self._optimal:
             return Solution(-np.inf, None, np.zeros(K), None)
@@ -141,7 +163,12 @@ class DistanceProgram:
         x = self.x0.copy()
         x[self.moving] += v[: len(self.moving)]
         z, h = v[self.first_z : self.first_z + K], v[self.first_h : self.first_h + K]
-        return Solution(self._safe(np.asarray(found.row_dual), 1.0, lower, upper, rows), x, h - np.maximum(z, 0.0), solver.getBasis())
+        return Solution(
+            self._safe(np.asarray(found.row_dual), 1.0, lower, upper, rows),
+            x,
+            h - np.maximum(z, 0.0),
+            solver.getBasis(),
+        )
 
     def _safe(self, y: Array, weight: float, lower: Array, upper: Array, rows: Array) -> float:
         """The bound that multipliers y prove for `weight * cost`."""
@@ -157,4 +184,6 @@ class DistanceProgram:
 def require_gates(small: CompactNetwork, most: int) -> None:
     """Refuse programs that no one would wait for."""
     if small.gates > most:
-        raise UnsupportedOperation(f"{small.gates} undecided gates are more than the {most} that the exact search takes")
+        raise UnsupportedOperation(
+            f"{small.gates} undecided gates are more than the {most} that the exact search takes"
+        )

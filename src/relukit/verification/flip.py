@@ -54,14 +54,27 @@ class Flip:
     def to_dict(self) -> dict[str, Any]:
         upper = None if np.isinf(self.upper) else self.upper
         return {
-            "status": self.status, "from": self.from_, "to": self.to, "norm": "inf", "distance": self.distance, "lower": self.lower, "upper": upper,
-            "lower_bound": self.lower, "upper_bound": upper, "replayed": self.replayed, "replay": self.replayed, "nodes": self.nodes, "cpu_seconds": self.cpu_seconds,
+            "status": self.status,
+            "from": self.from_,
+            "to": self.to,
+            "norm": "inf",
+            "distance": self.distance,
+            "lower": self.lower,
+            "upper": upper,
+            "lower_bound": self.lower,
+            "upper_bound": upper,
+            "replayed": self.replayed,
+            "replay": self.replayed,
+            "nodes": self.nodes,
+            "cpu_seconds": self.cpu_seconds,
         }
 
     def __repr__(self) -> str:
         if self.witness is None:
             return f"Flip({self.from_}: none found, none below {self.lower:.6g})"
-        words = f"{self.upper:.6g} proven" if self.status == "proven" else f"between {self.lower:.6g} and {self.upper:.6g}"
+        words = (
+            f"{self.upper:.6g} proven" if self.status == "proven" else f"between {self.lower:.6g} and {self.upper:.6g}"
+        )
         return f"Flip({self.from_} -> {self.to}: {words}, {self.nodes} programs)"
 
 
@@ -74,6 +87,7 @@ def flip(
     timeout: float = 60.0,
     on_progress: Callable[[float, float], None] | None = None,
     seed: int = 0,
+    starts: Array | None = None,
 ) -> Flip:
     """The smallest l-infinity change of one input that changes the decision, with proof.
 
@@ -90,6 +104,7 @@ def flip(
         target: Ask for this decision only.
         timeout: Seconds of wall time; then the bounds so far are returned.
         on_progress: Called with `(lower, upper)`.
+        starts: Other inputs, for instance rows of a data set: where the network is flat around x, the way to one that is decided otherwise crosses a boundary.
 
     Raises:
         UnsupportedOperation: A smooth activation, another norm, or too many undecided gates.
@@ -106,16 +121,26 @@ def flip(
         raise InvalidInput(f"flip takes one input, got {len(rows)}")
     if within is not None and not bool(within.contains(rows[0])):
         raise InvalidInput("the input lies outside the allowed box")
-    return _Search(network, rows[0], within, target, timeout, on_progress or (lambda a, b: None), seed).run()
+    return _Search(network, rows[0], within, target, timeout, on_progress or (lambda a, b: None), seed, starts).run()
 
 
 class _Search:
     """State of one search: the best flip so far and a lower bound for every other decision."""
 
-    def __init__(self, network: Network, x: Array, within: Box | None, target: int | None, timeout: float, tell: Callable[[float, float], None], seed: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        x: Array,
+        within: Box | None,
+        target: int | None,
+        timeout: float,
+        tell: Callable[[float, float], None],
+        seed: int,
+        starts: Array | None = None,
+    ) -> None:
         self.network, self.x, self.within, self.tell = network, x, within, tell
         self.cpu, self.stop = time.process_time(), time.perf_counter() + timeout
-        self.source = int(network.decide(x))
+        self.source, self.starts = int(network.decide(x)), starts
         self.generator = np.random.default_rng(seed)
         count = max(network.outputs, 2)
         targets = [t for t in range(count) if t != self.source and target in (None, t)]
@@ -127,9 +152,11 @@ class _Search:
             raise InvalidInput(f"target {self.source} is the decision already")
         self._descend()
         if self.witness is None:
-            return self._result(0.0)
+            self._climb()
+        if self.witness is None:
+            return self._result(self._screen(float(np.abs(self.x).max()) + 1.0))
         self._polish()
-        lower = 0.0
+        lower = self._screen(self.upper)
         while time.perf_counter() < self.stop:
             radius = self.upper
             lower = max(lower, self._prove(radius))
@@ -144,7 +171,15 @@ class _Search:
         proven = self.witness is not None and lower >= self._goal()
         to = None if self.witness is None else int(self.network.decide(self.witness))
         return Flip(
-            "proven" if proven else "bounded", self.source, to, np.inf, max(lower, 0.0), self.upper, self.witness, self.replayed, self.nodes,
+            "proven" if proven else "bounded",
+            self.source,
+            to,
+            np.inf,
+            max(lower, 0.0),
+            self.upper,
+            self.witness,
+            self.replayed,
+            self.nodes,
             time.process_time() - self.cpu,
         )
 
@@ -161,7 +196,12 @@ class _Search:
         targets = np.repeat(list(self.rows), _STARTS)
         directions = np.stack([self.rows[t] for t in targets])
         spread = 0.02 * (np.abs(self.x).max() + 1e-3)
-        points = self._allowed(self.x + spread * self.generator.standard_normal((len(targets), len(self.x))) * (np.arange(len(targets)) % _STARTS > 0)[:, None])
+        points = self._allowed(
+            self.x
+            + spread
+            * self.generator.standard_normal((len(targets), len(self.x)))
+            * (np.arange(len(targets)) % _STARTS > 0)[:, None]
+        )
         best = np.full(len(targets), np.inf)
         reached = points.copy()
         least = 0.01 * (np.abs(self.x).max() + 1e-3)
@@ -223,7 +263,11 @@ class _Search:
         """A point that the original can represent exactly."""
         point = self.x + share * step
         single = point.astype(self.network.dtype).astype(np.float64)
-        return single if self.within is None else np.where((single < self.within.lower) | (single > self.within.upper), point, single)
+        return (
+            single
+            if self.within is None
+            else np.where((single < self.within.lower) | (single > self.within.upper), point, single)
+        )
 
     def _confirmed(self, candidate: Array) -> bool:
         out = self.network.replay(candidate)
@@ -246,7 +290,73 @@ class _Search:
             if found.x is None or not self._try(found.x) or self.upper > 0.999 * before:
                 return
 
+    def _climb(self) -> None:
+        """Ascend each margin over growing balls with sign steps, where the descent met no boundary."""
+        targets = np.repeat(list(self.rows), 8)
+        directions = np.stack([self.rows[t] for t in targets])
+        size = float(np.abs(self.x).max()) + 1e-3
+        for radius in size * np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6]):
+            points = self._allowed(self.x + radius * self.generator.uniform(-1, 1, (len(targets), len(self.x))))
+            for k in range(30):
+                step = radius * 0.25 * 0.9**k * np.sign(self._gradients(points, directions))
+                points = self._allowed(self.x + np.clip(points + step - self.x, -radius, radius))
+            value = self._margins(points, directions)
+            if value.max() > 0:
+                for k in np.flatnonzero(value > 0):
+                    self._try(points[k])
+                if self.witness is not None:
+                    return
+        self._scan(size)
+
+    def _scan(self, size: float) -> None:
+        """Far points in random directions, blends of few of them, and the farthest corner: on flat stretches gradients lead nowhere."""
+        reach = (
+            size
+            * np.sign(self.generator.standard_normal((400, len(self.x))))
+            * (self.generator.random((400, 1)) < self.generator.random((400, len(self.x))))
+        )
+        far = self._allowed(self.x + 2 * reach)
+        if self.within is not None:
+            middle = self.within.center()
+            far = np.concatenate(
+                [
+                    far,
+                    np.where(self.x < middle, self.within.upper, self.within.lower)[None],
+                    self.within.sample(100, self.generator),
+                ]
+            )
+        if self.starts is not None:
+            rows = self._allowed(self.network.rows(self.starts)[0])
+            far = np.concatenate([rows[np.argsort(np.abs(rows - self.x).max(axis=1), kind="stable")], far])
+        for point in far[np.isin(self.network.decide(far), list(self.rows))][:20]:
+            self._try(point)
+        if self.witness is not None:  # go on from there: the boundary is near now
+            for _ in range(5):
+                before, start = self.upper, self.witness
+                direction = self.rows[int(self.network.decide(start))]
+                for _ in range(20):
+                    grad = self.network.gradient(start, direction)
+                    missing = max(
+                        -float(direction @ self.network(start) + grad @ (self.x - start))
+                        / max(np.abs(grad).sum(), 1e-30),
+                        0,
+                    )
+                    start = self._allowed(0.5 * (start + self.x + 1.05 * missing * np.sign(grad)))
+                    self._try(start)
+                if self.upper > 0.99 * before:
+                    return
+
     # -- lower bounds ------------------------------------------------------------------------------------------------
+
+    def _screen(self, radius: float) -> float:
+        """The largest ball up to `radius`, within 2 %, on which linear bounds alone show that no other decision occurs."""
+        margins = self.network.append(np.stack(list(self.rows.values())))
+        low, high = 0.0, radius
+        while high - low > 0.02 * radius and time.perf_counter() < self.stop:
+            middle = 0.5 * (low + high)
+            safe = bool(np.all(linear(margins, Ball(self.x, middle, np.inf, self.within)).output[1] < 0))
+            low, high = (middle, high) if safe else (low, middle)
+        return low
 
     def _compact(self, radius: float) -> Any:
         ball = Ball(self.x, radius * (1 + 1e-9), np.inf, self.within)
@@ -256,7 +366,9 @@ class _Search:
         """Best-first over gate splits of all targets; returns a lower bound of the distance."""
         small = self._compact(radius)
         if small.gates > _GATES:
-            raise UnsupportedOperation(f"{small.gates} undecided gates are more than the {_GATES} that the exact search takes")
+            raise UnsupportedOperation(
+                f"{small.gates} undecided gates are more than the {_GATES} that the exact search takes"
+            )
         programs = {t: DistanceProgram(small, self.x, radius, q, 0.0) for t, q in self.rows.items()}
         counter = itertools.count()
         heap: list[tuple[float, int, int, np.ndarray, Solution | None, Any]] = [
@@ -281,7 +393,9 @@ class _Search:
                 continue
             free = np.flatnonzero(fixed == 0)
             if not len(free):
-                return min(bound, self.upper)  # a leaf below the incumbent whose point no replay confirms: the honest bound
+                return min(
+                    bound, self.upper
+                )  # a leaf below the incumbent whose point no replay confirms: the honest bound
             gate = free[int(np.argmax(found.gap[free]))]
             for phase in (ON, OFF):
                 child = fixed.copy()

@@ -59,7 +59,10 @@ class Property:
     def violated(self, x: Array, y: Array, tolerance: float = 0.0) -> bool:
         """Whether `(x, y)` is a counterexample."""
         return any(
-            bool(c.box.contains(x)) and np.all(c.A @ x <= c.a + tolerance) and np.all(c.C @ y + c.D @ x <= c.d + tolerance) for c in self.cases
+            bool(c.box.contains(x))
+            and np.all(c.A @ x <= c.a + tolerance)
+            and np.all(c.C @ y + c.D @ x <= c.d + tolerance)
+            for c in self.cases
         )
 
 
@@ -85,7 +88,8 @@ def read(path: str | Path) -> Property:
     if path.stat().st_size > SIZE_LIMIT:
         raise UnreadableFile(f"property {path} is larger than {SIZE_LIMIT >> 20} MiB")
     try:
-        content = gzip.open(path).read(SIZE_LIMIT) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(SIZE_LIMIT)
         text = content.decode("utf-8")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"property {path} cannot be read: {error}") from error
@@ -191,7 +195,9 @@ def _linear(tree: Any, source: str) -> dict[str, float]:
         for constant, other in (parts, parts[::-1]):
             if not set(constant) - {""}:
                 return {k: constant.get("", 0.0) * v for k, v in other.items()}
-    raise UnreadableFile(f"{source}: {_show(tree)} is not linear; only sums, differences and products with constants are read")
+    raise UnreadableFile(
+        f"{source}: {_show(tree)} is not linear; only sums, differences and products with constants are read"
+    )
 
 
 class _Shared:
@@ -208,7 +214,7 @@ class _Shared:
         on_outputs: list[tuple[Array, Array, float]] = []
         for row in rows:
             if len(row.terms) == 1:
-                (name, factor), = row.terms.items()
+                ((name, factor),) = row.terms.items()
                 if name[0] == "X" and factor != 0:
                     index, value = self._index(name), row.limit / factor
                     if factor > 0:
@@ -226,13 +232,19 @@ class _Shared:
         for name, side in (("lower", lower), ("upper", upper)):
             open_ = np.flatnonzero(np.isinf(side))
             if len(open_):
-                raise UnboundedSet(f"{self.source}: input X_{open_[0]} has no {name} bound; exact methods need one for every input")
+                raise UnboundedSet(
+                    f"{self.source}: input X_{open_[0]} has no {name} bound; exact methods need one for every input"
+                )
         if np.any(lower > upper):
             return None
         stack = lambda parts, width: np.array(parts).reshape(len(parts), width)
         return Case(
-            Box(lower, upper), stack([r[0] for r in on_inputs], n), np.array([r[1] for r in on_inputs], float),
-            stack([r[0] for r in on_outputs], m), stack([r[1] for r in on_outputs], n), np.array([r[2] for r in on_outputs], float),
+            Box(lower, upper),
+            stack([r[0] for r in on_inputs], n),
+            np.array([r[1] for r in on_inputs], float),
+            stack([r[0] for r in on_outputs], m),
+            stack([r[1] for r in on_outputs], n),
+            np.array([r[2] for r in on_outputs], float),
         )
 
     def _index(self, name: str) -> int:
