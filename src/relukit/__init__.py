@@ -31,6 +31,7 @@ _PUBLIC = {
     "health": "relukit.monitoring",
     "regions": "relukit.geometry",
     "flip": "relukit.verification",
+    "fit": "relukit.training",
     "bounds": "",
     "activations": "",
     "gallery": "",

@@ -124,8 +124,8 @@ def _advance(
 ) -> dict[int, tuple[Array, Array]]:
     """The form of an affine node from those it reads."""
     op, inputs = network.nodes[at].op, network.nodes[at].inputs
-    A = sum(m.apply(np.ascontiguousarray(forms[j][0].T)).T for m, j in zip(op.maps, inputs))
-    c = sum(m.apply(forms[j][1]) for m, j in zip(op.maps, inputs)) + op.bias
+    A: Any = sum(m.apply(np.ascontiguousarray(forms[j][0].T)).T for m, j in zip(op.maps, inputs))
+    c: Any = sum(m.apply(forms[j][1]) for m, j in zip(op.maps, inputs)) + op.bias
     return {**{j: f for j, f in forms.items() if last[j] > at}, at: (A, c)}
 
 

@@ -1,0 +1,4 @@
+"""Training: fit, and what keeps deep networks trainable."""
+
+from relukit.training._fit import Fit as Fit
+from relukit.training._fit import fit as fit
