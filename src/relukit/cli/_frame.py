@@ -4,13 +4,16 @@ import json
 import sys
 from typing import Any
 
-import click
 import typer
 
 from relukit._errors import RelukitError
 from relukit._version import __version__
 
 DONE, INTERNAL, USAGE, FINDING, UNDECIDED, INTERRUPTED = 0, 1, 2, 10, 11, 130
+
+
+# Typer brings its own copy of click, whose errors it does not name: the base of BadParameter's base.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
 
 
 def version_callback(value: bool) -> None:
@@ -27,16 +30,20 @@ def run_app(app: typer.Typer) -> int:
     except RelukitError as error:
         say_error(str(error))
         return USAGE
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        say_error("interrupted; nothing half-written was left behind")
-        return INTERRUPTED
-    except click.ClickException as error:
+    except typer.Exit as stop:
+        return _interrupted() if stop.exit_code == INTERRUPTED else stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
+    except _USAGE_ERROR as error:
         error.show()
         return USAGE
     except BrokenPipeError:
         return DONE
+
+
+def _interrupted() -> int:
+    say_error("interrupted; nothing half-written was left behind")
+    return INTERRUPTED
 
 
 def say_error(message: str) -> None:

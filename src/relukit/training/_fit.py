@@ -97,6 +97,8 @@ def fit(
     generator = np.random.default_rng(seed)
     held = _held_rows(targets, task, generator)
     center, spread = _standard(rows[~held])
+    if _one_unit(np.asarray(X), rows):
+        spread = np.full(len(spread), np.sqrt(np.mean(rows[~held].var(axis=0))) or 1.0)
     low, scale = (np.zeros(1), np.ones(1)) if task == "classification" else _standard(targets[~held])
     outputs = len(classes) if classes is not None else targets.shape[1]
     chooser = torch.Generator().manual_seed(seed)
@@ -105,7 +107,11 @@ def fit(
     inputs = tensor((rows - center) / spread)
     goals = tensor(targets if task == "classification" else (targets - low) / scale)
     train, watch = torch.as_tensor(np.flatnonzero(~held)), torch.as_tensor(np.flatnonzero(held))
-    loss_of = partial(nn.functional.cross_entropy, label_smoothing=label_smoothing) if task == "classification" else nn.functional.mse_loss
+    loss_of = (
+        partial(nn.functional.cross_entropy, label_smoothing=label_smoothing)
+        if task == "classification"
+        else nn.functional.mse_loss
+    )
     noise = (0.3 if task == "classification" else 0.0) if noise is None else noise
     optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay)
     steps = -(-len(train) // _BATCH)
@@ -149,7 +155,9 @@ def _checked(X: Any, y: Any, task: str | None) -> tuple[Array, Any, str, Any]:
     try:
         rows = np.asarray(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidInput("X holds values that are not numbers; encode text columns first (one-hot) or drop them") from error
+        raise InvalidInput(
+            "X holds values that are not numbers; encode text columns first (one-hot) or drop them"
+        ) from error
     rows = rows.reshape(len(rows), -1)
     targets = np.asarray(y)
     if len(targets) != len(rows):
@@ -158,7 +166,9 @@ def _checked(X: Any, y: Any, task: str | None) -> tuple[Array, Any, str, Any]:
         raise InvalidInput(f"{len(rows)} rows are too few to train on and hold some back; give at least 10")
     bad = np.argwhere(~np.isfinite(rows))
     if len(bad):
-        raise InvalidInput(f"X[{bad[0][0]}, {bad[0][1]}] is missing or infinite ({len(bad)} such entries); fill or drop them first")
+        raise InvalidInput(
+            f"X[{bad[0][0]}, {bad[0][1]}] is missing or infinite ({len(bad)} such entries); fill or drop them first"
+        )
     if task not in (None, "classification", "regression"):
         raise InvalidInput(f"task must be 'classification' or 'regression', got '{task}'")
     task = task or ("regression" if targets.dtype.kind == "f" or targets.ndim > 1 else "classification")
@@ -176,7 +186,11 @@ def _checked(X: Any, y: Any, task: str | None) -> tuple[Array, Any, str, Any]:
 def _held_rows(targets: Any, task: str, generator: np.random.Generator) -> np.ndarray:
     """A tenth of the rows, drawn within each class for classification; every class keeps a row to train on."""
     held = np.zeros(len(targets), bool)
-    groups = [np.arange(len(targets))] if task == "regression" else [np.flatnonzero(targets == c) for c in np.unique(targets)]
+    groups = (
+        [np.arange(len(targets))]
+        if task == "regression"
+        else [np.flatnonzero(targets == c) for c in np.unique(targets)]
+    )
     for group in groups:
         count = min(max(round(_HELD * len(group)), 1), len(group) - 1)
         held[generator.permutation(group)[:count]] = True
@@ -189,6 +203,15 @@ def _standard(values: Array) -> tuple[Array, Array]:
     return values.mean(axis=0), np.where(spread > 1e-12 * (1 + np.abs(values).max(axis=0)), spread, 1.0)
 
 
+def _one_unit(X: Any, rows: Array) -> bool:
+    """Whether all columns are one quantity (pixels): then they share one scale, and rare ones are not blown up.
+
+    Images say so by their shape; flat rows by at least 16 columns that all start at the same value.
+    """
+    low = rows.min(axis=0)
+    return X.ndim > 2 or (rows.shape[1] >= 16 and bool(np.all(low == low[0])))
+
+
 def _module(sizes: list[int], activation: str, generator: Any) -> Any:
     import torch
     from torch import nn
@@ -199,7 +222,9 @@ def _module(sizes: list[int], activation: str, generator: Any) -> Any:
         layer = nn.Linear(fan_in, fan_out)
         last = k == len(sizes) - 2
         with torch.no_grad():
-            layer.weight.copy_(torch.randn(fan_out, fan_in, generator=generator) * ((1.0 if last else gain) / fan_in**0.5))
+            layer.weight.copy_(
+                torch.randn(fan_out, fan_in, generator=generator) * ((1.0 if last else gain) / fan_in**0.5)
+            )
             layer.bias.zero_()
         layers += [layer] if last else [layer, _torch_activation(activation)]
     return nn.Sequential(*layers)
@@ -231,4 +256,6 @@ def _folded(module: Any, center: Array, spread: Array, low: Array, scale: Array,
     if not (np.all(low == 0) and np.all(scale == 1)):
         weights[-1], biases[-1] = weights[-1] * scale[:, None], biases[-1] * scale + low
     single = lambda a: a.astype(np.float32).astype(np.float64)  # what a float32 file will hold
-    return from_layers([single(W) for W in weights], [single(b) for b in biases], [get(activation)] * (len(linear) - 1), np.float32)
+    return from_layers(
+        [single(W) for W in weights], [single(b) for b in biases], [get(activation)] * (len(linear) - 1), np.float32
+    )
