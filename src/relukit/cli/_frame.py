@@ -26,12 +26,14 @@ def run_app(app: typer.Typer) -> int:
     """Run the command line and return its exit code; no traceback reaches a user for a known error."""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # Typer turns Ctrl-C into this code by itself
+            return _interrupted()
         return code if isinstance(code, int) else DONE
     except RelukitError as error:
         say_error(str(error))
         return USAGE
     except typer.Exit as stop:
-        return _interrupted() if stop.exit_code == INTERRUPTED else stop.exit_code
+        return stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except _USAGE_ERROR as error:
