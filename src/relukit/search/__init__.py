@@ -1,0 +1,5 @@
+"""Attacks, and branch and bound over inputs or gates."""
+
+from relukit.search._decision import Decision as Decision
+from relukit.search._few import Engine as Engine
+from relukit.search._few import decide as decide

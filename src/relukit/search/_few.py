@@ -1,7 +1,6 @@
 """Decide or optimize over a box by splitting inputs: the compiled engine and its driver."""
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,12 @@ from relukit._types import Array
 from relukit.bounds import CompactNetwork, compact, linear
 from relukit.network import Network
 from relukit.search._attack import gradient_attack, representable, sampling_attack
+from relukit.search._decision import Decision
 from relukit.sets import Box
 
 _STACK = 1500  # boxes waiting at once: one per level of the tree, and no tree is deeper than 400
+_INPUTS = 12  # above this many moving inputs gates are split instead
 _GATES = 4000  # above this the dense compact form is too large
-
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """What a search found.
-
-    Arguments:
-        status: `sat` (a point with all rows at most 0, confirmed by `confirm`), `unsat` (proven, rounding included) or `unknown`.
-        point: The witness, or None.
-        boxes: Boxes bounded.
-        reason: Why it is unknown.
-    """
-
-    status: str
-    point: Array | None
-    boxes: int
-    engine: str
-    reason: str = ""
 
 
 class Engine:
@@ -111,6 +94,10 @@ def decide(network: Network, box: Box, A: Array, b: Array, confirm: Any, timeout
     small = compact(rows, box, bounds)
     if small.gates > _GATES:
         return Decision("unknown", None, 1, "linear bounds", f"{small.gates} undecided gates are more than {_GATES}")
+    if int(np.sum(box.lower < box.upper)) > _INPUTS:
+        from relukit.search._many import split_gates
+
+        return split_gates(small, rows, lambda points: _confirmed(rows, box, points, network, confirm), stop, tried[:4])
     engine, attacked, unresolved = Engine(small, box), 0, 0
     from relukit.search._few_kernel import CANDIDATE, DONE, LEAF
 
@@ -127,9 +114,8 @@ def decide(network: Network, box: Box, A: Array, b: Array, confirm: Any, timeout
         else:
             if engine.boxes >= (300, 5_000, 50_000, 10**18)[attacked]:
                 attacked += 1
-                effort = (1, 4, 20)[attacked - 1]
-                tried = sampling_attack(rows, box, 12, 64 * effort, generator, np.concatenate([tried[:20], engine.point[None]]))
-                hit = _confirmed(rows, box, tried[:3], network, confirm)
+                seeds = np.concatenate([tried[:20], engine.point[None]])
+                hit = _sample(rows, box, (20, 120, 600)[attacked - 1], generator, seeds, network, confirm)
             budget = 300 if engine.boxes < 5_000 else 2_000
         if hit is not None:
             return Decision("sat", hit, engine.boxes, "input splitting")
@@ -138,6 +124,16 @@ def decide(network: Network, box: Box, A: Array, b: Array, confirm: Any, timeout
     if unresolved:
         return Decision("unknown", None, engine.boxes, "input splitting", f"{unresolved} leaves touch the boundary within rounding")
     return Decision("unsat", None, engine.boxes, "input splitting")
+
+
+def _sample(rows: Network, box: Box, times: int, generator: np.random.Generator, first: Array, network: Network, confirm: Any) -> Array | None:
+    """Independent sampling attacks: on plateaus each finds another basin, so many small ones beat a large one."""
+    for k in range(times):
+        tried = sampling_attack(rows, box, 12, 64, generator, first if k % 2 == 0 else first[:0])
+        hit = _confirmed(rows, box, tried[:2], network, confirm)
+        if hit is not None:
+            return hit
+    return None
 
 
 def _confirmed(rows: Network, box: Box, points: Array, network: Network, confirm: Any) -> Array | None:

@@ -14,7 +14,7 @@ from relukit._types import Array
 from relukit.bounds import compact, linear
 from relukit.network import Network
 from relukit.sets import Ball, Box
-from relukit.verification._relaxation import OFF, ON, DistanceProgram, Solution
+from relukit.search._relaxation import OFF, ON, Solution, distance_program
 
 _STARTS = 3
 _GATES = 1500
@@ -285,7 +285,7 @@ class _Search:
             z = small.hidden(self.witness[None])[0]
             pattern = np.where(z > 0, ON, OFF).astype(np.int8)
             target = int(self.network.decide(self.witness))
-            found = DistanceProgram(small, self.x, self.upper, self.rows[target], 0.0).solve(pattern)
+            found = distance_program(small, self.x, self.upper, self.rows[target]).solve(pattern)
             self.nodes += 1
             if found.x is None or not self._try(found.x) or self.upper > 0.999 * before:
                 return
@@ -369,7 +369,7 @@ class _Search:
             raise UnsupportedOperation(
                 f"{small.gates} undecided gates are more than the {_GATES} that the exact search takes"
             )
-        programs = {t: DistanceProgram(small, self.x, radius, q, 0.0) for t, q in self.rows.items()}
+        programs = {t: distance_program(small, self.x, radius, q) for t, q in self.rows.items()}
         counter = itertools.count()
         heap: list[tuple[float, int, int, np.ndarray, Solution | None, Any]] = [
             (0.0, next(counter), t, np.zeros(small.gates, np.int8), None, None) for t in programs
