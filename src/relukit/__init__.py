@@ -32,6 +32,7 @@ _PUBLIC = {
     "regions": "relukit.geometry",
     "flip": "relukit.verification",
     "fit": "relukit.training",
+    "verify": "relukit.verification",
     "bounds": "",
     "activations": "",
     "gallery": "",

@@ -2,4 +2,6 @@
 
 from relukit.search._decision import Decision as Decision
 from relukit.search._few import Engine as Engine
+from relukit.search._few import Search as Search
 from relukit.search._few import decide as decide
+from relukit.search._few import decide_any as decide_any

@@ -12,7 +12,9 @@ def worst_row(rows: Network, points: Array) -> Array:
     return rows(points).max(axis=1)
 
 
-def gradient_attack(rows: Network, box: Box, starts: int, steps: int, generator: np.random.Generator, first: Array | None = None) -> Array:
+def gradient_attack(
+    rows: Network, box: Box, starts: int, steps: int, generator: np.random.Generator, first: Array | None = None
+) -> Array:
     """Minimize the largest row by normalized sign steps; returns the points reached, best first.
 
     References:
@@ -42,7 +44,9 @@ def gradient_attack(rows: Network, box: Box, starts: int, steps: int, generator:
     return best[order]
 
 
-def sampling_attack(rows: Network, box: Box, rounds: int, count: int, generator: np.random.Generator, first: Array) -> Array:
+def sampling_attack(
+    rows: Network, box: Box, rounds: int, count: int, generator: np.random.Generator, first: Array
+) -> Array:
     """Resample around the best points with shrinking width: works on plateaus, where gradients say nothing."""
     width = box.upper - box.lower
     pool = np.clip(np.concatenate([first, box.sample(count, generator)]), box.lower, box.upper)

@@ -35,7 +35,11 @@ class Engine:
         self.nets[: len(flat)] = flat
         self.firsts = np.zeros(12 * K + 100, np.int64)
         self.firsts[:K] = np.searchsorted(small.units[:, 0], small.units[:, 0], side="left") if K else 0
-        self.net_K, self.net_at, self.net_first_at = np.zeros(400, np.int64), np.zeros(400, np.int64), np.zeros(400, np.int64)
+        self.net_K, self.net_at, self.net_first_at = (
+            np.zeros(400, np.int64),
+            np.zeros(400, np.int64),
+            np.zeros(400, np.int64),
+        )
         self.net_K[0] = K
         self.box_net, self.box_depth = np.zeros(_STACK + 2, np.int64), np.zeros(_STACK + 2, np.int64)
         self.box_x = np.zeros((_STACK + 2, 2, n))
@@ -44,7 +48,7 @@ class Engine:
         self.box_L[0, :K], self.box_U[0, :K] = small.lower, small.upper
         self.state = np.array([1, 1, 0, 0, 1], np.int64)
         self.sizes = np.array([n, R, K, _STACK], np.int64)
-        self.work = np.zeros((12 + K + 2 * R, max(K, n, R, 1)))
+        self.work = np.zeros((16 + K + 3 * R, max(K, n, R, 1)))
         self.ints = np.zeros((1, max(K, 1)), np.int64)
         self.point, self.counters, self.threshold = np.zeros(n), np.zeros(2 + n), np.zeros(1)
         self.maximize = maximize
@@ -69,108 +73,192 @@ class Engine:
         return Box(self.box_x[top, 0].copy(), self.box_x[top, 1].copy()), planes, constant, error
 
 
-def decide(network: Network, box: Box, A: Array, b: Array, confirm: Any, timeout: float = 60.0, seed: int = 0) -> Decision:
-    """Whether some x in the box has `A y(x) + b <= 0`, by attack, linear bounds, and branch and bound over inputs.
+class Search:
+    """One question, worked on in slices: whether some x in a box has `A y(x) + b <= 0`.
 
     Arguments:
         network: Piecewise linear.
         A, b: Rows on its outputs.
         confirm: Called with points `(k, n)` that the original can hold; returns the first that it confirms, or None.
-        timeout: Seconds of wall time.
 
     References:
         Branch and Bound for Piecewise Linear Neural Network Verification, Bunel et al., 2020.
     """
-    stop = time.perf_counter() + timeout
-    rows = network.append(A, b)
-    generator = np.random.default_rng(seed)
-    bounds = linear(rows, box)
-    if np.any(bounds.output[0] > 0):
-        return Decision("unsat", None, 1, "linear bounds")
-    tried = gradient_attack(rows, box, 6, 12, generator, box.center()[None])
-    hit = _confirmed(rows, box, tried[:4], network, confirm)
-    if hit is not None:
-        return Decision("sat", hit, 1, "gradient attack")
-    small = compact(rows, box, bounds)
-    if small.gates > _GATES:
-        return Decision("unknown", None, 1, "linear bounds", f"{small.gates} undecided gates are more than {_GATES}")
-    if int(np.sum(box.lower < box.upper)) > _INPUTS:
-        from relukit.search._many import split_gates
 
-        return split_gates(small, rows, lambda points: _confirmed(rows, box, points, network, confirm), stop, tried[:4])
-    engine, attacked, unresolved = Engine(small, box), 0, 0
-    from relukit.search._few_kernel import CANDIDATE, DONE, LEAF
+    def __init__(self, network: Network, box: Box, A: Array, b: Array, confirm: Any, seed: int = 0) -> None:
+        self.network, self.box, self.confirm = network, box, confirm
+        self.rows = network.append(A, b)
+        self.generator = np.random.default_rng(seed)
+        self.engine: Engine | None = None
+        self.small: CompactNetwork | None = None
+        self.tried = box.center()[None]
+        self.attacked = self.unresolved = 0
 
-    budget = 300
-    while True:
-        code = engine.run(budget)
-        if code == DONE:
-            break
-        if code == CANDIDATE:
-            hit = _confirmed(rows, box, engine.point[None], network, confirm)
-        elif code == LEAF:
-            hit, closed = _leaf(engine, rows, box, network, confirm)
-            unresolved += not closed and hit is None
-        else:
-            if engine.boxes >= (300, 5_000, 50_000, 10**18)[attacked]:
-                attacked += 1
-                seeds = np.concatenate([tried[:20], engine.point[None]])
-                hit = _sample(rows, box, (20, 120, 600)[attacked - 1], generator, seeds, network, confirm)
-            budget = 300 if engine.boxes < 5_000 else 2_000
+    def begin(self) -> Decision | None:
+        """Linear bounds and a short attack: settles most questions."""
+        bounds = linear(self.rows, self.box)
+        if np.any(bounds.output[0] > 0):
+            return Decision("unsat", None, 1, "linear bounds")
+        self.tried = gradient_attack(self.rows, self.box, 6, 12, self.generator, self.tried)
+        hit = self._confirmed(self.tried[:4])
         if hit is not None:
-            return Decision("sat", hit, engine.boxes, "input splitting")
-        if time.perf_counter() > stop:
-            return Decision("unknown", None, engine.boxes, "input splitting", f"time is up after {engine.boxes} boxes")
-    if unresolved:
-        return Decision("unknown", None, engine.boxes, "input splitting", f"{unresolved} leaves touch the boundary within rounding")
-    return Decision("unsat", None, engine.boxes, "input splitting")
-
-
-def _sample(rows: Network, box: Box, times: int, generator: np.random.Generator, first: Array, network: Network, confirm: Any) -> Array | None:
-    """Independent sampling attacks: on plateaus each finds another basin, so many small ones beat a large one."""
-    for k in range(times):
-        tried = sampling_attack(rows, box, 12, 64, generator, first if k % 2 == 0 else first[:0])
-        hit = _confirmed(rows, box, tried[:2], network, confirm)
-        if hit is not None:
-            return hit
-    return None
-
-
-def _confirmed(rows: Network, box: Box, points: Array, network: Network, confirm: Any) -> Array | None:
-    """A point that the original confirms, after a few more steps inward where rounding spoils it."""
-    near = points[rows(points).max(axis=1) <= 1e-6 * (1 + np.abs(points).max())]
-    if not len(near):
+            return Decision("sat", hit, 1, "gradient attack")
+        self.small = compact(self.rows, self.box, bounds)
+        if self.small.gates > _GATES:
+            return Decision(
+                "unknown",
+                None,
+                1,
+                "linear bounds",
+                f"{self.small.gates} undecided gates are more than the {_GATES} that the dense compact form takes",
+            )
         return None
-    found = confirm(representable(near, box, network.dtype))
-    if found is not None:
-        return found
-    width = box.upper - box.lower
-    local = Box(np.maximum(box.lower, near[0] - 0.01 * width), np.minimum(box.upper, near[0] + 0.01 * width))
-    deeper = gradient_attack(rows, local, 4, 20, np.random.default_rng(0), near[:1])
-    return confirm(representable(deeper, box, network.dtype))
+
+    @property
+    def by_inputs(self) -> bool:
+        """Whether inputs are split rather than gates."""
+        return int(np.sum(self.box.lower < self.box.upper)) <= _INPUTS
+
+    def advance(self, boxes: int, stop: float) -> Decision | None:
+        """Work on about `boxes` more boxes (or until `stop`, where gates are split); None while the question is open."""
+        assert self.small is not None
+        if not self.by_inputs:
+            from relukit.search._many import split_gates
+
+            return split_gates(self.small, self._confirmed, stop)
+        from relukit.search._few_kernel import CANDIDATE, DONE, LEAF
+
+        self.engine = engine = self.engine or Engine(self.small, self.box)
+        until = engine.boxes + boxes
+        while engine.boxes < until and time.perf_counter() < stop:
+            code, hit = engine.run(min(until - engine.boxes, 2_000)), None
+            if code == DONE:
+                if self.unresolved:
+                    return Decision(
+                        "unknown",
+                        None,
+                        engine.boxes,
+                        "input splitting",
+                        f"{self.unresolved} leaves touch the boundary within rounding",
+                    )
+                return Decision("unsat", None, engine.boxes, "input splitting")
+            if code == CANDIDATE:
+                hit = self._confirmed(engine.point[None].copy())
+            elif code == LEAF:
+                hit, closed = self._leaf(engine)
+                self.unresolved += not closed and hit is None
+            if hit is not None:
+                return Decision("sat", hit, engine.boxes, "input splitting")
+        if engine.boxes >= (300, 5_000, 50_000, 10**18)[self.attacked]:
+            self.attacked += 1
+            hit = self._sample((20, 120, 600)[self.attacked - 1], np.concatenate([self.tried[:20], engine.point[None]]))
+            if hit is not None:
+                return Decision("sat", hit, engine.boxes, "sampling attack")
+        return None
+
+    def _sample(self, times: int, first: Array) -> Array | None:
+        """Independent sampling attacks: on plateaus each finds another basin, so many small ones beat a large one."""
+        for k in range(times):
+            tried = sampling_attack(self.rows, self.box, 12, 64, self.generator, first if k % 2 == 0 else first[:0])
+            hit = self._confirmed(tried[:2])
+            if hit is not None:
+                return hit
+        return None
+
+    def _confirmed(self, points: Array) -> Array | None:
+        """A point that the original confirms, after a few more steps inward where rounding spoils it."""
+        near = points[self.rows(points).max(axis=1) <= 1e-6 * (1 + np.abs(points).max())]
+        if not len(near):
+            return None
+        found = self.confirm(representable(near, self.box, self.network.dtype))
+        if found is not None:
+            return found
+        width = self.box.upper - self.box.lower
+        local = Box(
+            np.maximum(self.box.lower, near[0] - 0.01 * width), np.minimum(self.box.upper, near[0] + 0.01 * width)
+        )
+        deeper = gradient_attack(self.rows, local, 4, 20, np.random.default_rng(0), near[:1])
+        return self.confirm(representable(deeper, self.box, self.network.dtype))
+
+    def _leaf(self, engine: Engine) -> tuple[Array | None, bool]:
+        """A box on which every row is linear: a linear program decides it; its multipliers prove emptiness, rounding included."""
+        from scipy.optimize import linprog
+
+        leaf, planes, constant, error = engine.leaf()
+        hit = self._confirmed(engine.point[None].copy())
+        if hit is not None:
+            return hit, True
+        n, R = engine.n, engine.R
+        # min t with planes x + constant <= t: a positive minimum closes the leaf.
+        found = linprog(
+            np.r_[np.zeros(n), 1.0],
+            np.c_[planes, -np.ones(R)],
+            -constant,
+            bounds=[*zip(leaf.lower, leaf.upper), (None, None)],
+            method="highs",
+        )
+        if found.status != 0:
+            return None, False
+        weights = np.maximum(-found.ineqlin.marginals, 0)
+        weights = weights / weights.sum() if weights.sum() > 0 else np.full(R, 1 / R)
+        joint = weights @ planes
+        reach = np.maximum(np.abs(leaf.lower), np.abs(leaf.upper))
+        rounding = 1.01 * float(weights @ error) + gamma(R + n + 4) * float(
+            weights @ (np.abs(planes) @ reach + np.abs(constant))
+        )
+        if float(weights @ constant) - float(leaf.support(-joint[None])[0]) - rounding > 0:
+            return None, True
+        return self._confirmed(found.x[None, :n]), False
 
 
-def _leaf(engine: Engine, rows: Network, box: Box, network: Network, confirm: Any) -> tuple[Array | None, bool]:
-    """A box on which every row is linear: a linear program decides it; its multipliers prove emptiness, rounding included."""
-    from scipy.optimize import linprog
+def decide(
+    network: Network, box: Box, A: Array, b: Array, confirm: Any, timeout: float = 60.0, seed: int = 0
+) -> Decision:
+    """Whether some x in the box has `A y(x) + b <= 0`: one `Search`, from start to end."""
+    return decide_any([Search(network, box, A, b, confirm, seed)], timeout)
 
-    leaf, planes, constant, error = engine.leaf()
-    hit = _confirmed(rows, box, engine.point[None].copy(), network, confirm)
-    if hit is not None:
-        return hit, True
-    n, R = engine.n, engine.R
-    # min t with planes x + constant <= t: a positive minimum closes the leaf.
-    found = linprog(
-        np.r_[np.zeros(n), 1.0], np.c_[planes, -np.ones(R)], -constant, bounds=[*zip(leaf.lower, leaf.upper), (None, None)], method="highs"
-    )
-    if found.status != 0:
-        return None, False
-    weights = np.maximum(-found.ineqlin.marginals, 0)
-    weights = weights / weights.sum() if weights.sum() > 0 else np.full(R, 1 / R)
-    joint = weights @ planes
-    low = float(weights @ constant) - float(leaf.support(-joint[None])[0]) - 1.01 * float(weights @ error) - gamma(R + n + 4) * float(
-        np.abs(weights) @ (np.abs(planes) @ np.maximum(np.abs(leaf.lower), np.abs(leaf.upper)) + np.abs(constant))
-    )
-    if low > 0:
-        return None, True
-    return _confirmed(rows, box, found.x[None, :n], network, confirm), False
+
+def decide_any(searches: list[Search], timeout: float) -> Decision:
+    """Whether any of several questions is answered by a point: all are begun, then worked on in turn with growing slices.
+
+    A disjunction is often settled by an easy case while another is hard; taking them in turn costs at most a small factor.
+    """
+    stop = time.perf_counter() + timeout
+    waiting: list[Search] = []
+    boxes, engines, unknown = 0, {"linear bounds"}, ""
+    for search in searches:
+        found = search.begin()
+        if found is None:
+            waiting.append(search)
+        elif found.status == "sat":
+            return found
+        else:
+            boxes, unknown = boxes + found.boxes, unknown or found.reason
+            engines.add(found.engine)
+    waiting.sort(key=lambda s: s.small.gates)
+    slice_ = 300
+    while waiting:
+        left = stop - time.perf_counter()
+        if left <= 0:
+            done = boxes + sum(s.engine.boxes for s in waiting if s.engine)
+            return Decision(
+                "unknown",
+                None,
+                done,
+                "+".join(sorted(engines)),
+                f"time is up with {len(waiting)} of {len(searches)} cases open after {done} boxes",
+            )
+        still = []
+        for k, search in enumerate(waiting):
+            share = time.perf_counter() + max((stop - time.perf_counter()) / (len(waiting) - k), 0.0)
+            found = search.advance(slice_, share)
+            if found is None:
+                still.append(search)
+            elif found.status == "sat":
+                return found
+            else:
+                boxes, unknown = boxes + found.boxes, unknown or found.reason
+                engines.add(found.engine)
+        waiting, slice_ = still, min(3 * slice_, 50_000)
+    engine = "+".join(sorted(engines))
+    return Decision("unknown", None, boxes, engine, unknown) if unknown else Decision("unsat", None, boxes, engine)

@@ -75,7 +75,9 @@ def _tighten(K, n, C, W, b, loose, first, L, U, xl, xu, gamma, row, x_row, used,
                 row[i] = sign * W[k, i]
             for i in range(n):
                 x_row[i] = sign * C[k, i]
-            constant, error = _substitute(row, x_row, sign * b[k], loose[k], first[k], n, C, W, b, loose, first, L, U, used)
+            constant, error = _substitute(
+                row, x_row, sign * b[k], loose[k], first[k], n, C, W, b, loose, first, L, U, used
+            )
             low = _lowest(x_row, constant, error, xl, xu, n, gamma)
             if side == 0:
                 L[k] = max(L[k], low)
@@ -88,7 +90,31 @@ def _tighten(K, n, C, W, b, loose, first, L, U, xl, xu, gamma, row, x_row, used,
 
 
 @njit(cache=True, nogil=True)
-def _rows(K, n, R, C, W, b, loose, first, L, U, xl, xu, gamma, O, OX, o, o_loose, row, x_row, used, best_used, planes, plane_c, plane_e):
+def _rows(
+    K,
+    n,
+    R,
+    C,
+    W,
+    b,
+    loose,
+    first,
+    L,
+    U,
+    xl,
+    xu,
+    gamma,
+    O,
+    OX,
+    o,
+    o_loose,
+    row,
+    x_row,
+    used_by,
+    planes,
+    plane_c,
+    plane_e,
+):
     """Lower bound of every output row; returns the largest and its number. `planes` receives the rows over x alone."""
     top, which = -np.inf, 0
     for r in range(R):
@@ -96,33 +122,84 @@ def _rows(K, n, R, C, W, b, loose, first, L, U, xl, xu, gamma, O, OX, o, o_loose
             row[i] = O[r, i]
         for i in range(n):
             x_row[i] = OX[r, i]
-        constant, error = _substitute(row, x_row, o[r], o_loose[r], K, n, C, W, b, loose, first, L, U, used)
+        constant, error = _substitute(row, x_row, o[r], o_loose[r], K, n, C, W, b, loose, first, L, U, used_by[r])
         low = _lowest(x_row, constant, error, xl, xu, n, gamma)
         for i in range(n):
             planes[r, i] = x_row[i]
         plane_c[r], plane_e[r] = constant, error
         if low > top:
             top, which = low, r
-            for j in range(K):
-                best_used[j] = used[j]
     return top, which
 
 
 @njit(cache=True, nogil=True)
-def _split_input(K, n, L, U, P, used, xl, xu, score):
+def _joint(R, n, planes, plane_c, plane_e, xl, xu, gamma, low, which, weights, trial, x_row, point):
+    """Weigh the rows so that their sum is bounded best (Frank and Wolfe's steps on the dual); any weights give a valid bound.
+
+    `point` receives the average of the minimizers met: close to where the largest row is smallest.
+    """
+    for r in range(R):
+        weights[r] = 0.0
+        trial[r] = 0.0
+    weights[which] = 1.0
+    trial[which] = 1.0
+    for i in range(n):
+        point[i] = xl[i] if planes[which, i] >= 0.0 else xu[i]
+    if R == 1:
+        return low
+    for step in range(12):
+        worst, worst_value = 0, -np.inf
+        for r in range(R):
+            value = plane_c[r]
+            for i in range(n):
+                value += planes[r, i] * point[i]
+            if value > worst_value:
+                worst, worst_value = r, value
+        share = 2.0 / (step + 3.0)
+        for r in range(R):
+            trial[r] *= 1.0 - share
+        trial[worst] += share
+        constant, error = 0.0, 0.0
+        for i in range(n):
+            x_row[i] = 0.0
+        for r in range(R):
+            if trial[r] > 0.0:
+                constant += trial[r] * plane_c[r]
+                error += trial[r] * plane_e[r]
+                for i in range(n):
+                    x_row[i] += trial[r] * planes[r, i]
+        found = _lowest(x_row, constant, error, xl, xu, n, 2.0 * gamma)
+        for i in range(n):
+            corner = xl[i] if x_row[i] >= 0.0 else xu[i]
+            point[i] = min(max((1.0 - share) * point[i] + share * corner, xl[i]), xu[i])
+        if found > low:
+            low = found
+            for r in range(R):
+                weights[r] = trial[r]
+            if low > 0.0:
+                break
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _split_input(K, n, R, L, U, P, used_by, weights, xl, xu, score):
     """The input to halve: each gate's looseness is shared among inputs by the slopes of its own planes times their widths."""
     for i in range(n):
         score[i] = 0.0
     for j in range(K):
-        v = used[j]
-        if v == 0.0 or L[j] >= 0.0 or U[j] <= 0.0:
+        if L[j] >= 0.0 or U[j] <= 0.0:
             continue
-        gap = min(U[j], -L[j]) if v > 0.0 else -U[j] * L[j] / (U[j] - L[j])
+        loss = 0.0
+        for r in range(R):
+            v = used_by[r, j]
+            if weights[r] > 0.0 and v != 0.0:
+                gap = min(U[j], -L[j]) if v > 0.0 else -U[j] * L[j] / (U[j] - L[j])
+                loss += weights[r] * abs(v) * gap
         total = 0.0
         for i in range(n):
             total += P[j, i] * (xu[i] - xl[i])
         if total > 0.0:
-            share = abs(v) * gap / total
+            share = loss / total
             for i in range(n):
                 score[i] += share * P[j, i] * (xu[i] - xl[i])
     best = 0
@@ -188,7 +265,38 @@ def _magnitude(row, x_row, constant, K, n, U, reach):
 
 
 @njit(cache=True, nogil=True)
-def _compact(K, n, R, C, W, b, loose, first, O, OX, o, o_loose, L, U, xl, xu, gamma, keep, row, x_row, reach, C2, W2, b2, loose2, first2, O2, OX2, o2, o_loose2):
+def _compact(
+    K,
+    n,
+    R,
+    C,
+    W,
+    b,
+    loose,
+    first,
+    O,
+    OX,
+    o,
+    o_loose,
+    L,
+    U,
+    xl,
+    xu,
+    gamma,
+    keep,
+    row,
+    x_row,
+    reach,
+    C2,
+    W2,
+    b2,
+    loose2,
+    first2,
+    O2,
+    OX2,
+    o2,
+    o_loose2,
+):
     """The net with only its undecided gates, written to the arrays ending in 2; returns how many there are."""
     count = 0
     for k in range(K):
@@ -234,7 +342,28 @@ def _compact(K, n, R, C, W, b, loose, first, O, OX, o, o_loose, L, U, xl, xu, ga
 
 
 @njit(cache=True, nogil=True)
-def run(state, sizes, nets, firsts, net_K, net_at, net_first_at, box_net, box_x, box_L, box_U, box_depth, work, ints, gamma, budget, threshold, maximize, point, counters):
+def run(
+    state,
+    sizes,
+    nets,
+    firsts,
+    net_K,
+    net_at,
+    net_first_at,
+    box_net,
+    box_x,
+    box_L,
+    box_U,
+    box_depth,
+    work,
+    ints,
+    gamma,
+    budget,
+    threshold,
+    maximize,
+    point,
+    counters,
+):
     """Work on the stack of boxes until it is empty, a candidate appears, or the budget is spent.
 
     Arguments:
@@ -246,11 +375,13 @@ def run(state, sizes, nets, firsts, net_K, net_at, net_first_at, box_net, box_x,
         counters: With `maximize`, `[best value found, tolerance]`.
     """
     n, R, K0, most = sizes[0], sizes[1], sizes[2], sizes[3]
-    row, used, best_used, h = work[0], work[1], work[2], work[3]
+    row, used, spare, h = work[0], work[1], work[2], work[3]
     x_row, score, reach, out = work[4][:n], work[5][:n], work[6][:n], work[7][:R]
     xl, xu = work[8][:n], work[9][:n]
     P = work[10 : 10 + K0, :n]
     planes, plane_c, plane_e = work[10 + K0 : 10 + K0 + R, :n], work[10 + K0 + R][:R], work[11 + K0 + R][:R]
+    weights, trial = work[12 + K0 + R][:R], work[13 + K0 + R][:R]
+    used_by = work[14 + K0 + R : 14 + K0 + 2 * R]
     keep = ints[0]
     done = 0
     while state[0] > 0:
@@ -284,14 +415,38 @@ def run(state, sizes, nets, firsts, net_K, net_at, net_first_at, box_net, box_x,
             xl[i], xu[i] = box_x[top, 0, i], box_x[top, 1, i]
         depth = box_depth[top]
         _tighten(K, n, C, W, b, loose, first, L, U, xl, xu, gamma, row, x_row, used, P)
-        low, which = _rows(K, n, R, C, W, b, loose, first, L, U, xl, xu, gamma, O, OX, o, o_loose, row, x_row, used, best_used, planes, plane_c, plane_e)
+        low, which = _rows(
+            K,
+            n,
+            R,
+            C,
+            W,
+            b,
+            loose,
+            first,
+            L,
+            U,
+            xl,
+            xu,
+            gamma,
+            O,
+            OX,
+            o,
+            o_loose,
+            row,
+            x_row,
+            used_by,
+            planes,
+            plane_c,
+            plane_e,
+        )
         if maximize:
             low += threshold[0]
         if low > 0.0:
             continue
-        # A point: the minimizer of the best row.
-        for i in range(n):
-            point[i] = xl[i] if planes[which, i] >= 0.0 else xu[i]
+        low = _joint(R, n, planes, plane_c, plane_e, xl, xu, gamma, low, which, weights, trial, x_row, point)
+        if low > 0.0:
+            continue
         _evaluate(K, n, R, C, W, b, first, O, OX, o, point, h, out)
         found = False
         if maximize:
@@ -340,19 +495,50 @@ def run(state, sizes, nets, firsts, net_K, net_at, net_first_at, box_net, box_x,
             o2 = nets[at : at + R]
             o_loose2 = nets[at + R : at + 2 * R]
             first2 = firsts[start_f : start_f + K2]
-            split = _split_input(K, n, L, U, P, best_used, xl, xu, score)
-            _compact(K, n, R, C, W, b, loose, first, O, OX, o, o_loose, L, U, xl, xu, gamma, keep, row, x_row, reach, C2, W2, b2, loose2, first2, O2, OX2, o2, o_loose2)
+            split = _split_input(K, n, R, L, U, P, used_by, weights, xl, xu, score)
+            _compact(
+                K,
+                n,
+                R,
+                C,
+                W,
+                b,
+                loose,
+                first,
+                O,
+                OX,
+                o,
+                o_loose,
+                L,
+                U,
+                xl,
+                xu,
+                gamma,
+                keep,
+                row,
+                x_row,
+                reach,
+                C2,
+                W2,
+                b2,
+                loose2,
+                first2,
+                O2,
+                OX2,
+                o2,
+                o_loose2,
+            )
             net += 1
             net_K[net], net_at[net], net_first_at[net] = K2, start, start_f
             state[1] = net + 1
             for k in range(K):
                 if keep[k] >= 0:
-                    row[keep[k]], used[keep[k]] = L[k], U[k]
+                    spare[keep[k]], used[keep[k]] = L[k], U[k]
             for k in range(K2):
-                L[k], U[k] = row[k], used[k]
+                L[k], U[k] = spare[k], used[k]
             K = K2
         else:
-            split = _split_input(K, n, L, U, P, best_used, xl, xu, score)
+            split = _split_input(K, n, R, L, U, P, used_by, weights, xl, xu, score)
         if top + 2 > most:
             return LEAF
         middle = 0.5 * (xl[split] + xu[split])

@@ -10,20 +10,17 @@ import numpy as np
 
 from relukit._types import Array
 from relukit.bounds import CompactNetwork
-from relukit.network import Network
 from relukit.search._decision import Decision
 from relukit.search._relaxation import OFF, ON, Solution, rows_program
 
 
-def split_gates(small: CompactNetwork, rows: Network, confirm: Callable[[Array], Array | None], stop: float, first: Array) -> Decision:
+def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None], stop: float) -> Decision:
     """Whether all rows can be at most 0, splitting the gate whose relaxation is loosest at the minimizer.
 
     Arguments:
-        small: Compact form of `rows` over the set.
-        rows: The network whose outputs are the rows.
+        small: Compact form over the set of the network whose outputs are the rows.
         confirm: Polishes points and returns one that the original confirms, or None.
         stop: Wall-clock time to stop at (`time.perf_counter`).
-        first: Points worth trying.
 
     References:
         Evaluating Robustness of Neural Networks with Mixed Integer Programming, Tjeng, Xiao, Tedrake, 2019.
@@ -31,11 +28,19 @@ def split_gates(small: CompactNetwork, rows: Network, confirm: Callable[[Array],
     R = len(small.c)
     program = rows_program(small, np.eye(R), np.zeros(R))
     counter = itertools.count()
-    heap: list[tuple[float, int, np.ndarray, Solution | None, Any]] = [(-np.inf, next(counter), np.zeros(small.gates, np.int8), None, None)]
+    heap: list[tuple[float, int, np.ndarray, Solution | None, Any]] = [
+        (-np.inf, next(counter), np.zeros(small.gates, np.int8), None, None)
+    ]
     solved, unresolved = 0, 0
     while heap:
         if time.perf_counter() > stop:
-            return Decision("unknown", None, solved, "gate splitting", f"time is up after {solved} linear programs; the rows reach at most {heap[0][0]:.3g} below 0")
+            return Decision(
+                "unknown",
+                None,
+                solved,
+                "gate splitting",
+                f"time is up after {solved} linear programs; the rows reach at most {heap[0][0]:.3g} below 0",
+            )
         bound, _, fixed, found, basis = heapq.heappop(heap)
         if found is None:
             found = program.solve(fixed, basis)
@@ -58,5 +63,7 @@ def split_gates(small: CompactNetwork, rows: Network, confirm: Callable[[Array],
             child[gate] = phase
             heapq.heappush(heap, (bound, next(counter), child, None, found.basis))
     if unresolved:
-        return Decision("unknown", None, solved, "gate splitting", f"{unresolved} leaves touch the boundary within rounding")
+        return Decision(
+            "unknown", None, solved, "gate splitting", f"{unresolved} leaves touch the boundary within rounding"
+        )
     return Decision("unsat", None, solved, "gate splitting")

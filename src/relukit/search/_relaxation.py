@@ -49,14 +49,22 @@ class GateProgram:
         Safe bounds in linear and mixed-integer linear programming, Neumaier and Shcherbina, 2004.
     """
 
-    def __init__(self, small: CompactNetwork, x0: Array, goal: tuple[float, float], rows: list[tuple[Any, Any, Any, Array, Array]]) -> None:
+    def __init__(
+        self,
+        small: CompactNetwork,
+        x0: Array,
+        goal: tuple[float, float],
+        rows: list[tuple[Any, Any, Any, Array, Array]],
+    ) -> None:
         import scipy.sparse as sp
 
         n, K = small.C.shape[1], small.gates
         self.x0, self.moving = x0, moving_inputs(small, x0)
         box, m = small.input_set.box(), len(self.moving)
         down, up = np.minimum(box.lower - x0, 0.0)[self.moving], np.maximum(box.upper - x0, 0.0)[self.moving]
-        slack = 4e-16 * (np.abs(x0) + np.maximum(np.abs(box.lower), np.abs(box.upper)))[self.moving]  # rounding of the two differences
+        slack = (
+            4e-16 * (np.abs(x0) + np.maximum(np.abs(box.lower), np.abs(box.upper)))[self.moving]
+        )  # rounding of the two differences
         self.lower = np.concatenate([down - slack, [goal[0]], small.lower, np.zeros(K)])
         self.upper = np.concatenate([up + slack, [goal[1]], small.upper, np.maximum(small.upper, 0.0)])
         I, Z = sp.identity(K), sp.csr_matrix((K, m + 1))
@@ -66,11 +74,24 @@ class GateProgram:
         loose = small.error + gamma(n + 2) * (np.abs(small.C) @ np.abs(x0) + np.abs(small.b))
         top = -slope * small.lower + 4e-16 * (small.upper - small.lower)
         inf = np.inf
-        parts = [sp.hstack([-small.C[:, self.moving], sp.csr_matrix((K, 1)), I, -small.W]), sp.hstack([Z, -I, I]), sp.hstack([Z, -sp.diags(slope), I])]
+        parts = [
+            sp.hstack([-small.C[:, self.moving], sp.csr_matrix((K, 1)), I, -small.W]),
+            sp.hstack([Z, -I, I]),
+            sp.hstack([Z, -sp.diags(slope), I]),
+        ]
         lows, highs = [base - loose, np.zeros(K), np.full(K, -inf)], [base + loose, np.full(K, inf), top]
         for D, g, H, low, high in rows:
             count = len(low)
-            parts.append(sp.hstack([sp.csr_matrix(D), sp.csr_matrix(np.reshape(g, (count, 1))), sp.csr_matrix((count, K)), sp.csr_matrix(H)]))
+            parts.append(
+                sp.hstack(
+                    [
+                        sp.csr_matrix(D),
+                        sp.csr_matrix(np.reshape(g, (count, 1))),
+                        sp.csr_matrix((count, K)),
+                        sp.csr_matrix(H),
+                    ]
+                )
+            )
             lows.append(low)
             highs.append(high)
         self.A = sp.vstack(parts).tocsc()
@@ -92,7 +113,11 @@ class GateProgram:
         model.col_cost_, model.col_lower_, model.col_upper_ = self.cost, self.lower, self.upper
         model.row_lower_, model.row_upper_ = self.row_lower, self.row_upper
         model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        model.a_matrix_.start_, model.a_matrix_.index_, model.a_matrix_.value_ = self.A.indptr, self.A.indices, self.A.data
+        model.a_matrix_.start_, model.a_matrix_.index_, model.a_matrix_.value_ = (
+            self.A.indptr,
+            self.A.indices,
+            self.A.data,
+        )
         solver.passModel(model)
         self._optimal, self._infeasible = highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kInfeasible
         return solver
@@ -124,7 +149,9 @@ class GateProgram:
         if status == self._infeasible:
             _, has, ray = solver.getDualRay()
             ray = np.asarray(ray)
-            proven = has and max(self._safe(ray, 0.0, lower, upper, rows), self._safe(-ray, 0.0, lower, upper, rows)) > 0
+            proven = (
+                has and max(self._safe(ray, 0.0, lower, upper, rows), self._safe(-ray, 0.0, lower, upper, rows)) > 0
+            )
             return Solution(np.inf if proven else -np.inf, None, np.zeros(K), None)
         if status != self._optimal:
             return Solution(-np.inf, None, np.zeros(K), None)
@@ -134,9 +161,14 @@ class GateProgram:
         x[self.moving] += v[: len(self.moving)]
         z, h = v[self.first_z : self.first_z + K], v[self.first_h : self.first_h + K]
         y = np.asarray(found.row_dual)
-        paid = np.abs(y[self.first_gap + K : self.first_gap + 2 * K]) * self.row_upper[self.first_gap + K : self.first_gap + 2 * K]
+        paid = (
+            np.abs(y[self.first_gap + K : self.first_gap + 2 * K])
+            * self.row_upper[self.first_gap + K : self.first_gap + 2 * K]
+        )
         loose = h - np.maximum(z, 0.0)
-        return Solution(self._safe(y, 1.0, lower, upper, rows), x, paid * (loose > 1e-9) + 1e-3 * loose, solver.getBasis())
+        return Solution(
+            self._safe(y, 1.0, lower, upper, rows), x, paid * (loose > 1e-9) + 1e-3 * loose, solver.getBasis()
+        )
 
     def _safe(self, y: Array, weight: float, lower: Array, upper: Array, rows: Array) -> float:
         """The bound that multipliers y prove for `weight * cost`."""
@@ -172,7 +204,10 @@ def distance_program(small: CompactNetwork, x0: Array, radius: float, q: Array) 
     m = len(moving)
     X, H, value, slack = _output_rows(small, x0, q[None], np.zeros(1))
     eye, none, inf = np.eye(m), np.zeros((m, small.gates)), np.inf
-    ball = [(eye, -np.ones(m), none, np.full(m, -inf), np.zeros(m)), (eye, np.ones(m), none, np.zeros(m), np.full(m, inf))]
+    ball = [
+        (eye, -np.ones(m), none, np.full(m, -inf), np.zeros(m)),
+        (eye, np.ones(m), none, np.zeros(m), np.full(m, inf)),
+    ]
     margin = (X[:, moving], np.zeros(1), H, -value - slack, np.full(1, inf))
     return GateProgram(small, x0, (0.0, float(np.nextafter(radius, inf))), [*ball, margin])
 

@@ -1,4 +1,9 @@
 """Proofs: what a network can and cannot do on a set."""
 
+from relukit.verification._verdict import Falsified as Falsified
+from relukit.verification._verdict import Undecided as Undecided
+from relukit.verification._verdict import Verdict as Verdict
+from relukit.verification._verdict import Verified as Verified
 from relukit.verification.flip import Flip as Flip
 from relukit.verification.flip import flip as flip
+from relukit.verification.verify import verify as verify

@@ -13,8 +13,8 @@ from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit._types import Array
 from relukit.bounds import compact, linear
 from relukit.network import Network
-from relukit.sets import Ball, Box
 from relukit.search._relaxation import OFF, ON, Solution, distance_program
+from relukit.sets import Ball, Box
 
 _STARTS = 3
 _GATES = 1500

@@ -1,0 +1,76 @@
+"""Verdicts: what a proof attempt ends with."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from relukit._types import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Verified:
+    """No counterexample exists, in real arithmetic, rounding of the proof included.
+
+    Arguments:
+        boxes: Boxes or linear programs the proof took.
+    """
+
+    boxes: int
+    engine: str
+    cpu_seconds: float
+    status = "unsat"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"status": self.status, "boxes": self.boxes, "engine": self.engine, "cpu_seconds": self.cpu_seconds}
+
+
+@dataclass(frozen=True, eq=False)
+class Falsified:
+    """A counterexample, confirmed by the original model in its own precision.
+
+    Arguments:
+        witness: The input.
+        outputs: What the original returns for it.
+    """
+
+    witness: Array
+    outputs: Array
+    boxes: int
+    engine: str
+    cpu_seconds: float
+    status = "sat"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "status": self.status, "witness": self.witness.tolist(), "outputs": self.outputs.tolist(), "boxes": self.boxes, "engine": self.engine,
+            "cpu_seconds": self.cpu_seconds,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Undecided:
+    """Neither a proof nor a counterexample.
+
+    Arguments:
+        reason: Why.
+        next_step: What would help.
+    """
+
+    reason: str
+    next_step: str
+    boxes: int
+    engine: str
+    cpu_seconds: float
+    status = "unknown"
+
+    @property
+    def timed_out(self) -> bool:
+        return self.reason.startswith("time is up")
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "status": "timed-out" if self.timed_out else self.status, "reason": self.reason, "next_step": self.next_step, "boxes": self.boxes,
+            "engine": self.engine, "cpu_seconds": self.cpu_seconds,
+        }  # fmt: skip
+
+
+Verdict = Verified | Falsified | Undecided
