@@ -46,3 +46,31 @@ def vnnlib_box(path: Path):
         side[i] = value if i not in side else (max if side is upper else min)(side[i], value)
     n = max(lower) + 1
     return np.array([lower[i] for i in range(n)]), np.array([upper[i] for i in range(n)])
+
+
+def exact_minimum(weights, biases, row, lower, upper):
+    """The exact minimum of `row . output` of a small ReLU network over a box: every pattern of gates by a linear program.
+
+    Patterns come from all sign vectors, so this is for a handful of hidden units. Returns the minimum (float).
+    """
+    from scipy.optimize import linprog
+
+    sizes = [len(b) for b in biases[:-1]]
+    best = np.inf
+    for signs in itertools.product([0, 1], repeat=sum(sizes)):
+        A, c = np.eye(len(lower)), np.zeros(len(lower))
+        rows, limits, at = [], [], 0
+        for k, (W, b) in enumerate(zip(weights[:-1], biases[:-1])):
+            z, d = W @ A, W @ c + b
+            on = np.array(signs[at : at + sizes[k]], float)
+            at += sizes[k]
+            rows.append(np.where(on[:, None] > 0, -z, z))
+            limits.append(np.where(on > 0, d, -d))
+            A, c = on[:, None] * z, on * d
+        goal, constant = row @ weights[-1] @ A, float(row @ (weights[-1] @ c + biases[-1]))
+        found = linprog(
+            goal, np.concatenate(rows), np.concatenate(limits), bounds=list(zip(lower, upper)), method="highs"
+        )
+        if found.status == 0:
+            best = min(best, found.fun + constant)
+    return best

@@ -262,6 +262,8 @@ class Network:
         if np.isnan(x).any():
             where = np.argwhere(np.isnan(x))[0].tolist()
             raise InvalidInput(f"inputs hold NaN, first at index {where}. Remove or fill missing values first.")
+        if x.size == 0 and x.ndim > 1 and int(np.prod(x.shape[1:])) == self.inputs:
+            return x.reshape(0, self.inputs), False
         if x.shape in ((self.inputs,), self.input_shape):
             return x.reshape(1, -1), True
         if (
@@ -294,7 +296,7 @@ class Network:
         out = found[len(self.nodes) - 1]
         return out[0] if single else out
 
-    def decide(self, x: Any) -> IntArray:
+    def decide(self, x: Any) -> Any:
         """The decision: the largest output, or 1 where a single output is above 0 (a logit above 0 is p > 1/2)."""
         out = self(x)
         return np.argmax(out, axis=-1) if self.outputs > 1 else (out[..., 0] > 0).astype(np.int64)

@@ -68,7 +68,7 @@ def sampling_attack(
 
 def representable(points: Array, box: Box, dtype: np.dtype) -> Array:
     """The nearest points that the original's precision can hold, inside the box where it has such a point."""
-    near = points.astype(dtype)
+    near = np.clip(points, box.lower, box.upper).astype(dtype)
     near = np.where(near.astype(np.float64) > box.upper, np.nextafter(near, np.array(-np.inf, dtype)), near)
     near = np.where(near.astype(np.float64) < box.lower, np.nextafter(near, np.array(np.inf, dtype)), near)
     return near.astype(np.float64)

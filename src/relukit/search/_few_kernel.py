@@ -15,6 +15,11 @@ from numba import njit
 
 EPS = 2.220446049250313e-16
 
+# A box with at most this many undecided gates is split by their phases instead: boxes shrink for ever around a face
+# that touches the boundary, phases end.
+FINISH = 10
+
+# fmt: off
 # What a run returns.
 DONE, CANDIDATE, LEAF, BUDGET = 0, 1, 2, 3
 
@@ -265,39 +270,12 @@ def _magnitude(row, x_row, constant, K, n, U, reach):
 
 
 @njit(cache=True, nogil=True)
-def _compact(
-    K,
-    n,
-    R,
-    C,
-    W,
-    b,
-    loose,
-    first,
-    O,
-    OX,
-    o,
-    o_loose,
-    L,
-    U,
-    xl,
-    xu,
-    gamma,
-    keep,
-    row,
-    x_row,
-    reach,
-    C2,
-    W2,
-    b2,
-    loose2,
-    first2,
-    O2,
-    OX2,
-    o2,
-    o_loose2,
-):
-    """The net with only its undecided gates, written to the arrays ending in 2; returns how many there are."""
+def _compact(K, n, R, C, W, b, loose, first, O, OX, o, o_loose, L, U, xl, xu, gamma, keep, row, x_row, reach, phase, sign,
+             C2, W2, b2, loose2, first2, O2, OX2, o2, o_loose2):
+    """The net with only its undecided gates, written to the arrays ending in 2.
+
+    With `phase >= 0` one more row is added: `sign * z` of that gate, which is at most 0 in the half that is being built.
+    """
     count = 0
     for k in range(K):
         keep[k] = -1
@@ -325,63 +303,87 @@ def _compact(
             C2[at, i] = x_row[i]
         b2[at] = constant
         loose2[at] = error + gamma * _magnitude(row, x_row, constant, first[k], n, U, reach)
-    for r in range(R):
-        for i in range(K):
-            row[i] = O[r, i]
-        for i in range(n):
-            x_row[i] = OX[r, i]
-        constant, error = _fold(row, x_row, o[r], o_loose[r], K, n, C, W, b, loose, first, L, U)
+    for r in range(R + 1 if phase >= 0 else R):
+        upto = K
+        if r < R:
+            for i in range(K):
+                row[i] = O[r, i]
+            for i in range(n):
+                x_row[i] = OX[r, i]
+            constant, error = o[r], o_loose[r]
+        else:
+            upto = first[phase]
+            for i in range(K):
+                row[i] = sign * W[phase, i] if i < upto else 0.0
+            for i in range(n):
+                x_row[i] = sign * C[phase, i]
+            constant, error = sign * b[phase], loose[phase]
+        constant, error = _fold(row, x_row, constant, error, upto, n, C, W, b, loose, first, L, U)
         for k in range(K):
             if keep[k] >= 0:
                 O2[r, keep[k]] = row[k]
         for i in range(n):
             OX2[r, i] = x_row[i]
         o2[r] = constant
-        o_loose2[r] = error + gamma * _magnitude(row, x_row, constant, K, n, U, reach)
-    return count
+        o_loose2[r] = error + gamma * _magnitude(row, x_row, constant, upto, n, U, reach)
 
 
 @njit(cache=True, nogil=True)
-def run(
-    state,
-    sizes,
-    nets,
-    firsts,
-    net_K,
-    net_at,
-    net_first_at,
-    box_net,
-    box_x,
-    box_L,
-    box_U,
-    box_depth,
-    work,
-    ints,
-    gamma,
-    budget,
-    threshold,
-    maximize,
-    point,
-    counters,
-):
+def _views(nets, at, K, n, R):
+    """The arrays of a net at an offset of the pool, and where they end."""
+    C = nets[at : at + K * n].reshape(K, n)
+    at += K * n
+    W = nets[at : at + K * K].reshape(K, K)
+    at += K * K
+    b, loose = nets[at : at + K], nets[at + K : at + 2 * K]
+    at += 2 * K
+    O = nets[at : at + R * K].reshape(R, K)
+    at += R * K
+    OX = nets[at : at + R * n].reshape(R, n)
+    at += R * n
+    o, o_loose = nets[at : at + R], nets[at + R : at + 2 * R]
+    return C, W, b, loose, O, OX, o, o_loose, at + 2 * R
+
+
+@njit(cache=True, nogil=True)
+def _loosest_gate(K, R, L, U, used_by, weights):
+    """The undecided gate whose relaxation costs the bound most."""
+    best, most = -1, -1.0
+    for j in range(K):
+        if L[j] >= 0.0 or U[j] <= 0.0:
+            continue
+        loss = 0.0
+        for r in range(R):
+            v = used_by[r, j]
+            if weights[r] > 0.0 and v != 0.0:
+                loss += weights[r] * abs(v) * (min(U[j], -L[j]) if v > 0.0 else -U[j] * L[j] / (U[j] - L[j]))
+        if loss > most:
+            best, most = j, loss
+    return best
+
+
+@njit(cache=True, nogil=True)
+def run(state, sizes, nets, firsts, net_K, net_R, net_at, net_first_at, box_net, box_x, box_L, box_U, box_depth, work, ints, gamma, budget,
+        threshold, maximize, point, counters):
     """Work on the stack of boxes until it is empty, a candidate appears, or the budget is spent.
 
     Arguments:
-        state: `[boxes on the stack, nets on the stack, boxes done, unresolved leaves, boxes opened]`, kept between calls.
-        sizes: `[n, R, K of the root, most boxes on the stack]`.
+        state: `[boxes on the stack, unused, boxes done, unused, boxes opened]`, kept between calls.
+        sizes: `[n, most rows, K of the root, most boxes on the stack]`.
         nets, firsts: Pools of net arrays (`C, W, b, loose, O, OX, o, o_loose` after each other) and of `first`.
         threshold: With `maximize`, added to row 0 and raised in place by points found: row 0 is `threshold - f`.
         point: Receives the candidate.
-        counters: With `maximize`, `[best value found, tolerance]`.
+        counters: With `maximize`, `[best value found, tolerance]` and the point of that value.
     """
-    n, R, K0, most = sizes[0], sizes[1], sizes[2], sizes[3]
+    n, most_rows, K0, most = sizes[0], sizes[1], sizes[2], sizes[3]
     row, used, spare, h = work[0], work[1], work[2], work[3]
-    x_row, score, reach, out = work[4][:n], work[5][:n], work[6][:n], work[7][:R]
+    x_row, score, reach, out = work[4][:n], work[5][:n], work[6][:n], work[7][:most_rows]
     xl, xu = work[8][:n], work[9][:n]
     P = work[10 : 10 + K0, :n]
-    planes, plane_c, plane_e = work[10 + K0 : 10 + K0 + R, :n], work[10 + K0 + R][:R], work[11 + K0 + R][:R]
-    weights, trial = work[12 + K0 + R][:R], work[13 + K0 + R][:R]
-    used_by = work[14 + K0 + R : 14 + K0 + 2 * R]
+    base = 10 + K0
+    planes, plane_c, plane_e = work[base : base + most_rows, :n], work[base + most_rows], work[base + most_rows + 1]
+    weights, trial = work[base + most_rows + 2], work[base + most_rows + 3]
+    used_by = work[base + most_rows + 4 : base + 2 * most_rows + 4]
     keep = ints[0]
     done = 0
     while state[0] > 0:
@@ -392,56 +394,18 @@ def run(
         top = state[0] - 1
         state[0] = top
         net = box_net[top]
-        state[1] = net + 1
-        K = net_K[net]
-        at, f = net_at[net], net_first_at[net]
-        C = nets[at : at + K * n].reshape(K, n)
-        at += K * n
-        W = nets[at : at + K * K].reshape(K, K)
-        at += K * K
-        b = nets[at : at + K]
-        loose = nets[at + K : at + 2 * K]
-        at += 2 * K
-        O = nets[at : at + R * K].reshape(R, K)
-        at += R * K
-        OX = nets[at : at + R * n].reshape(R, n)
-        at += R * n
-        o = nets[at : at + R]
-        o_loose = nets[at + R : at + 2 * R]
-        at += 2 * R
+        K, R, f = net_K[net], net_R[net], net_first_at[net]
+        C, W, b, loose, O, OX, o, o_loose, at = _views(nets, net_at[net], K, n, R)
         first = firsts[f : f + K]
         L, U = box_L[top, :K], box_U[top, :K]
         for i in range(n):
             xl[i], xu[i] = box_x[top, 0, i], box_x[top, 1, i]
         depth = box_depth[top]
         _tighten(K, n, C, W, b, loose, first, L, U, xl, xu, gamma, row, x_row, used, P)
-        low, which = _rows(
-            K,
-            n,
-            R,
-            C,
-            W,
-            b,
-            loose,
-            first,
-            L,
-            U,
-            xl,
-            xu,
-            gamma,
-            O,
-            OX,
-            o,
-            o_loose,
-            row,
-            x_row,
-            used_by,
-            planes,
-            plane_c,
-            plane_e,
-        )
-        if maximize:
-            low += threshold[0]
+        shift = threshold[0] if maximize else 0.0
+        o[0] += shift
+        low, which = _rows(K, n, R, C, W, b, loose, first, L, U, xl, xu, gamma, O, OX, o, o_loose, row, x_row, used_by, planes, plane_c, plane_e)
+        o[0] -= shift
         if low > 0.0:
             continue
         low = _joint(R, n, planes, plane_c, plane_e, xl, xu, gamma, low, which, weights, trial, x_row, point)
@@ -450,13 +414,15 @@ def run(
         _evaluate(K, n, R, C, W, b, first, O, OX, o, point, h, out)
         found = False
         if maximize:
-            if -out[0] > counters[0]:
+            inside = True
+            for r in range(1, R):  # a phase's rows: outside of it this net is not the network
+                inside = inside and out[r] <= 0.0
+            if inside and -out[0] > counters[0]:
                 counters[0] = -out[0]
                 for i in range(n):
                     counters[2 + i] = point[i]
-                before = threshold[0]
                 threshold[0] = counters[0] + counters[1]
-                if low + (threshold[0] - before) > 0.0:
+                if low + weights[0] * (threshold[0] - shift) > 0.0:
                     continue
         else:
             worst = out[0]
@@ -470,94 +436,79 @@ def run(
         widest = 0.0
         for i in range(n):
             widest = max(widest, (xu[i] - xl[i]) / (1e-300 + max(abs(xl[i]), abs(xu[i]))))
-        if undecided == 0 or widest < 1e-14 or depth > 400:
-            if not found and maximize and undecided == 0:
-                continue  # the row is exact here and its minimizer has just been tried: threshold is met within the tolerance
-            for i in range(n):
-                box_x[top, 0, i], box_x[top, 1, i] = xl[i], xu[i]
+        if undecided == 0 or widest < 1e-14 or depth > 400 or top + 2 > most:
+            box_net[top] = net
+            state[1] = R
             return LEAF
-        # Compact where at least a tenth of the gates has become stable.
-        if K - undecided >= 0.1 * K and K > 0:
-            K2 = undecided
-            start, start_f = at, f + K
-            C2 = nets[at : at + K2 * n].reshape(K2, n)
-            at += K2 * n
-            W2 = nets[at : at + K2 * K2].reshape(K2, K2)
-            W2[:, :] = 0.0
-            at += K2 * K2
-            b2 = nets[at : at + K2]
-            loose2 = nets[at + K2 : at + 2 * K2]
-            at += 2 * K2
-            O2 = nets[at : at + R * K2].reshape(R, K2)
-            at += R * K2
-            OX2 = nets[at : at + R * n].reshape(R, n)
-            at += R * n
-            o2 = nets[at : at + R]
-            o_loose2 = nets[at + R : at + 2 * R]
-            first2 = firsts[start_f : start_f + K2]
-            split = _split_input(K, n, R, L, U, P, used_by, weights, xl, xu, score)
-            _compact(
-                K,
-                n,
-                R,
-                C,
-                W,
-                b,
-                loose,
-                first,
-                O,
-                OX,
-                o,
-                o_loose,
-                L,
-                U,
-                xl,
-                xu,
-                gamma,
-                keep,
-                row,
-                x_row,
-                reach,
-                C2,
-                W2,
-                b2,
-                loose2,
-                first2,
-                O2,
-                OX2,
-                o2,
-                o_loose2,
-            )
-            net += 1
-            net_K[net], net_at[net], net_first_at[net] = K2, start, start_f
-            state[1] = net + 1
-            for k in range(K):
-                if keep[k] >= 0:
-                    spare[keep[k]], used[keep[k]] = L[k], U[k]
+        if undecided <= FINISH and R < most_rows:
+            gate = _loosest_gate(K, R, L, U, used_by, weights)
+            low_gate, high_gate = L[gate], U[gate]
+            z_on = h[gate] > 0.0
+            K2 = undecided - 1
+            start_f = f + K
+            for side in range(2):
+                on = z_on if side == 1 else not z_on
+                L[gate], U[gate] = (0.0, high_gate) if on else (low_gate, 0.0)
+                net2 = net + 1 + side
+                sign = -1.0 if on else 1.0
+                C2, W2, b2, loose2, O2, OX2, o2, o_loose2, end = _views(nets, at, K2, n, R + 1)
+                W2[:, :] = 0.0
+                first2 = firsts[start_f : start_f + K2]
+                _compact(K, n, R, C, W, b, loose, first, O, OX, o, o_loose, L, U, xl, xu, gamma, keep, row, x_row, reach, gate,
+                         sign, C2, W2, b2, loose2, first2, O2, OX2, o2, o_loose2)
+                net_K[net2], net_R[net2], net_at[net2], net_first_at[net2] = K2, R + 1, at, start_f
+                at, start_f = end, start_f + K2
+                slot = top + side
+                for k in range(K):
+                    if keep[k] >= 0:
+                        spare[keep[k]], used[keep[k]] = L[k], U[k]
+                if side == 1:
+                    for k in range(K2):
+                        box_L[slot, k], box_U[slot, k] = spare[k], used[k]
+                else:  # the parent's bounds are still needed for the other half
+                    for k in range(K2):
+                        trial[k], out[k] = spare[k], used[k]
+                for i in range(n):
+                    box_x[slot, 0, i], box_x[slot, 1, i] = xl[i], xu[i]
+                box_net[slot], box_depth[slot] = net2, depth + 1
             for k in range(K2):
-                L[k], U[k] = spare[k], used[k]
-            K = K2
+                box_L[top, k], box_U[top, k] = trial[k], out[k]
         else:
             split = _split_input(K, n, R, L, U, P, used_by, weights, xl, xu, score)
-        if top + 2 > most:
-            return LEAF
-        middle = 0.5 * (xl[split] + xu[split])
-        near_low = point[split] <= middle
-        # The half with the minimizer goes on top of the stack; both children share the net.
-        for side in range(2):
-            slot = top + side
-            low_half = near_low if side == 1 else not near_low
-            if side == 1:
+            # Compact where at least a tenth of the gates has become stable.
+            if K - undecided >= 0.1 * K:
+                K2 = undecided
+                start_f = f + K
+                C2, W2, b2, loose2, O2, OX2, o2, o_loose2, end = _views(nets, at, K2, n, R)
+                W2[:, :] = 0.0
+                first2 = firsts[start_f : start_f + K2]
+                _compact(K, n, R, C, W, b, loose, first, O, OX, o, o_loose, L, U, xl, xu, gamma, keep, row, x_row, reach, -1, 0.0,
+                         C2, W2, b2, loose2, first2, O2, OX2, o2, o_loose2)
+                net += 1
+                net_K[net], net_R[net], net_at[net], net_first_at[net] = K2, R, at, start_f
                 for k in range(K):
-                    box_L[slot, k], box_U[slot, k] = box_L[top, k], box_U[top, k]
-            for i in range(n):
-                box_x[slot, 0, i], box_x[slot, 1, i] = xl[i], xu[i]
-            if low_half:
-                box_x[slot, 1, split] = middle
-            else:
-                box_x[slot, 0, split] = middle
-            box_net[slot] = net
-            box_depth[slot] = depth + 1
+                    if keep[k] >= 0:
+                        spare[keep[k]], used[keep[k]] = L[k], U[k]
+                for k in range(K2):
+                    L[k], U[k] = spare[k], used[k]
+                K = K2
+            middle = 0.5 * (xl[split] + xu[split])
+            near_low = point[split] <= middle
+            # The half with the minimizer goes on top of the stack; both children share the net.
+            for side in range(2):
+                slot = top + side
+                low_half = near_low if side == 1 else not near_low
+                if side == 1:
+                    for k in range(K):
+                        box_L[slot, k], box_U[slot, k] = box_L[top, k], box_U[top, k]
+                for i in range(n):
+                    box_x[slot, 0, i], box_x[slot, 1, i] = xl[i], xu[i]
+                if low_half:
+                    box_x[slot, 1, split] = middle
+                else:
+                    box_x[slot, 0, split] = middle
+                box_net[slot] = net
+                box_depth[slot] = depth + 1
         state[0] = top + 2
         state[4] += 2
         if found:

@@ -114,13 +114,14 @@ def fit(
     )
     noise = (0.3 if task == "classification" else 0.0) if noise is None else noise
     optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay)
-    steps = -(-len(train) // _BATCH)
+    batch_size = min(_BATCH, max(8, len(train) // 20))  # at least 20 steps per pass, also for small tables
+    steps = -(-len(train) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps, pct_start=0.2)
     best, kept, history, since = -np.inf, None, [], 0
     for epoch in range(epochs):
         order, total = train[torch.randperm(len(train), generator=chooser)], 0.0
-        for k in range(0, len(order), _BATCH):
-            chosen = order[k : k + _BATCH]
+        for k in range(0, len(order), batch_size):
+            chosen = order[k : k + batch_size]
             optimizer.zero_grad(set_to_none=True)
             batch = inputs[chosen]
             if noise > 0:

@@ -1,0 +1,86 @@
+"""Exact pieces: known counts, areas, and maps that match the network inside."""
+
+import json
+
+import numpy as np
+import pytest
+
+import relukit
+from relukit import Box, InvalidInput, UnsupportedOperation
+from relukit.activations import get
+from relukit.network import from_layers
+from relukit.network.affine import Conv, Dense
+from relukit.network.rewrite import RELU, Builder
+
+
+@pytest.mark.parametrize(
+    "name", ["d2_20x1_rand", "d2_32x2_rand", "d2_32x2_spiral", "deg_dup", "deg_grid", "deg_zero_bias"]
+)
+def test_known_counts(data_folder, name):
+    folder = data_folder / "bench" / "regions"
+    expected = json.loads((folder / "expected.json").read_text())[name]
+    network = relukit.load(folder / f"{name}.npz")
+    found = relukit.regions(network)
+    assert len(found) == expected["regions"]
+    assert found.area_error < 1e-12
+    A, c = found.maps
+    for k in range(0, len(found), max(1, len(found) // 50)):
+        center = found.polygon(k).mean(axis=0)
+        np.testing.assert_allclose(A[k] @ center + c[k], network(center), atol=1e-9)
+        for m in range(network.outputs):
+            np.testing.assert_allclose(A[k][m], network.gradient(center, np.eye(network.outputs)[m]), atol=1e-9)
+
+
+def test_sawtooth_has_two_to_the_depth_pieces():
+    """Telgarsky's triangle map, composed (Benefits of depth in neural networks, 2016), along one of two inputs."""
+    depth = 5
+    weights, biases = [np.array([[1.0, 0.0], [1.0, 0.0]])], [np.array([0.0, -0.5])]
+    for _ in range(depth - 1):
+        weights.append(np.array([[2.0, -4.0], [2.0, -4.0]]))
+        biases.append(np.array([0.0, -0.5]))
+    weights.append(np.array([[2.0, -4.0]]))
+    biases.append(np.zeros(1))
+    network = from_layers(weights, biases, [get("relu")] * depth)
+    assert len(relukit.regions(network, Box([0.0, 0.0], [1.0, 1.0]))) == 2**depth
+
+
+def test_zaslavsky_for_one_layer():
+    g = np.random.default_rng(1)
+    n = 9
+    network = from_layers(
+        [g.standard_normal((n, 2)), np.ones((1, n))], [g.standard_normal(n), np.zeros(1)], [get("relu")]
+    )
+    assert len(relukit.regions(network, Box([-1e3, -1e3], [1e3, 1e3]))) == 1 + n + n * (n - 1) // 2
+
+
+def test_every_kind_of_network_on_a_plane():
+    g = np.random.default_rng(3)
+    b = Builder((1, 5, 5))
+    conv = b.convolve(0, Conv(g.standard_normal((2, 1, 3, 3)), (1, 5, 5)), g.standard_normal(2))
+    a = b.activation(conv, get("leaky_relu", negative_slope=0.1))
+    both = b.add((a, b.activation(a, get("clip", low=-0.3, high=0.6))))
+    pooled = b.reshape(b.max_pool(both, (2, 2), (1, 1), (0, 0, 0, 0), (1, 1), False), (8,))
+    network = b.build(
+        b.affine(
+            b.activation(b.affine(pooled, Dense(g.standard_normal((6, 8)))), RELU), Dense(g.standard_normal((3, 6)))
+        )
+    )
+    points = g.standard_normal((3, 25))
+    found = relukit.regions(network, plane=tuple(points))
+    assert len(found) > 10 and found.area_error < 1e-12
+    np.testing.assert_allclose(found.plane.points(found.plane.coordinates(points[1])), points[1], atol=1e-9)
+    A, c = found.maps
+    for k in range(len(found)):
+        center = found.polygon(k).mean(axis=0)
+        np.testing.assert_allclose(A[k] @ center + c[k], network(found.plane.points(center)), atol=1e-9)
+
+
+def test_what_is_refused():
+    network = from_layers([np.eye(3), np.eye(3)], [np.zeros(3)] * 2, [get("relu")])
+    line = tuple(np.outer([0, 1, 2], np.ones(3)))
+    with pytest.raises(InvalidInput, match="on a line"):
+        relukit.regions(network, plane=line)
+    with pytest.raises(InvalidInput, match="give a plane"):
+        relukit.regions(network)
+    with pytest.raises(UnsupportedOperation, match="gelu"):
+        relukit.regions(from_layers([np.eye(2)] * 2, [np.zeros(2)] * 2, [get("gelu")]), Box([0.0, 0.0], [1.0, 1.0]))
