@@ -13,7 +13,7 @@ from relukit.search._attack import gradient_attack, representable, sampling_atta
 from relukit.search._decision import Decision
 from relukit.sets import Box
 
-FINISH = 10  # as in the kernel, which is imported only when it is needed
+FINISH = 5  # as in the kernel, which is imported only when it is needed
 _STACK = 1500  # boxes waiting at once: one per level of the tree, and no tree is deeper than 400
 _INPUTS = 12  # above this many moving inputs gates are split instead
 _GATES = 4000  # above this the dense compact form is too large
@@ -30,7 +30,9 @@ class Engine:
         size = np.abs(small.W) @ reach_h + np.abs(small.C) @ reach_x + np.abs(small.b)
         out_size = np.abs(small.H) @ reach_h + np.abs(small.X) @ reach_x + np.abs(small.c)
         loose, o_loose = small.error + self.gamma * size, small.output_error + self.gamma * out_size
-        flat = np.concatenate([np.ravel(p) for p in (small.C, small.W, small.b, loose, small.H, small.X, small.c, o_loose)])
+        flat = np.concatenate(
+            [np.ravel(p) for p in (small.C, small.W, small.b, loose, small.H, small.X, small.c, o_loose)]
+        )
         # Each compaction drops a tenth of the gates: their squares sum to 5.3 K^2, their numbers to 10 K.
         ends = 3 * FINISH * (FINISH + n + 2) * (FINISH + 2) + 4 * FINISH * self.rows * (n + FINISH + 2)
         self.nets = np.zeros(6 * K * K + 12 * K * (n + R + 4) + 500 * (R * n + 2 * R) + ends + 100)

@@ -198,11 +198,11 @@ def _output_rows(small: CompactNetwork, x0: Array, A: Array, b: Array) -> tuple[
     return X, H, value, slack
 
 
-def distance_program(small: CompactNetwork, x0: Array, radius: float, q: Array) -> GateProgram:
-    r"""Minimize :math:`\epsilon` with :math:`|x - x_0| \le \epsilon` over points where :math:`q \cdot y \ge 0`."""
+def distance_program(small: CompactNetwork, x0: Array, radius: float, q: Array, level: float = 0.0) -> GateProgram:
+    r"""Minimize :math:`\epsilon` with :math:`|x - x_0| \le \epsilon` over points where :math:`q \cdot y \ge` level."""
     moving = moving_inputs(small, x0)
     m = len(moving)
-    X, H, value, slack = _output_rows(small, x0, q[None], np.zeros(1))
+    X, H, value, slack = _output_rows(small, x0, q[None], np.array([-level]))
     eye, none, inf = np.eye(m), np.zeros((m, small.gates)), np.inf
     ball = [
         (eye, -np.ones(m), none, np.full(m, -inf), np.zeros(m)),

@@ -393,15 +393,24 @@ class _Search:
                 continue
             free = np.flatnonzero(fixed == 0)
             if not len(free):
-                return min(
-                    bound, self.upper
-                )  # a leaf below the incumbent whose point no replay confirms: the honest bound
+                self._deepen(small, target, fixed)
+                if bound < self._goal():
+                    return min(bound, self.upper)  # a leaf whose point no replay confirms: the honest bound
+                continue
             gate = free[int(np.argmax(found.gap[free]))]
             for phase in (ON, OFF):
                 child = fixed.copy()
                 child[gate] = phase
                 heapq.heappush(heap, (bound, next(counter), target, child, None, found.basis))
         return min([h[0] for h in heap] + [self.upper])
+
+    def _deepen(self, small: Any, target: int, fixed: np.ndarray) -> None:
+        """A leaf's nearest point ties, and going on along its ray may lose the tie: ask for points a little beyond the boundary."""
+        for level in (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4):
+            found = distance_program(small, self.x, self.upper, self.rows[target], level).solve(fixed)
+            self.nodes += 1
+            if found.x is not None and self._try(found.x):
+                return
 
 
 def _direction(outputs: int, source: int, target: int) -> Array:
