@@ -33,6 +33,7 @@ _PUBLIC = {
     "flip": "relukit.verification",
     "fit": "relukit.training",
     "verify": "relukit.verification",
+    "optimize": "relukit.optimization",
     "bounds": "",
     "activations": "",
     "gallery": "",

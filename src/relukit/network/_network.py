@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch, UnsupportedOperation
-from relukit._types import Array, IntArray, Shape
+from relukit._types import Array, Shape
 from relukit.network.affine import AbstractLinear, Conv, Dense
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 from relukit.sets import Box

@@ -13,7 +13,9 @@ from relukit.search._attack import gradient_attack, representable, sampling_atta
 from relukit.search._decision import Decision
 from relukit.sets import Box
 
-FINISH = 5  # as in the kernel, which is imported only when it is needed
+# A box with at most so many open gates is split by their phases: boxes shrink for ever around a face that touches the
+# boundary, phases end.
+FINISH = 5
 _STACK = 1500  # boxes waiting at once: one per level of the tree, and no tree is deeper than 400
 _INPUTS = 12  # above this many moving inputs gates are split instead
 _GATES = 4000  # above this the dense compact form is too large
@@ -22,9 +24,9 @@ _GATES = 4000  # above this the dense compact form is too large
 class Engine:
     """The stack of boxes and nets of one search, in flat arrays that the kernel works on."""
 
-    def __init__(self, small: CompactNetwork, box: Box, maximize: bool = False) -> None:
+    def __init__(self, small: CompactNetwork, box: Box, maximize: bool = False, finish: int = FINISH) -> None:
         K, n, R = small.gates, small.C.shape[1], len(small.c)
-        self.n, self.K, self.rows = n, K, R + FINISH + 1  # each gate split by phase adds a row
+        self.n, self.K, self.rows = n, K, R + finish + 1  # each gate split by phase adds a row
         self.gamma = gamma(K + n + self.rows + 8)
         reach_x, reach_h = np.maximum(np.abs(box.lower), np.abs(box.upper)), np.maximum(small.upper, 0)
         size = np.abs(small.W) @ reach_h + np.abs(small.C) @ reach_x + np.abs(small.b)
@@ -34,10 +36,10 @@ class Engine:
             [np.ravel(p) for p in (small.C, small.W, small.b, loose, small.H, small.X, small.c, o_loose)]
         )
         # Each compaction drops a tenth of the gates: their squares sum to 5.3 K^2, their numbers to 10 K.
-        ends = 3 * FINISH * (FINISH + n + 2) * (FINISH + 2) + 4 * FINISH * self.rows * (n + FINISH + 2)
+        ends = 3 * finish * (finish + n + 2) * (finish + 2) + 4 * finish * self.rows * (n + finish + 2)
         self.nets = np.zeros(6 * K * K + 12 * K * (n + R + 4) + 500 * (R * n + 2 * R) + ends + 100)
         self.nets[: len(flat)] = flat
-        self.firsts = np.zeros(12 * K + 4 * FINISH * FINISH + 100, np.int64)
+        self.firsts = np.zeros(12 * K + 4 * finish * finish + 100, np.int64)
         self.firsts[:K] = np.searchsorted(small.units[:, 0], small.units[:, 0], side="left") if K else 0
         self.net_K, self.net_R, self.net_at, self.net_first_at = (np.zeros(600, np.int64) for _ in range(4))
         self.net_K[0], self.net_R[0] = K, R
@@ -47,10 +49,10 @@ class Engine:
         self.box_L, self.box_U = np.zeros((_STACK + 2, max(K, 1))), np.zeros((_STACK + 2, max(K, 1)))
         self.box_L[0, :K], self.box_U[0, :K] = small.lower, small.upper
         self.state = np.array([1, R, 0, 0, 1], np.int64)
-        self.sizes = np.array([n, self.rows, K, _STACK], np.int64)
+        self.sizes = np.array([n, self.rows, K, _STACK, finish], np.int64)
         self.work = np.zeros((16 + K + 2 * self.rows, max(K, n, self.rows)))
         self.ints = np.zeros((1, max(K, 1)), np.int64)
-        self.point, self.counters, self.threshold = np.zeros(n), np.zeros(2 + n), np.zeros(1)
+        self.point, self.counters, self.threshold = np.zeros(n), np.zeros(2 + n), np.zeros(2)
         self.maximize = maximize
 
     def run(self, budget: int) -> int:

@@ -15,10 +15,6 @@ from numba import njit
 
 EPS = 2.220446049250313e-16
 
-# A box with at most this many undecided gates is split by their phases instead: boxes shrink for ever around a face
-# that touches the boundary, phases end.
-FINISH = 5
-
 # fmt: off
 # What a run returns.
 DONE, CANDIDATE, LEAF, BUDGET = 0, 1, 2, 3
@@ -369,13 +365,14 @@ def run(state, sizes, nets, firsts, net_K, net_R, net_at, net_first_at, box_net,
 
     Arguments:
         state: `[boxes on the stack, unused, boxes done, unused, boxes opened]`, kept between calls.
-        sizes: `[n, most rows, K of the root, most boxes on the stack]`.
+        sizes: `[n, most rows, K of the root, most boxes on the stack, open gates from which phases are split]`.
         nets, firsts: Pools of net arrays (`C, W, b, loose, O, OX, o, o_loose` after each other) and of `first`.
-        threshold: With `maximize`, added to row 0 and raised in place by points found: row 0 is `threshold - f`.
+        threshold: With `maximize`, `[0]` is added to row 0 and raised in place by points found: row 0 is `threshold - f`;
+            `[1]` is what was added for the last box.
         point: Receives the candidate.
         counters: With `maximize`, `[best value found, tolerance]` and the point of that value.
     """
-    n, most_rows, K0, most = sizes[0], sizes[1], sizes[2], sizes[3]
+    n, most_rows, K0, most, finish = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     row, used, spare, h = work[0], work[1], work[2], work[3]
     x_row, score, reach, out = work[4][:n], work[5][:n], work[6][:n], work[7][:most_rows]
     xl, xu = work[8][:n], work[9][:n]
@@ -403,6 +400,7 @@ def run(state, sizes, nets, firsts, net_K, net_R, net_at, net_first_at, box_net,
         depth = box_depth[top]
         _tighten(K, n, C, W, b, loose, first, L, U, xl, xu, gamma, row, x_row, used, P)
         shift = threshold[0] if maximize else 0.0
+        threshold[1] = shift  # the one that this box's rows hold
         o[0] += shift
         low, which = _rows(K, n, R, C, W, b, loose, first, L, U, xl, xu, gamma, O, OX, o, o_loose, row, x_row, used_by, planes, plane_c, plane_e)
         o[0] -= shift
@@ -442,7 +440,7 @@ def run(state, sizes, nets, firsts, net_K, net_R, net_at, net_first_at, box_net,
             box_net[top] = net
             state[1] = R
             return LEAF
-        if undecided <= FINISH and R < most_rows:
+        if undecided <= finish and most_rows > R:
             gate = _loosest_gate(K, R, L, U, used_by, weights)
             low_gate, high_gate = L[gate], U[gate]
             z_on = h[gate] > 0.0

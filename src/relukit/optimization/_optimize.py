@@ -1,0 +1,262 @@
+"""The largest value of a linear function of the outputs over a box, with proof."""
+
+import heapq
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput
+from relukit._types import Array
+from relukit.bounds import CompactNetwork, compact, linear
+from relukit.network import Network
+from relukit.optimization._expression import parse
+from relukit.search import Engine
+from relukit.search._relaxation import OFF, ON, Solution, rows_program
+from relukit.sets import Box
+
+_INPUTS = (
+    15  # above this many moving inputs gates are split instead (measured: 10 inputs need input splits, 64 need gates)
+)
+_FINISH = 6  # open gates from which phases are split rather than inputs
+_STARTS, _STEPS = 64, 40
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """The best point found and a bound that no point beats.
+
+    Arguments:
+        status: `optimal` (the gap is within the tolerance) or `bounded` (time was up).
+        value: At the witness, in float64.
+        bound: No point of the box has a larger (smaller, when minimizing) value; sound, rounding included.
+        witness: The point.
+        replayed: The value at the witness in the original, in its own precision.
+        engine: What proved the bound.
+    """
+
+    status: str
+    value: float
+    bound: float
+    witness: Array
+    replayed: float
+    engine: str
+    boxes: int
+    cpu_seconds: float
+
+    @property
+    def gap(self) -> float:
+        return abs(self.bound - self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "status": self.status, "value": self.value, "bound": self.bound, "gap": self.gap, "witness": self.witness.tolist(),
+            "replayed": self.replayed, "engine": self.engine, "boxes": self.boxes, "cpu_seconds": self.cpu_seconds,
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Optimum({self.status}: {self.value:.8g}, bound {self.bound:.8g}, {self.engine}, {self.boxes} boxes)"
+
+
+def optimize(
+    network: Network,
+    maximize: str | Array | None = None,
+    minimize: str | Array | None = None,
+    box: Box | None = None,
+    tolerance: float = 1e-4,
+    timeout: float = 60.0,
+    seed: int = 0,
+) -> Optimum:
+    """The exact maximum or minimum of a linear function of the outputs over a box.
+
+    Gradient ascent gives an incumbent at once. Then inputs are split in compiled code (up to 15 that move), or gates
+    over linear programs whose bounds hold whatever the solver does; each point met is tried, and the threshold rises.
+
+    Arguments:
+        network: Piecewise linear.
+        maximize: An expression such as `"y[0]"` or `"2*y[3] - y[2]"`, or coefficients `(outputs,)`.
+        minimize: Likewise; give one of the two.
+        box: The domain; the network's own by default.
+        tolerance: The proof ends when bound and value differ by at most this share of the value.
+        timeout: Seconds of wall time; then the bound so far is returned.
+
+    Raises:
+        InvalidInput: No goal, two goals, no box, or an expression that is not linear in the outputs.
+        UnsupportedOperation: A smooth activation.
+
+    References:
+        Strong mixed-integer programming formulations for trained neural networks, Anderson et al., 2020 (the problem);
+        Branch and Bound for Piecewise Linear Neural Network Verification, Bunel et al., 2020 (the search).
+    """
+    started, stop = time.process_time(), time.perf_counter() + timeout
+    if (maximize is None) == (minimize is None):
+        raise InvalidInput("give either maximize or minimize")
+    network.require_piecewise_linear("optimize")
+    box = network.box if box is None else box
+    if box is None or box.size != network.inputs:
+        raise InvalidInput(f"optimize needs a box of the {network.inputs} inputs; the network brings none of its own")
+    goal = maximize if maximize is not None else minimize
+    row, constant = parse(goal, network.outputs) if isinstance(goal, str) else (np.asarray(goal, np.float64), 0.0)
+    sign = 1.0 if maximize is not None else -1.0
+    falls = network.append(-sign * row[None], -sign * constant)  # minimized: its row is -f
+    search = _Search(falls, box, tolerance, stop, seed)
+    value, witness, bound, engine, boxes = search.run()
+    out = np.asarray(network.replay(witness), np.float64)
+    status = "optimal" if bound - value <= search.slack * 1.001 else "bounded"
+    return Optimum(
+        status,
+        sign * value,
+        sign * bound,
+        witness,
+        float(row @ out + constant),
+        engine,
+        boxes,
+        time.process_time() - started,
+    )
+
+
+class _Search:
+    """Maximize f = -(the one output of `falls`) over a box."""
+
+    def __init__(self, falls: Network, box: Box, tolerance: float, stop: float, seed: int) -> None:
+        self.falls, self.box, self.tolerance, self.stop = falls, box, tolerance, stop
+        self.generator = np.random.default_rng(seed)
+        self.value, self.witness = -np.inf, box.center()
+
+    @property
+    def slack(self) -> float:
+        return self.tolerance * max(abs(self.value), 1e-6)
+
+    def run(self) -> tuple[float, Array, float, str, int]:
+        self._ascend()
+        bounds = linear(self.falls, self.box)
+        bound = -float(bounds.output[0][0])
+        if bound <= self.value + self.slack:
+            return self.value, self.witness, bound, "linear bounds", 1
+        small = compact(self.falls, self.box, bounds)
+        if int(np.sum(self.box.lower < self.box.upper)) <= _INPUTS:
+            return self._by_inputs(small, bound)
+        return self._by_gates(small, bound)
+
+    def _try(self, points: Array) -> None:
+        """Keep the best of some points of the box, valued in float64 on the network itself."""
+        points = self.box.project(points)
+        found = -self.falls(points)[:, 0]
+        best = int(np.argmax(found))
+        if found[best] > self.value:
+            self.value, self.witness = float(found[best]), points[best].copy()
+
+    def _ascend(self) -> None:
+        """Normalized gradient ascent from random starts, corners and the center."""
+        points = np.concatenate([self.box.sample(_STARTS - 1, self.generator), self.box.center()[None]])
+        width = self.box.upper - self.box.lower
+        for k in range(_STEPS):
+            self._try(points)
+            grad = -self.falls.gradient(points, np.ones(1))
+            size = np.sqrt(np.sum((grad * width) ** 2, axis=1, keepdims=True)) + 1e-300
+            points = self.box.project(points + 0.3 * 0.9**k * width * (grad * width) / size * np.sqrt(len(width)))
+        self._try(points)
+
+    def _by_inputs(self, small: CompactNetwork, bound: float) -> tuple[float, Array, float, str, int]:
+        from relukit.search._few_kernel import DONE, LEAF
+
+        engine = Engine(small, self.box, maximize=True, finish=_FINISH)
+        engine.counters[0], engine.counters[1] = self.value, self.slack
+        engine.threshold[0] = self.value + self.slack
+        unresolved = False
+        while time.perf_counter() < self.stop:
+            code = engine.run(2_000)
+            if engine.counters[0] > self.value:  # valued again on the network: the compact form is off by its rounding
+                self._try(engine.counters[2:][None])
+            if code == DONE:
+                if not unresolved:
+                    return (
+                        self.value,
+                        self.witness,
+                        min(float(engine.threshold[0]), bound),
+                        "input splitting",
+                        engine.boxes,
+                    )
+                break
+            if code == LEAF:
+                unresolved |= not self._leaf(engine)
+        return self.value, self.witness, bound, "input splitting", engine.boxes
+
+    def _leaf(self, engine: Engine) -> bool:
+        """A box on which f is linear under linear phase conditions: its maximum by a linear program; closed by multipliers."""
+        from scipy.optimize import linprog
+
+        leaf, planes, constant, error = engine.leaf()
+        bounds = [*zip(leaf.lower, leaf.upper)]
+        more = {"A_ub": planes[1:], "b_ub": -constant[1:]} if len(planes) > 1 else {}
+        found = linprog(planes[0], bounds=bounds, method="highs", **more)
+        if found.status == 2:  # phase conditions exclude each other: by Farkas multipliers
+            n, R = planes.shape[1], len(planes) - 1
+            again = linprog(
+                np.r_[np.zeros(n), 1.0],
+                np.c_[planes[1:], -np.ones(R)],
+                -constant[1:],
+                bounds=[*bounds, (None, None)],
+                method="highs",
+            )
+            if again.status != 0:
+                return False
+            weights = np.r_[0.0, np.maximum(-again.ineqlin.marginals, 0)]
+            return self._floor(leaf, planes, constant, error, weights) > 0
+        if found.status != 0:
+            return False
+        self._try(found.x[None])
+        if self.value > engine.counters[0]:
+            engine.counters[0], engine.threshold[0] = self.value, self.value + self.slack
+        weights = np.r_[1.0, np.maximum(-found.ineqlin.marginals, 0)] if more else np.ones(1)
+        constant[0] += (
+            engine.threshold[0] - engine.threshold[1]
+        )  # the rows hold the threshold from before this box's points
+        return self._floor(leaf, planes, constant, error, weights) > 0
+
+    @staticmethod
+    def _floor(leaf: Box, planes: Array, constant: Array, error: Array, weights: Array) -> float:
+        """A lower bound of the weighted rows over the leaf, rounding included."""
+        from relukit._numerics import gamma
+
+        joint = weights @ planes
+        reach = np.maximum(np.abs(leaf.lower), np.abs(leaf.upper))
+        rounding = 1.01 * float(weights @ error) + gamma(len(reach) + len(weights) + 4) * float(
+            weights @ (np.abs(planes) @ reach + np.abs(constant))
+        )
+        return float(weights @ constant) - float(leaf.support(-joint[None])[0]) - rounding
+
+    def _by_gates(self, small: CompactNetwork, bound: float) -> tuple[float, Array, float, str, int]:
+        """Best-first over gate phases: the goal column is -f, minimized."""
+        program = rows_program(small, np.eye(1), np.zeros(1))
+        counter, solved = itertools.count(), 0
+        heap: list[tuple[float, int, np.ndarray, Solution | None, Any]] = [
+            (-bound, next(counter), np.zeros(small.gates, np.int8), None, None)
+        ]
+        while heap and time.perf_counter() < self.stop:
+            low, _, fixed, found, basis = heapq.heappop(heap)
+            if -low <= self.value + self.slack:
+                heapq.heappush(heap, (low, next(counter), fixed, found, basis))
+                break
+            if found is None:
+                found = program.solve(fixed, basis)
+                solved += 1
+                if found.x is not None:
+                    self._try(found.x[None])
+                new = max(low, found.bound)
+                if np.isfinite(new):
+                    heapq.heappush(heap, (new, next(counter), fixed, found, None))
+                continue
+            free = np.flatnonzero(fixed == 0)
+            if not len(free):
+                heapq.heappush(heap, (low, next(counter), fixed, found, basis))
+                break  # a leaf that its own point does not meet: the honest bound
+            gate = free[int(np.argmax(found.gap[free]))]
+            for phase in (ON, OFF):
+                child = fixed.copy()
+                child[gate] = phase
+                heapq.heappush(heap, (low, next(counter), child, None, found.basis))
+        top = max(-heap[0][0], self.value) if heap else self.value + self.slack
+        return self.value, self.witness, min(bound, top), "gate splitting", solved
