@@ -1,0 +1,30 @@
+"""Exact maxima over boxes: value, proven bound, CPU seconds.
+
+    python -m benchmarks optimize [--smoke]
+"""
+
+import relukit
+from benchmarks._common import data_folder, keep
+
+KNOWN = {
+    "max_2d_2x32": 3.546032, "max_2d_3x50": 4.065139, "max_2d_4x50": 4.125316, "max_2d_2x100": 4.156154, "max_5d_2x32": 2.485055,
+    "max_5d_2x100": 2.542504, "max_5d_3x50": 2.500517, "max_5d_4x50": 2.458124, "max_10d_2x32": 4.529329,
+    "adv_digits_32x32_e0.05": -6.479835, "adv_digits_32x32_e0.1": -2.502695, "adv_digits_50x50_e0.05": -8.676698,
+    "adv_digits_50x50_e0.1": -5.702491, "adv_digits_50x50_l1_e0.05": -7.423735, "adv_digits_50x50_l1_e0.1": -4.958991,
+}  # fmt: skip
+
+
+def main(argv: list[str]) -> None:
+    smoke = "--smoke" in argv
+    data = data_folder()
+    if data is None:
+        return
+    folder, table = data / "bench" / "optimize", {}
+    goal = lambda name: "y[0]" if name.startswith("max") else "y[3] - y[2]"
+    for name in ("max_2d_2x32", "adv_digits_32x32_e0.05"):  # compile before the clock starts
+        relukit.optimize(relukit.load(folder / f"{name}.npz"), goal(name))
+    for name, value in list(KNOWN.items())[: 2 if smoke else None]:
+        found = relukit.optimize(relukit.load(folder / f"{name}.npz"), goal(name), timeout=120)
+        assert found.bound >= value - 1e-6 * abs(value), (name, found)
+        table[name] = {"status": found.status, "value": found.value, "bound": found.bound, "boxes": found.boxes, "cpu_seconds": round(found.cpu_seconds, 3)}
+    keep("optimize", {"problems": table}, smoke)
