@@ -241,7 +241,7 @@ class _Search:
                 heapq.heappush(heap, (low, next(counter), fixed, found, basis))
                 break
             if found is None:
-                found = program.solve(fixed, basis)
+                found = program.solve(fixed, basis, self.stop)
                 solved += 1
                 if found.x is not None:
                     self._try(found.x[None])

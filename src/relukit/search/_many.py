@@ -43,7 +43,7 @@ def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None],
             )
         bound, _, fixed, found, basis = heapq.heappop(heap)
         if found is None:
-            found = program.solve(fixed, basis)
+            found = program.solve(fixed, basis, stop)
             solved += 1
             if found.bound > 0:
                 continue

@@ -1,5 +1,6 @@
 """The triangle relaxation of a compact network as a linear program whose bounds hold whatever the solver does."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,8 +133,8 @@ class GateProgram:
         upper[self.first_h + off] = 0.0
         return lower, upper, rows
 
-    def solve(self, fixed: np.ndarray, basis: Any = None) -> Solution:
-        """The relaxation under fixed phases of gates (`ON`, `OFF`, `OPEN`)."""
+    def solve(self, fixed: np.ndarray, basis: Any = None, stop: float = np.inf) -> Solution:
+        """The relaxation under fixed phases of gates (`ON`, `OFF`, `OPEN`); gives up at `stop` (`time.perf_counter`)."""
         lower, upper, rows = self._bounds_for(fixed)
         solver, K = self._solver, self.gates
         for k in np.flatnonzero(fixed != self._fixed):
@@ -144,6 +145,8 @@ class GateProgram:
         self._fixed = fixed.copy()
         if basis is not None:
             solver.setBasis(basis)
+        if np.isfinite(stop):  # the solver's limit counts from its first run
+            solver.setOptionValue("time_limit", solver.getRunTime() + max(stop - time.perf_counter(), 0.01))
         solver.run()
         status = solver.getModelStatus()
         if status == self._infeasible:

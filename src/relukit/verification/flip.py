@@ -285,7 +285,7 @@ class _Search:
             z = small.hidden(self.witness[None])[0]
             pattern = np.where(z > 0, ON, OFF).astype(np.int8)
             target = int(self.network.decide(self.witness))
-            found = distance_program(small, self.x, self.upper, self.rows[target]).solve(pattern)
+            found = distance_program(small, self.x, self.upper, self.rows[target]).solve(pattern, stop=self.stop)
             self.nodes += 1
             if found.x is None or not self._try(found.x) or self.upper > 0.999 * before:
                 return
@@ -382,7 +382,7 @@ class _Search:
             if self.upper < 0.97 * radius and found is None and bound > 0:
                 return bound  # a smaller ball gives tighter relaxations
             if found is None:
-                found = programs[target].solve(fixed, basis)
+                found = programs[target].solve(fixed, basis, self.stop)
                 self.nodes += 1
                 if found.x is not None:
                     self._try(found.x)
@@ -407,7 +407,7 @@ class _Search:
     def _deepen(self, small: Any, target: int, fixed: np.ndarray) -> None:
         """A leaf's nearest point ties, and going on along its ray may lose the tie: ask for points a little beyond the boundary."""
         for level in (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4):
-            found = distance_program(small, self.x, self.upper, self.rows[target], level).solve(fixed)
+            found = distance_program(small, self.x, self.upper, self.rows[target], level).solve(fixed, stop=self.stop)
             self.nodes += 1
             if found.x is not None and self._try(found.x):
                 return
