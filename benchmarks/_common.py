@@ -24,7 +24,12 @@ def keep(name: str, content: dict[str, Any], smoke: bool) -> None:
     import numba
     import numpy
 
-    machine = {"processor": platform.processor() or platform.machine(), "python": platform.python_version(), "numpy": numpy.__version__, "numba": numba.__version__}
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "numba": numba.__version__,
+    }
     if not smoke:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine, **content}, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """Exact maxima over boxes: value, proven bound, CPU seconds.
 
-    python -m benchmarks optimize [--smoke]
+python -m benchmarks optimize [--smoke]
 """
 
 import relukit
@@ -26,5 +26,11 @@ def main(argv: list[str]) -> None:
     for name, value in list(KNOWN.items())[: 2 if smoke else None]:
         found = relukit.optimize(relukit.load(folder / f"{name}.npz"), goal(name), timeout=120)
         assert found.bound >= value - 1e-6 * abs(value), (name, found)
-        table[name] = {"status": found.status, "value": found.value, "bound": found.bound, "boxes": found.boxes, "cpu_seconds": round(found.cpu_seconds, 3)}
+        table[name] = {
+            "status": found.status,
+            "value": found.value,
+            "bound": found.bound,
+            "boxes": found.boxes,
+            "cpu_seconds": round(found.cpu_seconds, 3),
+        }
     keep("optimize", {"problems": table}, smoke)

@@ -1,6 +1,6 @@
 """Families of verification instances in one process: decided, wrong, CPU seconds.
 
-    python -m benchmarks verification [--smoke] [--timeout S] [FAMILY ...]
+python -m benchmarks verification [--smoke] [--timeout S] [FAMILY ...]
 """
 
 import csv
@@ -23,7 +23,9 @@ def measure(folder: Path, timeout: float, every: int) -> dict:
         truth = {(r["net"], r["prop"]): r["expected"] for r in csv.DictReader(file)}
     with tempfile.TemporaryDirectory() as out:
         listed = Path(out) / "instances.csv"
-        listed.write_text("".join(f"{folder / net},{folder / prop},{timeout}\n" for net, prop, _ in (r.split(",") for r in rows)))
+        listed.write_text(
+            "".join(f"{folder / net},{folder / prop},{timeout}\n" for net, prop, _ in (r.split(",") for r in rows))
+        )
         run_instances(listed, Path(out))
         results = [json.loads(line) for line in (Path(out) / "results.jsonl").read_text().splitlines()]
     decided = [r for r in results if r["status"] in ("sat", "unsat")]

@@ -65,13 +65,14 @@ class Health:
         return f"Health({len(self.layers)} layers, {dead} of {units} units dead over {self.rows} rows)"
 
 
-def health(network: Network, data: Array, box: AbstractSet | None = None, targets: IntArray | None = None) -> Health:
+def health(network: Any, data: Array, box: AbstractSet | None = None, targets: IntArray | None = None) -> Health:
     """Silent, dead, provably dead and always-on units, zeros and gradients, layer by layer.
 
     "Off" means that the unit's output does not depend on its input there: the piece it is on has slope 0.
 
     Arguments:
-        network: Any network; smooth activations have no off units, only values and gradients.
+        network: Any network; smooth activations have no off units, only values and gradients. A torch module that is no
+            network gives the leaves of its module tree instead, without gradients and proofs.
         data: Rows, shape `(rows, inputs)`.
         box: Where to prove units dead; linear bounds are used.
         targets: Class numbers; the gradient is then that of the cross-entropy, else that of the largest output.
@@ -79,6 +80,10 @@ def health(network: Network, data: Array, box: AbstractSet | None = None, target
     Raises:
         InvalidInput: No row.
     """
+    if not isinstance(network, Network):
+        from relukit.monitoring._module import module_health
+
+        return module_health(network, data)
     rows, _ = network.rows(data)
     if not len(rows):
         raise InvalidInput("health needs at least one row")

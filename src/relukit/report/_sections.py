@@ -110,7 +110,10 @@ def health_section(c: Context) -> Section:
         if c.module is None or c.raw_rows is None:
             raise UnsupportedOperation(f"health needs rows (--data) and a module that runs. {c.refusal}")
         found = health(c.module, c.raw_rows)
-        rows_used, note = len(c.raw_rows), ""
+        rows_used, note = (
+            len(c.raw_rows),
+            " These are the outputs of its leaf modules; dead means the same value for every row.",
+        )
     else:
         data = c.rows("health")
         keep = max(2, min(len(data.x), _HEALTH_NUMBERS // max(sum(n.size for n in c.network.nodes), 1)))
