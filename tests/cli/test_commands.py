@@ -80,6 +80,53 @@ def test_every_verb_is_callable_after_importing_everything():
         assert callable(getattr(relukit, name)), name
 
 
+def test_the_commands_that_the_report_suggests(folder):
+    np.savez(folder / "at.npz", x=np.array([[0.1, -0.2, 0.3, 0.4]]))
+    for arguments, keys in [
+        (("health", "net.onnx", "--data", "rows.npz"), {"layers", "rows"}),
+        (
+            ("regions", "net.onnx", "--plane", "rows.npz", "--plot", "p.svg", "--save", "p.npz"),
+            {"regions", "vertices", "edges", "area_error", "cpu_seconds"},
+        ),
+        (
+            ("flip", "net.onnx", "--at", "at.npz", "--timeout", "10"),
+            {"status", "distance", "lower_bound", "upper_bound", "from", "to", "replay", "cpu_seconds"},
+        ),
+        (
+            ("compress", "net.onnx", "--data", "at.npz", "-o", "small.onnx"),
+            {"parameters_before", "parameters_after", "stable_units", "proven", "max_difference_float32"},
+        ),
+        (("supports",), {"vnnlib", "operators"}),
+    ]:
+        found = run(*arguments, "--json", cwd=folder)
+        assert found.returncode == 0, found.stderr
+        assert keys <= set(json.loads(found.stdout)), arguments
+        assert run(*arguments, cwd=folder).returncode == 0
+    assert "<svg" in (folder / "p.svg").read_text()
+    with np.load(folder / "p.npz") as saved:
+        assert len(saved["offsets"]) > 1
+    # One row is a domain of one point: every gate is decided and the network is a constant there.
+    small, network = relukit.load(folder / "small.onnx"), relukit.load(folder / "net.onnx")
+    x = np.array([[0.1, -0.2, 0.3, 0.4]])
+    np.testing.assert_allclose(small(x), network(x), rtol=1e-5, atol=1e-5)
+    assert run("health", "net.onnx", "--data", "rows.npz", "--check", cwd=folder).returncode in (0, 10)
+
+
+def test_verify_forms(folder):
+    sides = "".join(f"(assert (>= X_{i} -0.5))(assert (<= X_{i} 0.5))" for i in range(4))
+    (folder / "p.vnnlib").write_text(BOX + sides + "(assert (>= Y_0 1000))")
+    (folder / "q.vnnlib").write_text(BOX + sides + "(assert (>= Y_0 -1000))")
+    assert run("verify", "net.onnx", "p.vnnlib", "10", cwd=folder).stdout == "unsat\n"
+    found = run("verify", "net.onnx", "q.vnnlib", "10", "result.txt", "--check", cwd=folder)
+    assert found.returncode == 10 and (folder / "result.txt").read_text().startswith("sat\n((X_0 ")
+    assert run("verify", "q.vnnlib", "--network", "N=net.onnx", "--json", cwd=folder).returncode == 0
+    assert run("verify", "net.onnx", cwd=folder).returncode == 2
+    assert run("verify", "net.onnx", "p.vnnlib", "soon", cwd=folder).returncode == 2
+    (folder / "list.csv").write_text("net.onnx,p.vnnlib,5\nnet.onnx,q.vnnlib,5\nnet.onnx,missing.vnnlib,5\n")
+    found = run("verify", "--instances", "list.csv", "--out", "out", "--json", cwd=folder)
+    assert json.loads(found.stdout)["counts"] == {"unsat": 1, "sat": 1, "error": 1}
+
+
 def test_summary_json(folder):
     found = run("summary", "net.onnx", "--json", cwd=folder)
     assert found.returncode == 0, found.stderr

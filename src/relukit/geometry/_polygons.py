@@ -1,11 +1,13 @@
 """Exact linear pieces of a network on a plane, by cutting convex polygons unit by unit."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
+from relukit._numerics import atomic_path
 from relukit._types import Array, IntArray
 from relukit.network import Affine, Network
 from relukit.sets import Box
@@ -57,8 +59,26 @@ class Regions:
     def polygon(self, k: int) -> Array:
         return self.vertices[self.indices[self.offsets[k] : self.offsets[k + 1]]]
 
+    @property
+    def edges(self) -> int:
+        """Number of edges of the subdivision, by Euler's relation V - E + F = 1 for a convex domain."""
+        return len(self.vertices) + len(self) - 1
+
+    def save(self, path: str | Path) -> Path:
+        """Write vertices, polygons and maps as `.npz`."""
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            A, c = self.maps
+            np.savez(file, vertices=self.vertices, offsets=self.offsets, indices=self.indices, A=A, c=c)
+        return Path(path)
+
     def to_dict(self) -> dict[str, Any]:
-        return {"regions": len(self), "vertices": len(self.vertices), "area": self.area, "area_error": self.area_error}
+        return {
+            "regions": len(self),
+            "vertices": len(self.vertices),
+            "edges": self.edges,
+            "area": self.area,
+            "area_error": self.area_error,
+        }
 
     def __repr__(self) -> str:
         return f"Regions({len(self)} pieces, area error {self.area_error:.1e})"

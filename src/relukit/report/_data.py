@@ -129,3 +129,15 @@ def fit_data(network: Network, x: Array, y: Array | None, source: str) -> Data:
         if y.dtype.kind not in "fiub":
             y = None
     return Data(rows, y, source)
+
+
+def read_rows(network: Network, path: str | Path) -> Data:
+    """The rows of a file, checked against a network.
+
+    Raises:
+        UnreadableFile, InvalidInput, ShapeMismatch: As `read_data` and `fit_data`.
+    """
+    x, y = read_data(path)
+    if x.size == network.inputs:  # one input in its own shape
+        x = x.reshape(1, -1)
+    return fit_data(network, x, y if y is not None and len(y) == len(x) else None, str(path))

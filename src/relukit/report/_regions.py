@@ -4,6 +4,7 @@ import numpy as np
 
 from relukit._errors import UnsupportedOperation
 from relukit._types import Array, IntArray
+from relukit.geometry import Regions
 from relukit.network import Network
 from relukit.report._page import Section, legend
 from relukit.report._sections import Context
@@ -16,12 +17,10 @@ def regions_section(c: Context) -> Section:
     n = c.require("exact pieces")
     n.require_piecewise_linear("the picture of exact pieces")
     if n.inputs == 1:
-        raise UnsupportedOperation(
-            "a network with one input has intervals, not polygons: relukit regions MODEL lists its breakpoints"
-        )
+        raise UnsupportedOperation("a network with one input has intervals, not polygons; they are not drawn yet")
     if n.units > _UNITS:
         raise UnsupportedOperation(
-            f"{n.units:,} units: the plane would hold more pieces than a page can show; relukit regions --count counts them"
+            f"{n.units:,} units: the plane would hold more pieces than a page can show; take a smaller plane with relukit regions --plane ROWS.npz --box"
         )
     from relukit.geometry import regions
 
@@ -66,6 +65,17 @@ def regions_section(c: Context) -> Section:
         facts=[("exact pieces on the plane", f"{len(found):,}")],
         data=data_out,
     )
+
+
+def draw_regions(n: Network, found: Regions) -> str:
+    """The pieces as a stand-alone SVG, colored by decision."""
+    A, b = found.maps
+    corners, offsets, indices, decision = split_by_decision(
+        found.vertices, found.offsets, found.indices, A, b, n.outputs
+    )
+    names = [_name(n, k) for k in range(max(n.outputs, 2))]
+    picture = polygons(corners, offsets, indices, decision, names, [])
+    return picture.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" stroke="#fff" stroke-opacity="0.75" ', 1)
 
 
 def _thumbnails(c: Context, corners: list[Array]) -> str:

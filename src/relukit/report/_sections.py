@@ -260,14 +260,17 @@ def next_section(c: Context) -> Section:
     if n.is_piecewise_linear:
         lines.append((f"relukit flip {file} --at X.npy --norm inf", "the smallest push that changes one decision"))
         lines.append(
-            (f"relukit regions {file} --slice 0,1 --at X.npy --plot pieces.svg", "the exact pieces of any plane")
+            (
+                f"relukit regions {file} --plane ROWS.npz --plot pieces.svg",
+                "the exact pieces of the plane through three rows",
+            )
         )
         lines.append((f"relukit verify {file} PROPERTY.vnnlib", "prove a property or find a counterexample"))
     if c.smaller is not None and c.smaller.form != "unchanged":
         lines.append(
             (
-                f"relukit compress {file} --box BOX.vnnlib -o small.onnx --proof small.proof",
-                "the smaller network with its proof",
+                f"relukit compress {file} --box BOX.vnnlib -o small.onnx",
+                "the smaller network on another domain",
             )
         )
     lines.append((f"relukit health {file}{data or ' --data ROWS.npz'}", "the same, unit by unit"))

@@ -1,0 +1,41 @@
+"""`relukit health MODEL`."""
+
+from pathlib import Path
+
+import typer
+
+
+def command(
+    model: Path = typer.Argument(..., help="A network"),
+    data: Path = typer.Option(..., help="Rows: .npz with x (and y), .npy or .csv"),
+    box: Path | None = typer.Option(None, help="VNN-LIB file: prove units dead on its box"),
+    check: bool = typer.Option(False, "--check", help="Exit with 10 where a unit is dead on the data"),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Silent, dead, provably dead and always-on units, layer by layer."""
+    import relukit
+    from relukit.cli._frame import FINDING, print_json
+    from relukit.report import read_rows
+
+    network = relukit.load(model)
+    rows = read_rows(network, data)
+    domain = network.box
+    if box is not None:
+        from relukit.verification import vnnlib
+
+        domain = vnnlib.read_box(box)
+    found = relukit.health(network, rows.x, domain, rows.labels)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print(
+            f"{'layer':16} {'units':>6} {'silent':>7} {'dead':>6} {'proven':>7} {'always on':>10} {'zeros':>7} {'gradient':>9}"
+        )
+        for layer in found.layers:
+            proven = "-" if layer.proven_dead is None else layer.proven_dead
+            grad = "-" if layer.grad_norm is None else f"{layer.grad_norm:.3g}"
+            print(
+                f"{layer.name:16} {layer.units:6} {layer.silent:7} {layer.dead:6} {proven:>7} {layer.always_on:10} {100 * layer.zero_share:6.1f}% {grad:>9}"
+            )
+    if check and any(layer.dead for layer in found.layers):
+        raise typer.Exit(FINDING)
