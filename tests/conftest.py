@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # noqa: F401 - the hook below looks it up by name
@@ -12,6 +13,12 @@ import tests.typecheck  # noqa: F401 - the hook below looks it up by name
 install_import_hook(
     ["relukit._numerics", "relukit.bounds", "relukit.network", "relukit.compression"], "tests.typecheck.check"
 )
+
+
+# The same examples on every CI run; new ones on a developer's machine.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -74,3 +74,8 @@ def test_every_real_file_reads(data_folder):
         assert found.cases and all(c.C.shape[1] == found.outputs for c in found.cases)
         count += 1
     assert count > 80
+
+
+def test_a_number_with_a_sign_inside_is_no_number():
+    with pytest.raises(UnreadableFile, match="neither a number"):
+        vnnlib.parse(HEAD + BOX + "(assert (<= Y_0 0-1))")

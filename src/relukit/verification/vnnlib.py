@@ -24,7 +24,9 @@ from relukit.sets import Box
 _TOKENS = re.compile(r"[()]|[^\s()]+")
 _COMMENT = re.compile(r";[^\n]*")
 # The usual line `(assert (<= X_3 0.5))`; thousands of these make up most files.
-_SIMPLE = re.compile(r"\(\s*assert\s*\(\s*(<=|>=)\s+([XY])_(\d+)\s+([-+]?[0-9.][-+0-9.eE]*)\s*\)\s*\)")
+_SIMPLE = re.compile(
+    r"\(\s*assert\s*\(\s*(<=|>=)\s+([XY])_(\d+)\s+([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\)\s*\)"
+)
 _DECLARED = re.compile(r"\(\s*declare-const\s+([XY])_(\d+)\s+\w+\s*\)")
 SIZE_LIMIT = 1 << 29
 
