@@ -26,6 +26,7 @@ def question(seed, inputs):
 
 def answer(network, box, row, level, by_inputs, monkeypatch):
     monkeypatch.setattr(few, "_INPUTS", 100 if by_inputs else 0)
+    monkeypatch.setattr(few, "_BOTH", 0)
     confirm = lambda points: next((p for p in points if box.contains(p) and row @ network(p) - level <= 0), None)
     return decide_any([Search(network, box, row[None], np.array([-level]), confirm)], 5)
 
@@ -77,3 +78,14 @@ def test_weights_of_very_different_size_are_never_wrong(monkeypatch):
     for gap in (-1e-9, 1e-9):
         found = decide_any([Search(network, box, np.ones((1, 1)), np.array([-(minimum + gap)]), lambda p: None)], 2)
         assert found.status == ("unsat" if gap < 0 else "unknown") or found.status == "unknown"
+
+
+def test_boxes_are_halved_until_the_compact_form_fits(monkeypatch):
+    monkeypatch.setattr(few, "_GATES", 2)
+    for seed in range(12):
+        weights, biases, box, row = question(seed, 2)
+        network = from_layers(weights, biases, [RELU, RELU])
+        minimum = exact_minimum(weights, biases, row, box.lower, box.upper)
+        for gap in (-1e-3, 1e-3):
+            found = answer(network, box, row, minimum + gap, True, monkeypatch)
+            assert found.status == ("sat" if gap > 0 else "unsat"), (seed, gap, found)

@@ -18,7 +18,9 @@ from relukit.sets import Box
 FINISH = 5
 _STACK = 1500  # boxes waiting at once: one per level of the tree, and no tree is deeper than 400
 _INPUTS = 12  # above this many moving inputs gates are split instead
-_GATES = 4000  # above this the dense compact form is too large
+_BOTH = 40  # up to so many, inputs are split first and gates after _BOXES boxes
+_BOXES = 20_000
+_GATES = 1500  # a box with more open gates is halved before the dense compact form is made
 
 
 class Engine:
@@ -95,6 +97,7 @@ class Search:
         self.small: CompactNetwork | None = None
         self.tried = box.center()[None]
         self.attacked = self.unresolved = 0
+        self.question, self.waiting, self.seed = (A, b), [], seed
 
     def begin(self) -> Decision | None:
         """Linear bounds and a short attack: settles most questions."""
@@ -105,24 +108,51 @@ class Search:
         hit = self._confirmed(self.tried[:4])
         if hit is not None:
             return Decision("sat", hit, 1, "gradient attack")
+        if sum(int(bounds.undecided(i).sum()) for i in self.rows.activations) > _GATES:
+            self.waiting = list(self._halves(self.box))
+            return None
         self.small = compact(self.rows, self.box, bounds)
-        if self.small.gates > _GATES:
-            return Decision(
-                "unknown",
-                None,
-                1,
-                "linear bounds",
-                f"{self.small.gates} undecided gates are more than the {_GATES} that the dense compact form takes",
-            )
         return None
 
     @property
     def by_inputs(self) -> bool:
         """Whether inputs are split rather than gates."""
-        return int(np.sum(self.box.lower < self.box.upper)) <= _INPUTS
+        moving = int(np.sum(self.box.lower < self.box.upper))
+        return moving <= _INPUTS or (moving <= _BOTH and (self.engine is None or self.engine.boxes < _BOXES))
+
+    @staticmethod
+    def _halves(box: Box) -> tuple[Box, Box]:
+        """The box cut at the middle of its widest side."""
+        side = int(np.argmax(box.upper - box.lower))
+        middle = 0.5 * (box.lower[side] + box.upper[side])
+        upper, lower = box.upper.copy(), box.lower.copy()
+        upper[side] = lower[side] = middle
+        return Box(box.lower, upper), Box(lower, box.upper)
+
+    def _pieces(self, stop: float) -> Decision | None:
+        """Boxes with too many open gates for the compact form: each a search of its own, halved until it fits."""
+        done = 0
+        while self.waiting and time.perf_counter() < stop:
+            box = self.waiting.pop()
+            part = Search(self.network, box, *self.question, self.confirm, self.seed)
+            found = part.begin()
+            if found is None and part.waiting:
+                self.waiting.extend(part.waiting)
+                continue
+            while found is None and time.perf_counter() < stop:
+                found = part.advance(50_000, stop)
+            if found is None:
+                self.waiting.append(box)
+                return None
+            done += found.boxes
+            if found.status != "unsat":
+                return found
+        return None if self.waiting else Decision("unsat", None, done, "input splitting")
 
     def advance(self, boxes: int, stop: float) -> Decision | None:
         """Work on about `boxes` more boxes (or until `stop`, where gates are split); None while the question is open."""
+        if self.waiting:
+            return self._pieces(stop)
         assert self.small is not None
         if not self.by_inputs:
             from relukit.search._many import split_gates
@@ -237,7 +267,7 @@ def decide_any(searches: list[Search], timeout: float) -> Decision:
         else:
             boxes, unknown = boxes + found.boxes, unknown or found.reason
             engines.add(found.engine)
-    waiting.sort(key=lambda s: s.small.gates)
+    waiting.sort(key=lambda s: s.small.gates if s.small is not None else _GATES)
     slice_ = 300
     while waiting:
         left = stop - time.perf_counter()
