@@ -145,3 +145,17 @@ def test_keras_models(tmp_path, monkeypatch):
         model.save(tmp_path / f"{k}.keras")
         again = relukit.load(tmp_path / f"{k}.keras")
         np.testing.assert_allclose(again(x), network(x), rtol=1e-12)
+
+
+def test_files_over_the_limit_are_refused_packed_or_unpacked(tmp_path, monkeypatch):
+    import gzip
+
+    import relukit.network._load as loading
+
+    monkeypatch.setattr(loading, "SIZE_LIMIT", 10_000)
+    (tmp_path / "large.onnx").write_bytes(b"x" * 10_001)
+    (tmp_path / "bomb.onnx.gz").write_bytes(gzip.compress(b"x" * 1_000_000))
+    with pytest.raises(relukit.UnreadableFile, match="are refused"):
+        relukit.load(tmp_path / "large.onnx")
+    with pytest.raises(relukit.UnreadableFile, match="unpacks to more than"):
+        relukit.load(tmp_path / "bomb.onnx.gz")

@@ -1,5 +1,7 @@
 """Networks, and everything that reads or writes them."""
 
+from relukit.network._load import load as load
+from relukit.network._load import save as save
 from relukit.network._network import Affine as Affine
 from relukit.network._network import Chain as Chain
 from relukit.network._network import Input as Input
@@ -8,5 +10,3 @@ from relukit.network._network import Node as Node
 from relukit.network._network import Origin as Origin
 from relukit.network.arrays import from_arrays as from_arrays
 from relukit.network.arrays import from_layers as from_layers
-from relukit.network.load import load as load
-from relukit.network.load import save as save

@@ -12,8 +12,8 @@ import numpy as np
 from relukit._errors import UnreadableFile, UnsupportedOperation
 from relukit._types import AnyArray
 from relukit.activations import catalogue
+from relukit.network._load import read_bytes
 from relukit.network._network import Network, Origin
-from relukit.network.load import read_bytes
 from relukit.network.onnx_graph import Operator, Reading
 from relukit.network.onnx_operators import OPERATORS as OPERATORS
 from relukit.network.rewrite import size_of

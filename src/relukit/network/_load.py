@@ -108,7 +108,7 @@ def _load_file(path: Path) -> Network:
         raise UnreadableFile(f"{path} is empty")
     if size > SIZE_LIMIT:
         raise UnreadableFile(
-            f"{path} has {size / 2**30:.1f} GiB; files above {SIZE_LIMIT >> 30} GiB are refused. Set relukit.network.load.SIZE_LIMIT if you trust it."
+            f"{path} has {size / 2**30:.1f} GiB; files above {SIZE_LIMIT >> 30} GiB are refused. Split it, or set SIZE_LIMIT in relukit/network/_load.py if you trust it."
         )
     try:
         return reader(path)
