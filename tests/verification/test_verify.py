@@ -108,3 +108,57 @@ def test_what_is_refused(data_folder, tmp_path):
         relukit.verify(from_layers([np.eye(2)], [np.zeros(2)], []), folder / "vnnlib" / "prop_3.vnnlib")
     with pytest.raises(UnsupportedOperation, match="l2"):
         relukit.flip(from_layers([np.eye(2)], [np.zeros(2)], []), np.zeros(2), norm=2)
+
+
+def test_too_many_gates_keep_what_was_found(monkeypatch):
+    """Above the limit of the exact search the replayed flip and the screened bound are the answer, not an error."""
+    from relukit.verification.flip import _Search
+
+    monkeypatch.setitem(_Search.__init__.__globals__, "_GATES", 2)
+    g = np.random.default_rng(0)
+    weights = [g.standard_normal((12, 4)), g.standard_normal((12, 12)) / 3, g.standard_normal((3, 12))]
+    network = from_layers(weights, [g.standard_normal(len(W)) / 2 for W in weights], [RELU, RELU], np.float64)
+    found = [relukit.flip(network, x, timeout=5) for x in g.uniform(-1, 1, (6, 4))]
+    assert sum(f.witness is not None for f in found) >= 3
+    for f in found:
+        assert f.lower <= f.upper and (f.witness is None or f.replayed)
+    assert any(f.status == "bounded" for f in found)
+
+
+def test_the_lower_bound_never_exceeds_the_flip_of_another_solver():
+    """Against the exact distance from all patterns, by an independent linear program per pattern."""
+    import itertools
+
+    from scipy.optimize import linprog
+
+    for seed in range(8):
+        g = np.random.default_rng(seed)
+        W, b, V, c = (
+            g.standard_normal((5, 3)),
+            g.standard_normal(5),
+            g.standard_normal((2, 5)),
+            g.standard_normal(2) / 3,
+        )
+        network = from_layers([W, V], [b, c], [RELU], np.float64)
+        x = g.uniform(-1, 1, 3)
+        s = int(network.decide(x))
+        best = np.inf
+        for on in itertools.product([0.0, 1.0], repeat=5):
+            D = np.diag(on)
+            q = V[1 - s] - V[s]
+            rows = [np.where(np.array(on)[:, None] > 0, -W, W), -(q @ D @ W)[None], np.eye(3), -np.eye(3)]
+            ends = [np.where(np.array(on) > 0, b, -b), np.array([q @ D @ b + c[1 - s] - c[s]]), x, -x]
+            eps = np.concatenate([np.zeros(6), -np.ones(6)])
+            lp = linprog(
+                [0, 0, 0, 1.0],
+                np.c_[np.concatenate(rows), eps],
+                np.concatenate(ends),
+                bounds=[(None, None)] * 3 + [(0, None)],
+                method="highs",
+            )
+            if lp.status == 0:
+                best = min(best, lp.fun)
+        found = relukit.flip(network, x, timeout=10, starts=g.uniform(-5, 5, (100, 3)))
+        assert found.lower <= best + 1e-8
+        if found.witness is not None:
+            assert found.upper >= best - 1e-8

@@ -57,7 +57,7 @@ class Flip:
             "status": self.status,
             "from": self.from_,
             "to": self.to,
-            "norm": "inf",
+            "norm": "inf" if np.isinf(self.norm) else self.norm,
             "distance": self.distance,
             "lower": self.lower,
             "upper": upper,
@@ -107,7 +107,7 @@ def flip(
         starts: Other inputs, for instance rows of a data set: where the network is flat around x, the way to one that is decided otherwise crosses a boundary.
 
     Raises:
-        UnsupportedOperation: A smooth activation, another norm, or too many undecided gates.
+        UnsupportedOperation: A smooth activation, or another norm.
         InvalidInput: More than one row, or a point outside `within`.
 
     References:
@@ -366,21 +366,20 @@ class _Search:
         """Best-first over gate splits of all targets; returns a lower bound of the distance."""
         small = self._compact(radius)
         if small.gates > _GATES:
-            raise UnsupportedOperation(
-                f"{small.gates} undecided gates are more than the {_GATES} that the exact search takes"
-            )
+            return 0.0  # too many for the programs: the flip and the bound found so far stand
         programs = {t: distance_program(small, self.x, radius, q) for t, q in self.rows.items()}
         counter = itertools.count()
         heap: list[tuple[float, int, int, np.ndarray, Solution | None, Any]] = [
             (0.0, next(counter), t, np.zeros(small.gates, np.int8), None, None) for t in programs
         ]
         heapq.heapify(heap)
+        closed = np.inf  # least bound of a leaf that was let go: nothing returned may lie above it
         while heap and time.perf_counter() < self.stop:
             bound, _, target, fixed, found, basis = heapq.heappop(heap)
             if bound >= self._goal():
-                return min(bound, self.upper)
+                return min(bound, closed, self.upper)
             if self.upper < 0.97 * radius and found is None and bound > 0:
-                return bound  # a smaller ball gives tighter relaxations
+                return min(bound, closed)  # a smaller ball gives tighter relaxations
             if found is None:
                 found = programs[target].solve(fixed, basis, self.stop)
                 self.nodes += 1
@@ -395,14 +394,15 @@ class _Search:
             if not len(free):
                 self._deepen(small, target, fixed)
                 if bound < self._goal():
-                    return min(bound, self.upper)  # a leaf whose point no replay confirms: the honest bound
+                    return min(bound, closed, self.upper)  # a leaf whose point no replay confirms: the honest bound
+                closed = min(closed, bound)
                 continue
             gate = free[int(np.argmax(found.gap[free]))]
             for phase in (ON, OFF):
                 child = fixed.copy()
                 child[gate] = phase
                 heapq.heappush(heap, (bound, next(counter), target, child, None, found.basis))
-        return min([h[0] for h in heap] + [self.upper])
+        return min([h[0] for h in heap] + [closed, self.upper])
 
     def _deepen(self, small: Any, target: int, fixed: np.ndarray) -> None:
         """A leaf's nearest point ties, and going on along its ray may lose the tie: ask for points a little beyond the boundary."""
