@@ -151,7 +151,7 @@ def test_open_writes_both_files_and_all_keys(folder):
     assert {"parameters_before", "parameters_after", "max_difference", "proven"} <= set(content["compress"])
     page = (folder / "report" / "index.html").read_text()
     assert "http://" not in page and "https://" not in page and "<script" not in page
-    assert "exact pieces" in page.lower()
+    assert "linear pieces" in page.lower()
 
 
 def write(path, content):

@@ -14,7 +14,7 @@ from relukit.network.rewrite import RELU, Builder
 
 
 @pytest.mark.parametrize(
-    "name", ["d2_20x1_rand", "d2_32x2_rand", "d2_32x2_spiral", "deg_dup", "deg_grid", "deg_zero_bias"]
+    "name", ["d2_20x1_rand", "d2_32x2_rand", "d2_32x2_spiral", "d2_64x3_rand", "deg_dup", "deg_grid", "deg_zero_bias"]
 )
 def test_known_counts(data_folder, name):
     folder = data_folder / "bench" / "regions"
@@ -23,6 +23,8 @@ def test_known_counts(data_folder, name):
     found = relukit.regions(network)
     assert len(found) == expected["regions"]
     assert found.area_error < 1e-12
+    assert len(found.vertices) == expected.get("vertices", len(found.vertices))
+    assert found.edges == expected.get("edges", found.edges)
     A, c = found.maps
     for k in range(0, len(found), max(1, len(found) // 50)):
         center = found.polygon(k).mean(axis=0)

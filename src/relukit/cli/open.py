@@ -34,7 +34,7 @@ def command(
             f"health    {sum(layer['dead'] for layer in layers)} of {sum(layer['units'] for layer in layers)} units dead on {content['health']['rows']} rows"
         )
     if "regions" in content:
-        print(f"regions   {content['regions']['count']} exact pieces on {content['regions']['where']}")
+        print(f"regions   {content['regions']['count']} linear pieces on {content['regions']['where']}")
     if content.get("flips"):
         proven = sum(f["status"] == "proven" for f in content["flips"])
         found = [f["distance"] for f in content["flips"] if f["distance"] is not None]

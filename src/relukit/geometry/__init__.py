@@ -1,4 +1,4 @@
-"""Exact linear pieces."""
+"""Linear pieces."""
 
 from relukit.geometry._polygons import Plane as Plane
 from relukit.geometry._polygons import Regions as Regions

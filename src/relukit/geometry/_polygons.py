@@ -1,4 +1,7 @@
-"""Exact linear pieces of a network on a plane, by cutting convex polygons unit by unit."""
+"""Linear pieces of a network on a plane, by cutting convex polygons unit by unit in float64.
+
+A corner within a relative 5e-13 of a line counts as on it: strips thinner than that are merged with a neighbor.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,6 +185,18 @@ def _split(ring: Array, g: Array, c: float) -> list[Array]:
     return [np.array(high), np.array(low)]
 
 
+def _merged(corners: Array, reach: float) -> tuple[IntArray, IntArray]:
+    """Corners made from different sides differ by rounding; those within `reach` are one vertex."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    pairs = cKDTree(corners).query_pairs(reach, output_type="ndarray")
+    links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(corners), len(corners)))
+    number = connected_components(links, directed=False)[1].astype(np.int64)
+    return np.unique(number, return_index=True)[1], number
+
+
 def _area(ring: Array) -> float:
     x, y = ring[:, 0], ring[:, 1]
     return 0.5 * float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
@@ -189,10 +204,8 @@ def _area(ring: Array) -> float:
 
 def _collect(found: list[tuple[Array, Array, Array]], plane: Plane, domain: Array) -> Regions:
     corners = np.concatenate([ring for ring, _, _ in found])
-    # Corners made from different sides differ by rounding; they are one vertex within 1e-12 of the domain's size.
-    grid = np.round(corners / (1e-12 * np.abs(domain).max())).astype(np.int64)
-    _, first, inverse = np.unique(grid, axis=0, return_index=True, return_inverse=True)
+    first, inverse = _merged(corners, 1e-11 * float(np.abs(domain).max()))
     offsets = np.concatenate([[0], np.cumsum([len(ring) for ring, _, _ in found])])
     whole, area = _area(domain), sum(_area(ring - ring[0]) for ring, _, _ in found)
     maps = np.stack([A for _, A, _ in found]), np.stack([c for _, _, c in found])
-    return Regions(corners[first], offsets, inverse.ravel(), maps, plane, area, abs(area - whole) / whole)
+    return Regions(corners[first], offsets, inverse, maps, plane, area, abs(area - whole) / whole)

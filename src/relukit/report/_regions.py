@@ -14,8 +14,8 @@ _UNITS = 20_000  # a plane through a larger network has more pieces than a page 
 
 
 def regions_section(c: Context) -> Section:
-    n = c.require("exact pieces")
-    n.require_piecewise_linear("the picture of exact pieces")
+    n = c.require("a picture of the pieces")
+    n.require_piecewise_linear("the picture of its pieces")
     if n.inputs == 1:
         raise UnsupportedOperation("a network with one input has intervals, not polygons; they are not drawn yet")
     if n.units > _UNITS:
@@ -48,7 +48,7 @@ def regions_section(c: Context) -> Section:
     )
     shown = [(color(int(k)), names[int(k)]) for k in np.unique(decision)]
     words = (
-        f"<p>On {where} the network is made of exactly <b>{len(found):,} linear pieces</b>. Every line is a place where one unit switches; "
+        f"<p>On {where} the network is made of <b>{len(found):,} linear pieces</b> (cut in float64; strips thinner than a relative 5e-13 are not told apart). Every line is a place where one unit switches; "
         f"colors are decisions, and where a color changes inside a piece the decision boundary is a straight line. The pieces' areas add up to the whole with an error of {found.area_error:.1e}.</p>"
     )
     data_out = {
@@ -60,9 +60,9 @@ def regions_section(c: Context) -> Section:
     }
     return Section(
         "regions",
-        "Its exact pieces",
+        "Its linear pieces",
         words + picture + legend(shown),
-        facts=[("exact pieces on the plane", f"{len(found):,}")],
+        facts=[("linear pieces on the plane", f"{len(found):,}")],
         data=data_out,
     )
 

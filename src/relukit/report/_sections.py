@@ -262,7 +262,7 @@ def next_section(c: Context) -> Section:
         lines.append(
             (
                 f"relukit regions {file} --plane ROWS.npz --plot pieces.svg",
-                "the exact pieces of the plane through three rows",
+                "the linear pieces of the plane through three rows",
             )
         )
         lines.append((f"relukit verify {file} PROPERTY.vnnlib", "prove a property or find a counterexample"))
