@@ -32,6 +32,7 @@ _PUBLIC = {
     "regions": "relukit.geometry",
     "flip": "relukit.verification",
     "fit": "relukit.training",
+    "nn": "relukit.training.nn:",
     "verify": "relukit.verification",
     "optimize": "relukit.optimization",
     "bounds": "",

@@ -148,7 +148,9 @@ def _gradient_norms(network: Network, values: list[Array], targets: IntArray | N
             norms[i] = float(np.linalg.norm(np.abs(grad).mean(axis=0)))
         for k, j in enumerate(node.inputs):
             part = (
-                node.op.maps[k].adjoint(grad) if isinstance(node.op, Affine) else grad * node.op.derivative(values[j])
+                node.op.maps[k].adjoint(grad)
+                if isinstance(node.op, Affine)
+                else grad * node.op.fast_derivative(values[j])
             )
             pending[j] = pending[j] + part if j in pending else part
     return norms

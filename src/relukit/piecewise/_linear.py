@@ -101,9 +101,11 @@ class PiecewiseLinear(AbstractActivation):
         if not len(self.knots):
             return slopes[0] * x + np.asarray(self.height, dtype)
         knots, heights = self.knots.astype(dtype), self._heights().astype(dtype)
-        value = heights[0] + slopes[0] * (x - knots[0])
-        for j in range(len(knots)):
-            value = np.where(x > knots[j], heights[j] + slopes[j + 1] * (x - knots[j]), value)
+        line = lambda slope, x: np.where(slope == 0, dtype.type(0), slope * x)  # a flat piece stays flat at infinity
+        with np.errstate(invalid="ignore"):
+            value = heights[0] + line(slopes[0], x - knots[0])
+            for j in range(len(knots)):
+                value = np.where(x > knots[j], heights[j] + line(slopes[j + 1], x - knots[j]), value)
         return value
 
     def derivative(self, x: Array) -> Array:
@@ -184,7 +186,7 @@ class PiecewiseLinear(AbstractActivation):
             mass = 0.5 * (erf(b / sqrt(2)) - erf(a / sqrt(2)))
             return mass, density(a) - density(b), mass + edge(a) - edge(b)
 
-        mean = lambda a: np.asarray(a).reshape(len(a), -1).mean(axis=1)
+        mean = lambda a: np.asarray(a).reshape(len(a), -1).mean(axis=1) if len(a) else np.zeros(0)
         knots, slopes = mean(self.knots), mean(self.slopes)
         anchors = [*knots[:1], *knots] if len(knots) else [0.0]
         heights = mean(self._heights()) if len(knots) else mean([self.height])
@@ -195,6 +197,19 @@ class PiecewiseLinear(AbstractActivation):
             c = values[j] - s * anchors[j]
             total += s * s * m2 + 2 * s * c * m1 + c * c * m0
         return 1 / sqrt(total) if total > 0 else inf
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Values at minus and plus infinity (of the first unit)."""
+        first, last = (float(np.ravel(self.slopes[k])[0]) for k in (0, -1))
+        left = float(np.ravel(self.height)[0])
+        right = float(np.ravel(self._heights()[-1])[0]) if len(self.knots) else left
+        far = lambda slope, value: value if slope == 0 else float(np.copysign(np.inf, slope))
+        return far(-first, left), far(last, right)
+
+    def slope_range(self) -> tuple[float, float]:
+        """Smallest and largest slope."""
+        return float(self.slopes.min()), float(self.slopes.max())
 
     def hinges(self) -> Hinges:
         """The split into a line and one ReLU per knot."""

@@ -26,7 +26,10 @@ class Smooth(AbstractActivation):
         slope: Its derivative.
         inflections: Sorted points where the curvature changes sign.
         constant: Lipschitz constant.
+        parameters: What the name alone does not tell.
         limits: Values at minus and plus infinity (`inf` where unbounded).
+        far_slopes: Derivatives there.
+        kinks: Points where the derivative jumps.
     """
 
     name: str
@@ -35,14 +38,39 @@ class Smooth(AbstractActivation):
     inflections: tuple[float, ...]
     constant: float
     parameters: dict[str, Any] = field(default_factory=dict)
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    far_slopes: tuple[float, float] = (0.0, 1.0)
+    kinks: tuple[float, ...] = ()
 
     def __call__(self, x: Array) -> Array:
-        x = np.asarray(x)
-        return self.value(x if x.dtype.kind == "f" else x.astype(np.float64))
+        """Value within 2 ulp: computed in the next wider type and rounded once."""
+        return self._wide(self.value, self.limits, x)
 
     def derivative(self, x: Array) -> Array:
-        x = np.asarray(x)
+        return self._wide(self.slope, self.far_slopes, x)
+
+    def fast(self, x: Array) -> Array:
+        return self.value(x if x.dtype.kind == "f" else x.astype(np.float64))
+
+    def fast_derivative(self, x: Array) -> Array:
         return self.slope(x if x.dtype.kind == "f" else x.astype(np.float64))
+
+    def _wide(self, function: Callable[[Array], Array], limits: tuple[float, float], x: Array) -> Array:
+        x = np.asarray(x)
+        dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+        wide = np.float64 if dtype.itemsize < 8 else np.longdouble
+        with np.errstate(under="ignore", invalid="ignore", over="ignore"):
+            value = function(x.astype(wide)).astype(dtype)
+        infinite = np.isinf(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
+        if infinite.any():
+            value = np.where(infinite, np.where(x > 0, limits[1], limits[0]).astype(dtype), value)
+        return value
+
+    def slope_range(self) -> tuple[float, float]:
+        """Infimum and supremum of the derivative: it is monotone between inflections, so they lie there or far out."""
+        inner = np.array([*self.inflections, *(np.nextafter(t, np.inf) for t in self.inflections)], np.float64)
+        found = [*self.far_slopes, *self.derivative(inner)]
+        return float(min(found)), float(max(found))
 
     def _critical(self, a: Array, lower: Array, upper: Array) -> list[Array]:
         """Ends and the critical points of f - a x, at most one per stretch."""
@@ -66,11 +94,20 @@ class Smooth(AbstractActivation):
         lower, upper = check_interval(lower, upper)
         # Critical points in float64: in float32 the last bracket would be too wide for the margin below.
         l, u, a = (np.asarray(v, np.float64) for v in (lower, upper, slope))
-        gaps = [self.value(x) - a * x for x in self._critical(a, l, u)]
+        points = self._critical(a, l, u)
+        gaps = [self.value(x) - a * x for x in points]
+        # Steepest slope on [l, u]: the derivative is monotone between the stretch ends, which are among the points.
+        ends = [
+            l,
+            u,
+            *(np.clip(t, l, u) for t in self.inflections),
+            *(np.clip(np.nextafter(t, np.inf), l, u) for t in self.inflections),
+        ]
+        constant = np.maximum.reduce([np.abs(self.slope(x)) for x in ends])
         low, high = np.minimum.reduce(gaps), np.maximum.reduce(gaps)
         # The last bracket is at most (u - l) 2^-60 or one ulp of x wide, and there |f' - a| <= constant + |a|.
         reach = np.maximum(np.abs(l), np.abs(u))
-        scale = np.maximum(np.abs(low), np.abs(high)) + (self.constant + np.abs(a)) * reach + np.finfo(np.float64).tiny
+        scale = np.maximum(np.abs(low), np.abs(high)) + (constant + np.abs(a)) * reach + np.finfo(np.float64).tiny
         low, high = widen(low, high, scale, ulps=32.0)
         if lower.dtype == np.float64:
             return low, high
@@ -91,7 +128,7 @@ class Smooth(AbstractActivation):
     def gain(self) -> float:
         """He gain for a standard normal input, by Gauss-Hermite quadrature with 200 nodes."""
         nodes, weights = np.polynomial.hermite_e.hermegauss(200)
-        return float(1 / np.sqrt(np.sum(weights * self.value(nodes) ** 2) / weights.sum()))
+        return float(1 / np.sqrt(np.sum(weights * self.value(np.asarray(nodes)) ** 2) / weights.sum()))
 
     def take(self, units: np.ndarray) -> "Smooth":
         return self
