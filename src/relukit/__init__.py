@@ -29,6 +29,8 @@ _PUBLIC = {
     "open": "relukit.report",
     "compress": "relukit.compression",
     "health": "relukit.monitoring",
+    "watch": "relukit.monitoring",
+    "revive": "relukit.monitoring",
     "regions": "relukit.geometry",
     "flip": "relukit.verification",
     "fit": "relukit.training",

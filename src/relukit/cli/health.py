@@ -9,6 +9,7 @@ def command(
     model: Path = typer.Argument(..., help="A network"),
     data: Path = typer.Option(..., help="Rows: .npz with x (and y), .npy or .csv"),
     box: Path | None = typer.Option(None, help="VNN-LIB file: prove units dead on its box"),
+    fix: Path | None = typer.Option(None, help="Revive dead units and write the network here (.onnx or .npz)"),
     check: bool = typer.Option(False, "--check", help="Exit with 10 where a unit is dead on the data"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -25,8 +26,19 @@ def command(
 
         domain = vnnlib.read_box(box)
     found = relukit.health(network, rows.x, domain, rows.labels)
+    answer = found.to_dict()
+    if fix is not None:
+        dead = sum(layer.dead for layer in found.layers)
+        revived, count = relukit.revive(network, rows.x)
+        after = relukit.health(revived, rows.x, domain, rows.labels)
+        relukit.save(revived, fix)
+        difference = float(abs(revived(rows.x) - network(rows.x)).max())
+        answer["fix"] = {
+            "revived": count, "dead_before": dead, "dead_after": sum(layer.dead for layer in after.layers),
+            "max_output_difference": difference, "written": str(fix),
+        }  # fmt: skip
     if as_json:
-        print_json(found.to_dict())
+        print_json(answer)
     else:
         print(
             f"{'layer':16} {'units':>6} {'silent':>7} {'dead':>6} {'proven':>7} {'always on':>10} {'zeros':>7} {'gradient':>9}"
@@ -37,5 +49,7 @@ def command(
             print(
                 f"{layer.name:16} {layer.units:6} {layer.silent:7} {layer.dead:6} {proven:>7} {layer.always_on:10} {100 * layer.zero_share:6.1f}% {grad:>9}"
             )
+    if fix is not None and not as_json:
+        print("revived {revived} units ({dead_before} dead before, {dead_after} after; outputs differ by at most {max_output_difference:.2g}); written to {written}".format(**answer["fix"]))
     if check and any(layer.dead for layer in found.layers):
         raise typer.Exit(FINDING)

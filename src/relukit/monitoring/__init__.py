@@ -3,3 +3,7 @@
 from relukit.monitoring._health import Health as Health
 from relukit.monitoring._health import LayerHealth as LayerHealth
 from relukit.monitoring._health import health as health
+from relukit.monitoring._revive import revive as revive
+from relukit.monitoring._rules import Finding as Finding
+from relukit.monitoring.watch import Watch as Watch
+from relukit.monitoring.watch import watch as watch

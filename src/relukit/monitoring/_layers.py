@@ -1,0 +1,96 @@
+"""Which layers of a torch module are watched, and what stands between them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+RELU_LIKE = {"ReLU", "ReLU6", "ReLUSquared", "CReLU", "Hardtanh", "Threshold", "Hardsigmoid"}
+LEAKY = {"LeakyReLU", "PReLU", "RReLU", "ELU", "CELU", "SELU", "GELU", "SiLU", "Mish", "Softplus", "Hardswish"}
+SATURATING = {"Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh", "Softsign", "LogSigmoid"}
+_GRADIENT_NAMES = {
+    "Relu": "ReLU", "LeakyRelu": "LeakyReLU", "Prelu": "PReLU", "PreluKernel": "PReLU", "Elu": "ELU", "Gelu": "GELU",
+    "Silu": "SiLU", "Mish": "Mish", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Hardtanh": "Hardtanh", "Softplus": "Softplus",
+    "Softmax": "Softmax", "LogSoftmax": "LogSoftmax", "Hardsigmoid": "Hardsigmoid", "Hardswish": "Hardswish",
+    "ClampMin": "ReLU", "Clamp": "Hardtanh", "Celu": "CELU", "Threshold": "ReLU", "Maximum": "ReLU",
+}  # fmt: skip
+_WEIGHTS = ("AddmmBackward", "MmBackward", "ConvolutionBackward", "BmmBackward", "LinearBackward", "AddbmmBackward")
+_NODES = 400  # of the graph behind the loss that are looked at, once
+
+
+@dataclass(eq=False)
+class Layer:
+    """A module with units: its name, its weight and bias, and the activation that follows it (by module order).
+
+    `norm` marks normalization, whose units are those of the layer before.
+    """
+
+    name: str
+    module: Any
+    weight: Any
+    bias: Any
+    norm: bool
+    activation: str = ""
+
+    @property
+    def units(self) -> int:
+        return self.bias.numel() if self.bias is not None else self.weight.shape[0]
+
+    @property
+    def fan_in(self) -> int:
+        return self.weight[0].numel() if self.weight.ndim > 1 else 1
+
+
+def layers_of(model: Any) -> list[Layer]:
+    """Linear, convolution and normalization layers in module order, each with the activation module that follows."""
+    from torch import nn
+
+    found: list[Layer] = []
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        if any(module.children()) and kind not in ("MultiheadAttention",):
+            continue
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if kind in RELU_LIKE | LEAKY | SATURATING or isinstance(module, nn.Softmax):
+            if found and not found[-1].activation:
+                found[-1].activation = kind
+                if found[-1].norm and len(found) > 1 and not found[-2].activation:
+                    found[-2].activation = kind
+            continue
+        if not isinstance(weight, nn.Parameter) or isinstance(module, (nn.Embedding, nn.PReLU)):
+            continue
+        transposed = kind.startswith("ConvTranspose")
+        if transposed and bias is None:
+            continue
+        bias = bias if isinstance(bias, nn.Parameter) else None
+        found.append(Layer(name or "model", module, weight, bias, weight.ndim < 2))
+    return found
+
+
+def output_chain(loss: Any) -> list[str]:
+    """Names of the gradient nodes from the loss back to the last weights, e.g. ['NllLoss', 'LogSoftmax', 'Softmax'].
+
+    Only a chain is followed: where a node has several differentiable inputs, the first one.
+    """
+    chain: list[str] = []
+    node = getattr(loss, "grad_fn", None)
+    while node is not None and len(chain) < 24:
+        name = type(node).__name__
+        if name.startswith(_WEIGHTS):
+            break
+        chain.append(name.partition("Backward")[0])
+        node = next((parent for parent, _ in node.next_functions if parent is not None), None)
+    return chain
+
+
+def activations_in_graph(loss: Any) -> dict[str, int]:
+    """How often each kind of activation occurs behind the loss, functional ones included."""
+    seen, queue, counts = set(), [getattr(loss, "grad_fn", None)], {}
+    while queue and len(seen) < _NODES:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        kind = _GRADIENT_NAMES.get(type(node).__name__.partition("Backward")[0])
+        if kind:
+            counts[kind] = counts.get(kind, 0) + 1
+        queue.extend(parent for parent, _ in node.next_functions)
+    return counts

@@ -1,0 +1,101 @@
+"""What a watched training leaves behind: losses of all steps, and samples of gradients, updates and activity."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(eq=False)
+class Sample:
+    """One look at the gradients, after the backward pass of a step.
+
+    Arguments:
+        step: Number of the step, from 1.
+        grad: l2 norm of each layer's weight gradient, shape `(layers,)`; nan where a layer had none.
+        weight: l2 norm of each layer's weight.
+        silent: For each layer the units without any gradient in this batch, bool arrays.
+        seconds: What the look cost.
+    """
+
+    step: int
+    grad: np.ndarray
+    weight: np.ndarray
+    silent: list[np.ndarray]
+    seconds: float = 0.0
+
+    def silent_share(self) -> np.ndarray:
+        return np.array([s.mean() if len(s) else 0.0 for s in self.silent])
+
+
+@dataclass(eq=False)
+class Activity:
+    """One look at the forward pass: the inputs and each layer's outputs.
+
+    Arguments:
+        step: Number of the step.
+        input_mean: Per feature over the batch, `input_std` likewise (features flattened, at most 4096 of them).
+        rms: Root mean square of each layer's output by layer index.
+        saturated: Share of entries beyond 4 before a sigmoid (2 before tanh).
+        outputs: A few rows of the model's output.
+        first_non_finite: The first layer whose output was not finite, or "".
+        constant_loss: Loss of the best constant output on that batch; nan where it cannot be told.
+    """
+
+    step: int
+    input_mean: np.ndarray
+    input_std: np.ndarray
+    input_finite: bool
+    rms: dict[int, float]
+    saturated: dict[int, float]
+    outputs: np.ndarray
+    first_non_finite: str = ""
+    constant_loss: float = math.nan
+
+
+@dataclass(eq=False)
+class Record:
+    """Everything seen so far."""
+
+    layers: list[Any]
+    losses: list[float] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    activity: list[Activity] = field(default_factory=list)
+    updates: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    chain: list[str] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
+    start: dict[str, np.ndarray] = field(default_factory=dict)
+    rate: float = math.nan
+    optimizer: str = ""
+
+    @property
+    def step(self) -> int:
+        return len(self.losses)
+
+    def level(self, share: float = 0.15) -> tuple[float, float]:
+        """Mean loss of the first few steps and of the last ones."""
+        losses = np.asarray(self.losses)
+        first = min(max(3, len(losses) // 20), 10)
+        last = max(5, int(share * len(losses)))
+        return float(np.mean(losses[:first])), float(np.mean(losses[-last:]))
+
+    def drop(self) -> float:
+        """Share of the initial loss that is gone; negative where it grew."""
+        if len(self.losses) < 8:
+            return 0.0
+        before, now = self.level()
+        return (before - now) / max(abs(before), 1e-12) if math.isfinite(before) and math.isfinite(now) else -math.inf
+
+    def trend(self) -> float:
+        """t statistic of the slope of the loss over all steps after the first few: well below 0 where it falls steadily."""
+        losses = np.asarray(self.losses[3:])
+        if len(losses) < 8 or not np.all(np.isfinite(losses)):
+            return 0.0
+        groups = np.array_split(losses, min(len(losses) // 2, 24))  # group means: batches that come round again are not noise
+        y = np.array([g.mean() for g in groups])
+        x = np.arange(len(y)) - (len(y) - 1) / 2
+        slope = float(x @ y / (x @ x))
+        rest = y - y.mean() - slope * x
+        error = math.sqrt(float(rest @ rest) / max(len(y) - 2, 1) / float(x @ x))
+        return slope / error if error > 0 else -math.inf * (slope < 0) if slope else 0.0

@@ -1,0 +1,420 @@
+"""`watch`: health of a torch training while it runs."""
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput
+from relukit.monitoring._layers import activations_in_graph, layers_of, output_chain
+from relukit.monitoring._record import Activity, Record, Sample
+from relukit.monitoring._rules import Finding, diagnose
+
+_EARLY = {1, 2, 4, 8, 16, 32}  # steps that are always looked at
+_EVERY = 8
+_BUDGET = 0.01  # share of the training time that looking may take; intervals grow until it holds
+_FORWARD = {1, 2, 16}  # steps whose forward pass is looked at
+_ENTRIES = 256  # of each weight that are kept to see how far a step moved it
+_ROWS = 64
+_SEEN = 16_384  # entries of a layer's output that are looked at
+
+
+class Watch:
+    """Watches a torch module while a user's own loop trains it.
+
+    Gradients tell most of it: a unit whose bias gets the gradient 0 was off for the whole batch. They are read on the
+    first steps and then on every eighth or rarer, so that looking costs about one percent; the forward pass is looked at
+    on a handful of steps, by hooks that are there for these steps only. Results and random state stay as they are.
+
+    Arguments:
+        model: Any torch module (also compiled, DDP, with functional activations).
+        optimizer: The one in use; without it learning rates are not judged and `fix` cannot change them.
+        budget: Share of the training time that watching may take.
+
+    Raises:
+        InvalidInput: The model is no torch module, has no layer with weights, or is already watched.
+
+    Example:
+        >>> with relukit.watch(model, optimizer=opt) as h:
+        ...     for x, y in batches:
+        ...         loss = loss_fn(model(x), y); opt.zero_grad(); loss.backward()
+        ...         h.step(loss)
+        ...         opt.step()
+        >>> h.findings
+    """
+
+    def __init__(self, model: Any, optimizer: Any = None, budget: float = _BUDGET) -> None:
+        from torch import nn
+
+        if not isinstance(model, nn.Module):
+            raise InvalidInput(f"watch takes a torch module, got {type(model).__name__}")
+        if getattr(model, "_relukit_watched", False):
+            raise InvalidInput("this model is already being watched; leave the first `with relukit.watch(...)` block")
+        self.model, self.optimizer, self.budget = model, optimizer, budget
+        self._inner = getattr(model, "_orig_mod", model)
+        self.layers = layers_of(self._inner)
+        if not self.layers:
+            raise InvalidInput("the model has no linear, convolution or normalization layer to watch")
+        self.record = Record(self.layers)
+        self.fixes: list[dict[str, Any]] = []
+        self._active = False
+        self._hooks: list[Any] = []
+        self._pending: list[Any] = []
+        self._probe: list[Any] | None = None
+        self._looking: dict[str, Any] | None = None
+        self._next, self._next_forward = 1, 1
+        self._spent = 0.0
+        self._found: tuple[int, list[Finding]] = (0, [])
+        self._since: dict[tuple[str, str], int] = {}
+        self._offset = 0
+
+    # -- the block -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> "Watch":
+        object.__setattr__(self.model, "_relukit_watched", True)
+        self._active, self._began = True, time.perf_counter()
+        self._remember_start()
+        self._look_forward()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._drop_hooks()
+        self._read_losses()
+        object.__setattr__(self.model, "_relukit_watched", False)
+        self._active = False
+
+    def step(self, loss: Any) -> None:
+        """Call it after `loss.backward()` and before `optimizer.step()`.
+
+        Raises:
+            InvalidInput: The loss is no scalar, or the `with` block was left.
+        """
+        if not self._active:
+            raise InvalidInput("step() belongs inside `with relukit.watch(model) as h:`")
+        if getattr(loss, "numel", lambda: 1)() != 1:
+            raise InvalidInput(f"the loss must be a single number, got shape {tuple(loss.shape)}; reduce it (mean) first")
+        step = self.record.step + len(self._pending) + 1
+        if step < self._next and self._probe is None and self._looking is None:
+            self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
+            return
+        started = time.perf_counter()
+        if step == 1 and hasattr(loss, "grad_fn"):
+            self.record.chain, self.record.kinds = output_chain(loss), activations_in_graph(loss)
+        self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
+        self._finish_probe()
+        self._finish_forward(step, loss)
+        if step >= self._next:
+            self._read_losses()
+            self._look(step)
+            spent = time.perf_counter() - started
+            self._plan(step, spent)
+        self._spent += time.perf_counter() - started
+
+    def _plan(self, step: int, spent: float) -> None:
+        """When to look next: early often, later so rarely that the budget holds."""
+        elapsed = max(time.perf_counter() - self._began, 1e-6)
+        local = step - self._offset
+        each = max((elapsed - self._spent) / step, 1e-7)
+        # When the time spent on looking, this look's cost included once more, is within the budget again; at the latest
+        # when the run has doubled.
+        due = math.ceil((self._spent + 2 * spent) / (self.budget * each))
+        every = max(_EVERY, math.ceil(spent / (self.budget * each)))
+        later = [s for s in _EARLY if s > local]
+        wait = min(max(due - step, every), max(local, _EVERY))
+        self._next = step + (min(later) - local if later else min(wait, 2000))
+        forward = [s for s in _FORWARD if s > local]
+        if step >= self._next_forward:
+            self._next_forward = self._offset + min(forward) if forward else step + max(64, 8 * every)
+        # The step after this one is where a hook must be in place already.
+        if self._next >= self._next_forward and self._next == step + 1:
+            self._look_forward()
+        elif self._next_forward <= self._next:
+            self._next = min(self._next, max(step + 1, self._next_forward))
+            if self._next == step + 1:
+                self._look_forward()
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def _read_losses(self) -> None:
+        if not self._pending:
+            return
+        import torch
+
+        values = [p for p in self._pending if isinstance(p, torch.Tensor)]
+        if len(values) == len(self._pending):
+            numbers = torch.stack([v.reshape(()).float() for v in values]).tolist()
+        else:
+            numbers = [float(p) for p in self._pending]
+        self.record.losses.extend(numbers)
+        self._pending = []
+
+    def _remember_start(self) -> None:
+        """Mean and deviation of weights and mean of biases by layer: what initialization is judged by."""
+        import torch
+
+        with torch.no_grad():
+            rows = []
+            for layer in self.layers:
+                w = layer.weight.detach().float()
+                w = w.reshape(-1)[:: max(1, w.numel() // 1024)]
+                b = layer.bias.detach().float() if layer.bias is not None else torch.zeros(1)
+                rows.append([float(w.mean()), float(w.std(unbiased=False)), float(b.mean()), float(b.std(unbiased=False))])
+        table = np.array(rows)
+        names = ("weight_mean", "weight_std", "bias_mean", "bias_std")
+        self.record.start = {name: table[:, k] for k, name in enumerate(names)}
+
+    def _look(self, step: int) -> None:
+        """Gradient norms, silent units, and a probe of the weights for the size of the coming update."""
+        import torch
+
+        if self.optimizer is not None:
+            self.record.rate = float(self.optimizer.param_groups[0].get("lr", math.nan))
+            self.record.optimizer = type(self.optimizer).__name__
+        with torch.no_grad():
+            having = [k for k, layer in enumerate(self.layers) if layer.weight.grad is not None]
+            grad = np.full(len(self.layers), np.nan)
+            weight = np.full(len(self.layers), np.nan)
+            silent = [np.zeros(0, bool)] * len(self.layers)
+            if having:
+                # Norms from at most a few thousand entries each, scaled up: a full pass would cost as much as a step's tenth.
+                parts = [_some(self.layers[k].weight.grad) for k in having]
+                again = len(self.record.samples) % 4 == 0 or len(self.record.samples[-1].weight) != len(self.layers)
+                if again:
+                    parts += [_some(self.layers[k].weight) for k in having]
+                norms = torch.stack(torch._foreach_norm(parts)).float().cpu().numpy()
+                scale = np.sqrt([self.layers[k].weight.numel() / len(p) for k, p in zip(having, parts)])
+                grad[having] = norms[: len(having)] * scale
+                weight = self.record.samples[-1].weight if not again else weight
+                if again:
+                    weight[having] = norms[len(having) :] * scale
+                flags = [self._unit_gradient(self.layers[k]) for k in having]
+                flat = (torch.cat(flags) == 0).cpu().numpy()
+                ends = np.cumsum([len(f) for f in flags])[:-1]
+                for k, part in zip(having, np.split(flat, ends)):
+                    silent[k] = part
+            self.record.samples.append(Sample(step, grad, weight, silent))
+            self._probe = [self._entries(layer) for layer in self.layers]
+
+    @staticmethod
+    def _unit_gradient(layer: Any) -> Any:
+        """For each unit a number that is 0 exactly where it got no gradient."""
+        if layer.bias is not None and layer.bias.grad is not None:
+            return layer.bias.grad.float()
+        g = layer.weight.grad
+        return g.float().reshape(len(g), -1).abs().amax(dim=1)
+
+    @staticmethod
+    def _entries(layer: Any) -> Any:
+        flat = layer.weight.detach().reshape(-1)
+        return flat[:: max(1, len(flat) // _ENTRIES)].clone()
+
+    def _finish_probe(self) -> None:
+        """How far the last step moved each weight, relative to its size."""
+        if self._probe is None:
+            return
+        import torch
+
+        with torch.no_grad():
+            now = [self._entries(layer) for layer in self.layers]
+            moved = torch._foreach_norm(torch._foreach_sub(now, self._probe))
+            size = torch._foreach_norm(self._probe)
+            ratio = torch.stack([m.float() / (s.float() + 1e-12) for m, s in zip(moved, size)]).cpu().numpy()
+        self.record.updates.append((self.record.samples[-1].step, ratio))
+        self._probe = None
+
+    def _look_forward(self) -> None:
+        """Hooks for the coming step only."""
+        if self._looking is not None:
+            return
+        seen: dict[str, Any] = {"layers": {}, "bad": ""}
+        self._looking = seen
+
+        def on_input(_: Any, inputs: Any) -> None:
+            first = next((v for v in inputs if hasattr(v, "is_floating_point") and v.is_floating_point()), None)
+            if first is not None:
+                seen["input"] = first.detach()
+
+        def on_output(_: Any, __: Any, output: Any) -> None:
+            if hasattr(output, "detach"):
+                seen["output"] = output.detach()[:_ROWS]
+                if output.requires_grad:
+                    output.register_hook(lambda g: seen.__setitem__("gradient", (output.detach(), g.detach())))
+
+        def on_layer(k: int) -> Any:
+            def hook(_: Any, __: Any, output: Any) -> None:
+                if not hasattr(output, "detach"):
+                    return
+                # A copy of a few rows: an in-place activation would write over a view.
+                rows = max(1, min(_ROWS, _SEEN // max(output[0].numel(), 1)))
+                seen["layers"][k] = output.detach()[:rows].clone()
+
+            return hook
+
+        # Without kwargs hooks: a compiled model runs its root's hooks outside of the compiled code.
+        self._hooks = [self.model.register_forward_pre_hook(on_input), self.model.register_forward_hook(on_output)]
+        if self._inner is self.model:
+            self._hooks += [layer.module.register_forward_hook(on_layer(k)) for k, layer in enumerate(self.layers)]
+
+    def _finish_forward(self, step: int, loss: Any) -> None:
+        seen, self._looking = self._looking, None
+        self._drop_hooks()
+        if seen is None or "input" not in seen:
+            return
+        import torch
+
+        with torch.no_grad():
+            x = seen["input"][:256].float()
+            x = x.reshape(len(x), -1)[:, :2048]
+            mean, std = x.mean(0).cpu().numpy(), x.std(0, unbiased=False).cpu().numpy()
+            rms, saturated, bad = {}, {}, ""
+            for k, value in seen["layers"].items():
+                v = value.float()
+                rms[k] = float(v.square().mean().sqrt())
+                if not math.isfinite(rms[k]) and not bad:
+                    bad = self.layers[k].name
+                kind = self.layers[k].activation
+                if kind in ("Sigmoid", "Tanh"):
+                    saturated[k] = float((v.abs() > (4 if kind == "Sigmoid" else 2)).float().mean())
+            out = seen.get("output")
+            rows = np.zeros((0, 1)) if out is None else out.float().reshape(len(out), -1)[:, :64].cpu().numpy()
+        finite = bool(np.all(np.isfinite(mean)))
+        constant = constant_loss(self.record.chain, seen.get("gradient"), float(self._pending[-1]))
+        self.record.activity.append(Activity(step, mean, std, finite, rms, saturated, rows, bad, constant))
+
+    def _drop_hooks(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong, worst first; empty for a run that learns."""
+        self._read_losses()
+        if self._found[0] != self.record.step or not self._found[1]:
+            from dataclasses import replace
+
+            found = diagnose(self._view())
+            for f in found:
+                self._since.setdefault((f.symptom, f.cause), self.record.step)
+            found = [replace(f, since_step=min(f.since_step, self._since[f.symptom, f.cause])) for f in found]
+            self._found = (self.record.step, found)
+        return self._found[1]
+
+    def _view(self) -> Record:
+        """The record since the last fix: what came before belongs to the sick run."""
+        if not self._offset:
+            return self.record
+        from dataclasses import replace
+
+        cut = self._offset
+        r = self.record
+        return replace(
+            r,
+            losses=r.losses[cut:],
+            samples=[s for s in r.samples if s.step > cut],
+            activity=[a for a in r.activity if a.step > cut],
+            updates=[u for u in r.updates if u[0] > cut],
+        )
+
+    def fix(self) -> dict[str, Any]:
+        """Applies the best remedy for the worst finding, in place.
+
+        Returns `{"applied": [...], "by_user": [...], "finding": {...}}`: what was done to model and optimizer, and what
+        only the user can change. Nothing is touched where there is no finding.
+        """
+        from relukit.monitoring._cures import cure
+
+        found = self.findings
+        if not found:
+            return {"applied": [], "by_user": [], "finding": None}
+        self._finish_probe()
+        report = cure(self, found[0])
+        report["step"] = self.record.step
+        report["loss_before"] = self.record.level()[1] if self.record.step >= 5 else None
+        self.fixes.append(report)
+        self._offset = self.record.step
+        self.layers[:] = layers_of(self._inner)
+        self._remember_start()
+        self._found, self._since = (0, []), {}
+        self._next, self._next_forward = self._offset + 1, self._offset + 1
+        if self._active:
+            self._look_forward()
+        return report
+
+    def to_dict(self) -> dict[str, Any]:
+        """Findings, losses and the last sample of every layer, ready for JSON."""
+        findings = [f.to_dict() for f in self.findings]
+        samples = self.record.samples
+        layers = []
+        for k, layer in enumerate(self.layers):
+            last = samples[-1] if samples else None
+            layers.append(
+                {
+                    "name": layer.name, "units": layer.units, "activation": layer.activation,
+                    "silent": int(last.silent[k].sum()) if last is not None and len(last.silent[k]) else 0,
+                    "silent_in_all_recent": int(recently_silent(self.record, k).sum()),
+                    "grad_norm": float(last.grad[k]) if last is not None else None,
+                }
+            )  # fmt: skip
+        return {"steps": self.record.step, "findings": findings, "layers": layers, "fixes": self.fixes}
+
+    def plot(self, path: Any) -> None:
+        """Loss, silent share and gradient norm of every layer over the steps, findings and fixes marked, into a file."""
+        from relukit.monitoring._picture import draw
+
+        draw(self, path)
+
+    def __repr__(self) -> str:
+        worst = self.findings[0] if self.findings else None
+        return f"Watch({self.record.step} steps, {worst.symptom + ': ' + worst.cause if worst else 'no finding'})"
+
+
+def _some(tensor: Any) -> Any:
+    """Evenly spaced entries of a tensor, all of them where it is small."""
+    flat = tensor.detach().reshape(-1)
+    return flat[:: max(1, len(flat) // 2048)]
+
+
+def constant_loss(chain: list[str], seen: Any, loss: float) -> float:
+    """Loss of the best constant output on this batch, nan where it cannot be told.
+
+    The targets follow from outputs and their gradient: 2 (out - y) / n for squared error, (p - y) / n for cross-entropy.
+    What is found that way counts only where it gives back the loss.
+    """
+    import torch
+
+    if seen is None or not chain:
+        return math.nan
+    out, grad = (t.float() for t in seen)
+    if chain[0] == "MseLoss" and len(chain) >= 1:
+        y = out - grad * out.numel() / 2
+        ok = float((out - y).square().mean())
+        level = float(y.reshape(len(y), -1).var(dim=0, unbiased=False).mean())
+    elif chain[0] == "BinaryCrossEntropyWithLogits":
+        p = torch.sigmoid(out)
+        y = p - grad * out.numel()
+        share = y.mean().clamp(1e-4, 1 - 1e-4)
+        ok = float(torch.nn.functional.binary_cross_entropy_with_logits(out, y.clamp(0, 1)))
+        level = float(-(share * share.log() + (1 - share) * (1 - share).log()))
+    elif chain[:2] == ["NllLoss", "LogSoftmax"] and out.ndim == 2:
+        level = math.log(out.shape[1])
+        return level
+    else:
+        return math.nan
+    return level if math.isfinite(ok) and abs(ok - loss) <= 1e-2 * abs(loss) + 1e-6 else math.nan
+
+
+def recently_silent(record: Record, k: int, count: int = 4) -> np.ndarray:
+    """Units of layer `k` that got no gradient in any of the last few samples."""
+    parts = [s.silent[k] for s in record.samples[-count:] if len(s.silent[k])]
+    if not parts or any(len(p) != len(parts[-1]) for p in parts):
+        return np.zeros(0, bool)
+    return np.logical_and.reduce(parts)
+
+
+def watch(model: Any, optimizer: Any = None, budget: float = _BUDGET) -> Watch:
+    """Watch a torch training; see `Watch`."""
+    return Watch(model, optimizer, budget)
