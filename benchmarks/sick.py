@@ -166,7 +166,9 @@ def _rebuild(run: Run, name: str, widths: list[int], make: Any = nn.ReLU) -> Non
 
 
 def _append(run: Run, module: nn.Module) -> None:
-    run.model = nn.Sequential(*run.model, module) if isinstance(run.model, nn.Sequential) else nn.Sequential(run.model, module)
+    run.model = (
+        nn.Sequential(*run.model, module) if isinstance(run.model, nn.Sequential) else nn.Sequential(run.model, module)
+    )
 
 
 def negative_bias(run: Run, name: str, g: Any) -> None:
@@ -245,17 +247,32 @@ def output_softmax(run: Run, name: str, g: Any) -> None:
 # fault -> (symptoms that count as right, cause, tasks that it applies to)
 FAULTS: dict[str, tuple[Any, set[str], str, set[str] | None]] = {
     "negative_bias": (negative_bias, {"dying_relu"}, "negative_bias", None),
-    "rate_far_too_high": (rate_far_too_high, {"dying_relu", "exploding", "oscillating"}, "learning_rate_too_high", None),
+    "rate_far_too_high": (
+        rate_far_too_high,
+        {"dying_relu", "exploding", "oscillating"},
+        "learning_rate_too_high",
+        None,
+    ),
     "rate_far_too_low": (rate_far_too_low, {"slow_learning"}, "learning_rate_too_low", None),
     "large_inputs": (large_inputs, {"exploding", "dying_relu", "oscillating", "slow_learning"}, "unscaled_input", None),
     "tiny_inputs": (tiny_inputs, {"slow_learning", "vanishing_gradient"}, "unscaled_input", None),
-    "shifted_inputs": (shifted_inputs, {"dying_relu", "oscillating", "slow_learning", "exploding"}, "shifted_input", None),
+    "shifted_inputs": (
+        shifted_inputs,
+        {"dying_relu", "oscillating", "slow_learning", "exploding"},
+        "shifted_input",
+        None,
+    ),
     "large_weights": (large_weights, {"exploding", "oscillating"}, "bad_initialization", None),
     "small_weights": (small_weights, {"vanishing_gradient", "slow_learning"}, "bad_initialization", None),
     "zero_weights": (zero_weights, {"vanishing_gradient", "dying_relu"}, "bad_initialization", None),
     "negative_weights": (negative_weights, {"dying_relu"}, "bad_initialization", {"classes"}),
     "deep_sigmoid": (deep_sigmoid, {"vanishing_gradient"}, "saturating_activation", None),
-    "deep_tanh_large": (deep_tanh_large, {"vanishing_gradient", "oscillating", "exploding", "slow_learning"}, "bad_initialization", None),
+    "deep_tanh_large": (
+        deep_tanh_large,
+        {"vanishing_gradient", "oscillating", "exploding", "slow_learning"},
+        "bad_initialization",
+        None,
+    ),
     "very_deep": (very_deep, {"vanishing_gradient"}, "too_deep_for_init", None),
     "narrow": (narrow, {"dying_relu", "vanishing_gradient", "slow_learning"}, "too_narrow", None),
     "output_relu": (output_relu, {"dead_output"}, "wrong_output_layer", {"numbers", "classes"}),
@@ -350,9 +367,18 @@ def measure(half: str, seeds: int, healthy: int, verbose: bool = False) -> dict[
             "symptom_right": bool(found and found.symptom in symptoms), "cause_right": bool(found and found.cause == cause),
             "cured_score": cured["score"], "cured": cured["score"] >= level,
         })  # fmt: skip
-        if verbose and sick and not (rows[-1]["symptom_right"] and rows[-1]["cause_right"] and rows[-1]["cured"] and rows[-1]["noticed"]):
+        if (
+            verbose
+            and sick
+            and not (
+                rows[-1]["symptom_right"] and rows[-1]["cause_right"] and rows[-1]["cured"] and rows[-1]["noticed"]
+            )
+        ):
             r = rows[-1]
-            print(f"{name:22} {fault:18} {seed} score {r['score']:.2f}/{r['twin']:.2f} noticed {plain['noticed']} {r['symptom']}:{r['cause']} cured {r['cured_score']:.2f} {[x.split(':')[0] for f in cured['fixes'] for x in f['applied']]}", flush=True)
+            print(
+                f"{name:22} {fault:18} {seed} score {r['score']:.2f}/{r['twin']:.2f} noticed {plain['noticed']} {r['symptom']}:{r['cause']} cured {r['cured_score']:.2f} {[x.split(':')[0] for f in cured['fixes'] for x in f['applied']]}",
+                flush=True,
+            )
     really = [r for r in rows if r["sick"]]
     share = lambda key: float(np.mean([r[key] for r in really])) if really else math.nan
     by_fault = defaultdict(list)
@@ -380,7 +406,10 @@ def main(argv: list[str]) -> int:
         FAULTS.update(FAULTS_KEPT)
         args.seeds, args.healthy, args.half = 1, 1, "dev"
     started = time.process_time()
-    result = {h: measure(h, args.seeds, args.healthy, args.verbose) for h in (("dev", "held") if args.half == "both" else (args.half,))}
+    result = {
+        h: measure(h, args.seeds, args.healthy, args.verbose)
+        for h in (("dev", "held") if args.half == "both" else (args.half,))
+    }
     result["cpu_seconds"] = time.process_time() - started
     keep("sick", result, args.smoke)
     return 0

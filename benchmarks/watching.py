@@ -25,7 +25,11 @@ def _mlp(widths: list[int]) -> nn.Sequential:
 class Block(nn.Module):
     def __init__(self, d: int = 64) -> None:
         super().__init__()
-        self.attend, self.a, self.b = nn.MultiheadAttention(d, 4, batch_first=True), nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+        self.attend, self.a, self.b = (
+            nn.MultiheadAttention(d, 4, batch_first=True),
+            nn.Linear(d, 4 * d),
+            nn.Linear(4 * d, d),
+        )
         self.one, self.two, self.out = nn.LayerNorm(d), nn.LayerNorm(d), nn.Linear(d, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,20 @@ import typer
 from relukit.cli._frame import run_app, version_callback
 
 # module in this package -> line of help is the function's docstring
-COMMANDS = ("open", "summary", "activations", "health", "regions", "flip", "verify", "supports", "optimize", "compress")
+COMMANDS = (
+    "open",
+    "summary",
+    "activations",
+    "train",
+    "health",
+    "regions",
+    "flip",
+    "verify",
+    "supports",
+    "optimize",
+    "compress",
+    "gallery",
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 

@@ -50,6 +50,10 @@ def command(
                 f"{layer.name:16} {layer.units:6} {layer.silent:7} {layer.dead:6} {proven:>7} {layer.always_on:10} {100 * layer.zero_share:6.1f}% {grad:>9}"
             )
     if fix is not None and not as_json:
-        print("revived {revived} units ({dead_before} dead before, {dead_after} after; outputs differ by at most {max_output_difference:.2g}); written to {written}".format(**answer["fix"]))
+        print(
+            "revived {revived} units ({dead_before} dead before, {dead_after} after; outputs differ by at most {max_output_difference:.2g}); written to {written}".format(
+                **answer["fix"]
+            )
+        )
     if check and any(layer.dead for layer in found.layers):
         raise typer.Exit(FINDING)

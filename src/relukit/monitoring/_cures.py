@@ -6,10 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from relukit.monitoring._initialization import deep_
 from relukit.monitoring._layers import LEAKY, RELU_LIKE
 from relukit.monitoring._rules import Finding
 
-_FIRST_RATE = {"Adam": 2e-3, "AdamW": 2e-3, "NAdam": 1e-3, "RAdam": 1e-3, "Adamax": 2e-3, "RMSprop": 1e-3, "Adagrad": 1e-2}
+_DEEP = 8  # layers from which on a plain network starts by `deep_`
+_FIRST_RATE = {
+    "Adam": 2e-3,
+    "AdamW": 2e-3,
+    "NAdam": 1e-3,
+    "RAdam": 1e-3,
+    "Adamax": 2e-3,
+    "RMSprop": 1e-3,
+    "Adagrad": 1e-2,
+}
 
 
 def cure(watch: Any, finding: Finding) -> dict[str, Any]:
@@ -17,7 +27,9 @@ def cure(watch: Any, finding: Finding) -> dict[str, Any]:
     applied, by_user = [], []
     for name in PLANS.get((finding.symptom, finding.cause), PLANS["", finding.cause]):
         text = CURES[name](watch, finding)
-        (applied if text else by_user).append(f"{name}: {text}" if text else f"{name}: {BY_USER.get(name, 'not possible from here')}")
+        (applied if text else by_user).append(
+            f"{name}: {text}" if text else f"{name}: {BY_USER.get(name, 'not possible from here')}"
+        )
     return {"finding": finding.to_dict(), "applied": applied, "by_user": by_user}
 
 
@@ -43,34 +55,31 @@ def _gain(watch: Any, layer: Any) -> float:
 
 
 def reinitialize(watch: Any, finding: Finding) -> str:
-    """Fresh weights that carry signals through: He or orthogonal, looks-linear where the network is deep, biases 0."""
+    """Fresh weights that carry signals through: He's, or for deep plain networks those of `deep_`."""
     import torch
     from torch import nn
 
     generator = torch.Generator().manual_seed(20_240_601)
     weights = [layer for layer in watch.layers if not layer.norm]
     depth = len(weights)
+    flat_only = all(layer.weight.ndim == 2 for layer in weights)
+    deep = depth >= _DEEP and flat_only
     with torch.no_grad():
-        for k, layer in enumerate(weights):
+        if deep:
+            deep_(watch._inner, seed=20_240_601)
+        for k, layer in enumerate(weights if not deep else []):
             w = layer.weight
-            last = k == depth - 1
             if w.ndim < 2:
                 continue
-            gain = 1.0 if last else _gain(watch, layer)
             flat = w.reshape(len(w), -1)
-            if not last and depth >= 8 and layer.weight.ndim == 2 and gain > 1.2:
-                fresh = looks_linear(flat.shape, generator, first=k == 0)
-            elif depth >= 8:
-                fresh = gain * _orthogonal(flat.shape, generator)
-            else:
-                fresh = torch.randn(flat.shape, generator=generator) * (gain / math.sqrt(flat.shape[1]))
-            w.copy_(fresh.reshape(w.shape).to(w))
+            gain = 1.0 if k == depth - 1 else _gain(watch, layer)
+            w.copy_(
+                (torch.randn(flat.shape, generator=generator) * (gain / math.sqrt(flat.shape[1])))
+                .reshape(w.shape)
+                .to(w)
+            )
             if layer.bias is not None:
                 layer.bias.zero_()
-        if depth >= 8 and weights:
-            w = weights[-1].weight
-            if w.ndim == 2 and _gain(watch, weights[0]) > 1.2:
-                w.copy_(looks_linear_out(w.shape, generator).to(w))
         for layer in watch.layers:
             if layer.norm and hasattr(layer.module, "reset_parameters"):
                 layer.module.reset_parameters()
@@ -78,49 +87,7 @@ def reinitialize(watch: Any, finding: Finding) -> str:
             if isinstance(module, nn.PReLU):
                 module.weight.fill_(0.25)
     reset_state(watch)
-    return f"{depth} layers, {'looks-linear or orthogonal' if depth >= 8 else 'He'} weights, zero biases"
-
-
-def _orthogonal(shape: Any, generator: Any) -> Any:
-    import torch
-
-    rows, columns = shape
-    q, r = torch.linalg.qr(torch.randn(max(rows, columns), min(rows, columns), generator=generator))
-    q = q * torch.sign(torch.diagonal(r))
-    return q if rows >= columns else q.T
-
-
-def looks_linear(shape: Any, generator: Any, first: bool) -> Any:
-    """Mirrored orthogonal blocks: relu(x) and relu(-x) kept apart, so that the network starts as a linear map.
-
-    References:
-        The Shattered Gradients Problem, Balduzzi et al., 2017.
-    """
-    import torch
-
-    rows, columns = shape
-    half = max(rows // 2, 1)
-    if first:
-        block = _orthogonal((half, columns), generator)
-        full = torch.cat([block, -block])
-    else:
-        block = _orthogonal((half, max(columns // 2, 1)), generator)
-        full = torch.cat([torch.cat([block, -block], 1), torch.cat([-block, block], 1)])
-    out = torch.zeros(rows, columns)
-    out[: min(rows, full.shape[0]), : min(columns, full.shape[1])] = full[:rows, :columns]
-    return out
-
-
-def looks_linear_out(shape: Any, generator: Any) -> Any:
-    import torch
-
-    rows, columns = shape
-    half = max(columns // 2, 1)
-    block = torch.randn(rows, half, generator=generator) / math.sqrt(half)
-    out = torch.zeros(rows, columns)
-    full = torch.cat([block, -block], 1)
-    out[:, : full.shape[1]] = full[:, :columns]
-    return out
+    return f"{depth} layers, {'deep start (relukit.init.deep_)' if deep else 'He weights, zero biases'}"
 
 
 def revive_dead_units(watch: Any, finding: Finding) -> str:
@@ -270,7 +237,9 @@ def standardize_input(watch: Any, finding: Finding) -> str:
 
     watch._inner.register_forward_pre_hook(hook)
     watch._inner._relukit_standardizes = True
-    return f"inputs are standardized by a hook before the model ({len(mean)} features); keep it, or standardize the data"
+    return (
+        f"inputs are standardized by a hook before the model ({len(mean)} features); keep it, or standardize the data"
+    )
 
 
 def remove_output_activation(watch: Any, finding: Finding) -> str:
@@ -282,14 +251,22 @@ def remove_output_activation(watch: Any, finding: Finding) -> str:
     for name, module in watch._inner.named_modules():
         if module is last.module:
             after = True
-        elif after and isinstance(module, (nn.ReLU, nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.Tanh, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU)):
+        elif after and isinstance(
+            module, (nn.ReLU, nn.Softmax, nn.LogSoftmax, nn.Sigmoid, nn.Tanh, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU)
+        ):
             target = name
     if target is None:
         return ""
     parent, _, leaf = target.rpartition(".")
     owner = watch._inner.get_submodule(parent) if parent else watch._inner
     loss = watch.record.chain[0] if watch.record.chain else ""
-    fresh = nn.Sigmoid() if loss == "BinaryCrossEntropy" else nn.LogSoftmax(-1) if loss == "NllLoss" and "LogSoftmax" not in watch.record.chain[:2] else nn.Identity()
+    fresh = (
+        nn.Sigmoid()
+        if loss == "BinaryCrossEntropy"
+        else nn.LogSoftmax(-1)
+        if loss == "NllLoss" and "LogSoftmax" not in watch.record.chain[:2]
+        else nn.Identity()
+    )
     old = type(getattr(owner, leaf) if not leaf.isdigit() else owner[int(leaf)]).__name__
     setattr(owner, leaf, fresh) if not leaf.isdigit() else owner.__setitem__(int(leaf), fresh)
     reset_state(watch)

@@ -20,7 +20,7 @@ _NODES = 400  # of the graph behind the loss that are looked at, once
 class Layer:
     """A module with units: its name, its weight and bias, and the activation that follows it (by module order).
 
-    `norm` marks normalization, whose units are those of the layer before.
+    `norm` marks normalization, whose units are those of the layer before; `slope` is a leaky activation's on the left.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Layer:
     bias: Any
     norm: bool
     activation: str = ""
+    slope: float | None = None
 
     @property
     def units(self) -> int:
@@ -52,6 +53,7 @@ def layers_of(model: Any) -> list[Layer]:
         if kind in RELU_LIKE | LEAKY | SATURATING or isinstance(module, nn.Softmax):
             if found and not found[-1].activation:
                 found[-1].activation = kind
+                found[-1].slope = _left_slope(module)
                 if found[-1].norm and len(found) > 1 and not found[-2].activation:
                     found[-2].activation = kind
             continue
@@ -63,6 +65,14 @@ def layers_of(model: Any) -> list[Layer]:
         bias = bias if isinstance(bias, nn.Parameter) else None
         found.append(Layer(name or "model", module, weight, bias, weight.ndim < 2))
     return found
+
+
+def _left_slope(module: Any) -> float | None:
+    if hasattr(module, "negative_slope"):
+        return float(module.negative_slope)
+    if type(module).__name__ == "PReLU":
+        return float(module.weight.detach().mean())
+    return float(module.lower + module.upper) / 2 if type(module).__name__ == "RReLU" else None
 
 
 def output_chain(loss: Any) -> list[str]:

@@ -28,9 +28,15 @@ def draw(watch: Any, path: str | Path) -> None:
     loss.set_ylabel("loss")
     for fix in watch.fixes:
         loss.axvline(fix["step"], color="#d55e00", ls="--", lw=1)
-        loss.text(fix["step"], 0.97, " fix", color="#d55e00", va="top", transform=loss.get_xaxis_transform(), fontsize=8)
+        loss.text(
+            fix["step"], 0.97, " fix", color="#d55e00", va="top", transform=loss.get_xaxis_transform(), fontsize=8
+        )
     worst = watch.findings[0] if watch.findings else None
-    loss.set_title(f"{worst.symptom}: {worst.cause} (since step {worst.since_step})" if worst else "no finding", loc="left", fontsize=10)
+    loss.set_title(
+        f"{worst.symptom}: {worst.cause} (since step {worst.since_step})" if worst else "no finding",
+        loc="left",
+        fontsize=10,
+    )
     layers = [k for k, layer in enumerate(record.layers) if not layer.norm]
     names = [record.layers[k].name for k in layers]
     if samples:
@@ -43,7 +49,9 @@ def draw(watch: Any, path: str | Path) -> None:
         with np.errstate(divide="ignore"):
             log = np.log10(norm)
         low, high = np.nanmax(log[np.isfinite(log)], initial=-30) - 8, np.nanmax(log[np.isfinite(log)], initial=-30)
-        second = gradient.pcolormesh(edges, rows, np.where(np.isfinite(log), log, low), vmin=low, vmax=high, cmap="cividis")
+        second = gradient.pcolormesh(
+            edges, rows, np.where(np.isfinite(log), log, low), vmin=low, vmax=high, cmap="cividis"
+        )
         figure.colorbar(second, ax=gradient, label="log10 gradient norm", pad=0.01)
         shown = np.unique(np.linspace(0, len(layers) - 1, min(len(layers), 12)).astype(int))
         for ax in (silent, gradient):

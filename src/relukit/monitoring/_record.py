@@ -92,7 +92,9 @@ class Record:
         losses = np.asarray(self.losses[3:])
         if len(losses) < 8 or not np.all(np.isfinite(losses)):
             return 0.0
-        groups = np.array_split(losses, min(len(losses) // 2, 24))  # group means: batches that come round again are not noise
+        groups = np.array_split(
+            losses, min(len(losses) // 2, 24)
+        )  # group means: batches that come round again are not noise
         y = np.array([g.mean() for g in groups])
         x = np.arange(len(y)) - (len(y) - 1) / 2
         slope = float(x @ y / (x @ x))

@@ -157,7 +157,9 @@ def facts_of(record: Record) -> Facts:
         float(np.nanmax(updates[weights])) if np.any(np.isfinite(updates[weights])) else math.nan,
         float(np.nanmedian(updates[weights])) if np.any(np.isfinite(updates[weights])) else math.nan,
         float(np.median(live)),
-        float(np.median(np.abs(mean) / np.maximum(std, 1e-12))) if seen is not None and len(live) > len(std) / 2 else 0.0,
+        float(np.median(np.abs(mean) / np.maximum(std, 1e-12)))
+        if seen is not None and len(live) > len(std) / 2
+        else 0.0,
         float(live.max() / np.median(live)),
         seen.input_finite if seen is not None else True,
         scale,
@@ -209,7 +211,16 @@ def diagnose(record: Record) -> list[Finding]:
     return sorted(found, key=lambda f: (order[f.severity], -f.score))
 
 
-def _finding(f: Facts, symptom: str, cause: str, severity: str, score: float, k: int | None = None, units: Any = None, **evidence: Any) -> Finding:
+def _finding(
+    f: Facts,
+    symptom: str,
+    cause: str,
+    severity: str,
+    score: float,
+    k: int | None = None,
+    units: Any = None,
+    **evidence: Any,
+) -> Finding:
     name = f.record.layers[k].name if k is not None else ""
     chosen = tuple(int(u) for u in np.flatnonzero(units)[:1000]) if units is not None else ()
     evidence |= {"loss_drop": f.drop, "steps": f.steps}
@@ -250,7 +261,11 @@ def exploding(f: Facts) -> list[Finding]:
     if not (blown or ((grown or huge) and not f.learning)):
         return []
     at_start = f.level_at_start > 8 or (not math.isfinite(f.level_at_start) and first > 1e3)
-    evidence = {"loss": float(last) if math.isfinite(last) else str(last), "largest_gradient": steep, "largest_loss": worst}
+    evidence = {
+        "loss": float(last) if math.isfinite(last) else str(last),
+        "largest_gradient": steep,
+        "largest_loss": worst,
+    }
     place = next((a.first_non_finite for a in f.record.activity if a.first_non_finite), "")
     if place:
         evidence["first_non_finite"] = place
@@ -273,7 +288,9 @@ def dead_output(f: Facts) -> list[Finding]:
     last = weights[-1]
     chain = record.chain
     head = chain[2:] if chain[:1] == ["NllLoss"] else chain[1:]
-    bent = [c for c in head if c in ("Relu", "Softmax", "Sigmoid", "Tanh", "ClampMin", "Threshold", "Clamp", "Hardtanh")]
+    bent = [
+        c for c in head if c in ("Relu", "Softmax", "Sigmoid", "Tanh", "ClampMin", "Threshold", "Clamp", "Hardtanh")
+    ]
     silent = record.samples[-1].silent[last]
     share = float(f.silent[last]) if np.isfinite(f.silent[last]) else 0.0
     outputs = record.activity[-1].outputs if record.activity else np.zeros((0, 1))
@@ -289,11 +306,22 @@ def dead_output(f: Facts) -> list[Finding]:
         return []
     if f.steps >= 12 and bent and bent[0] in ("Relu", "ClampMin", "Threshold") and share > 0.3:
         return [_finding(f, "dead_output", "wrong_output_layer", "error", 75, last, silent, **evidence)]
-    flat = len(outputs) > 1 and np.all(np.isfinite(outputs)) and bent and bent[0] in ("Sigmoid", "Tanh", "Clamp", "Hardtanh")
+    flat = (
+        len(outputs) > 1
+        and np.all(np.isfinite(outputs))
+        and bent
+        and bent[0] in ("Sigmoid", "Tanh", "Clamp", "Hardtanh")
+    )
     if f.steps >= 12 and flat and loss_name in ("MseLoss", "SmoothL1Loss", "L1Loss", "HuberLoss"):
-        stuck = float(np.mean(np.abs(outputs) > 0.95)) if bent[0] != "Sigmoid" else float(np.mean((outputs > 0.95) | (outputs < 0.05)))
+        stuck = (
+            float(np.mean(np.abs(outputs) > 0.95))
+            if bent[0] != "Sigmoid"
+            else float(np.mean((outputs > 0.95) | (outputs < 0.05)))
+        )
         if stuck > 0.9:
-            return [_finding(f, "dead_output", "wrong_output_layer", "error", 74, last, saturated_outputs=stuck, **evidence)]
+            return [
+                _finding(f, "dead_output", "wrong_output_layer", "error", 74, last, saturated_outputs=stuck, **evidence)
+            ]
     return []
 
 
@@ -301,7 +329,11 @@ def wrong_output(f: Facts) -> list[Finding]:
     """An output layer that does not fit the loss: softmax before cross-entropy, sigmoid before a loss on logits."""
     chain = f.record.chain
     bad = ""
-    if chain[:2] == ["NllLoss", "LogSoftmax"] and len(chain) > 2 and chain[2] in ("Softmax", "LogSoftmax", "Sigmoid", "Relu"):
+    if (
+        chain[:2] == ["NllLoss", "LogSoftmax"]
+        and len(chain) > 2
+        and chain[2] in ("Softmax", "LogSoftmax", "Sigmoid", "Relu")
+    ):
         bad = f"{chain[2]} before cross-entropy"
     if chain[:1] == ["BinaryCrossEntropyWithLogits"] and any(c in ("Sigmoid", "Relu", "Softmax") for c in chain[1:3]):
         bad = f"{next(c for c in chain[1:3] if c in ('Sigmoid', 'Relu', 'Softmax'))} before a loss that takes logits"
@@ -346,7 +378,9 @@ def _dying_cause(f: Facts, born: float, worst: int) -> str:
     start = f.record.start
     bias = start["bias_mean"][f.hidden] if "bias_mean" in start else np.zeros(1)
     # A bias counts as negative where it lies below what a standardized input can lift.
-    lift = start["weight_std"][f.hidden] * np.sqrt([f.record.layers[k].fan_in for k in f.hidden]) * max(f.input_std, 1e-3)
+    lift = (
+        start["weight_std"][f.hidden] * np.sqrt([f.record.layers[k].fan_in for k in f.hidden]) * max(f.input_std, 1e-3)
+    )
     pushed = float(np.mean((bias < -1.2 * np.maximum(lift, 0.2)) & (bias < -0.3))) > (0.5 if len(f.hidden) > 3 else 0.2)
     narrow = min(f.record.layers[k].units for k in f.hidden) <= 4 and len(f.hidden) >= 4
     weighted = np.abs(start["weight_mean"][f.hidden]) > 0.5 * np.maximum(start["weight_std"][f.hidden], 1e-12)
@@ -388,7 +422,9 @@ def vanishing(f: Facts) -> list[Finding]:
     if min(f.ratio, f.first_ratio * 3) > limit and not (f.ratio <= limit and f.steps > 30):
         if not (f.zero_gradient or absolute < 1e-9):
             return []
-    saturating = bool(f.kinds & {"Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh"}) and not f.kinds & (RELU_LIKE - {"Hardtanh", "Hardsigmoid"})
+    saturating = bool(f.kinds & {"Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh"}) and not f.kinds & (
+        RELU_LIKE - {"Hardtanh", "Hardsigmoid"}
+    )
     saturating = saturating and not f.kinds & LEAKY
     narrow = min(f.record.layers[k].units for k in f.hidden) <= 4
     cause = _init_cause(f)
@@ -402,8 +438,18 @@ def vanishing(f: Facts) -> list[Finding]:
         elif cause is None or (not wide and f.weight_scale.max() < 2.5 and f.weight_scale[:-1].min() > 0.15):
             cause = "saturating_activation"
     elif cause is None:
-        cause = "too_narrow" if narrow and len(f.hidden) >= 4 else "too_deep_for_init" if len(f.hidden) >= 8 else _input_cause(f) or "bad_initialization"
-    evidence = {"gradient_first_over_last": f.ratio, "weight_scale_over_he": float(np.median(f.weight_scale)), "depth": len(f.hidden) + 1}
+        cause = (
+            "too_narrow"
+            if narrow and len(f.hidden) >= 4
+            else "too_deep_for_init"
+            if len(f.hidden) >= 8
+            else _input_cause(f) or "bad_initialization"
+        )
+    evidence = {
+        "gradient_first_over_last": f.ratio,
+        "weight_scale_over_he": float(np.median(f.weight_scale)),
+        "depth": len(f.hidden) + 1,
+    }
     return [_finding(f, "vanishing_gradient", cause, "error", 65, f.hidden[0], **evidence)]
 
 
@@ -449,4 +495,12 @@ def slow(f: Facts) -> list[Finding]:
     return []
 
 
-RULES: tuple[Callable[[Facts], list[Finding]], ...] = (exploding, dead_output, wrong_output, dying_relu, vanishing, oscillating, slow)
+RULES: tuple[Callable[[Facts], list[Finding]], ...] = (
+    exploding,
+    dead_output,
+    wrong_output,
+    dying_relu,
+    vanishing,
+    oscillating,
+    slow,
+)

@@ -93,7 +93,9 @@ class Watch:
         if not self._active:
             raise InvalidInput("step() belongs inside `with relukit.watch(model) as h:`")
         if getattr(loss, "numel", lambda: 1)() != 1:
-            raise InvalidInput(f"the loss must be a single number, got shape {tuple(loss.shape)}; reduce it (mean) first")
+            raise InvalidInput(
+                f"the loss must be a single number, got shape {tuple(loss.shape)}; reduce it (mean) first"
+            )
         step = self.record.step + len(self._pending) + 1
         if step < self._next and self._probe is None and self._looking is None:
             self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
@@ -159,7 +161,9 @@ class Watch:
                 w = layer.weight.detach().float()
                 w = w.reshape(-1)[:: max(1, w.numel() // 1024)]
                 b = layer.bias.detach().float() if layer.bias is not None else torch.zeros(1)
-                rows.append([float(w.mean()), float(w.std(unbiased=False)), float(b.mean()), float(b.std(unbiased=False))])
+                rows.append(
+                    [float(w.mean()), float(w.std(unbiased=False)), float(b.mean()), float(b.std(unbiased=False))]
+                )
         table = np.array(rows)
         names = ("weight_mean", "weight_std", "bias_mean", "bias_std")
         self.record.start = {name: table[:, k] for k, name in enumerate(names)}

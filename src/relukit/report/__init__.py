@@ -1,5 +1,6 @@
 """The main job: everything that applies to one network, in one report."""
 
+from relukit.report._data import read_data as read_data
 from relukit.report._data import read_rows as read_rows
 from relukit.report._open import Report as Report
 from relukit.report._open import open as open

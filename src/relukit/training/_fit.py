@@ -4,14 +4,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._types import Array, IntArray
-from relukit.activations import get
-from relukit.network import Network, from_layers
+from relukit.activations import get, row
+from relukit.activations.catalogue import prelu
+from relukit.monitoring import watch
+from relukit.network import Network, from_layers, load
+from relukit.training._state import Activity, Checkpoint, State, threads
 
 _BATCH = 64
 _HELD = 0.1  # share of the rows that early stopping watches
@@ -28,6 +32,8 @@ class Fit:
         score: Accuracy or R^2 on the held rows that chose the epoch.
         history: Per epoch `loss` on the training rows and `score` on the held ones.
         module: The torch module before folding.
+        findings: What `watch` saw, worst first.
+        resumed: Epoch from which a checkpoint was continued, or 0.
     """
 
     network: Network
@@ -37,6 +43,8 @@ class Fit:
     history: tuple[dict[str, float], ...] = field(repr=False)
     cpu_seconds: float
     module: Any = field(repr=False, default=None)
+    findings: tuple[Any, ...] = ()
+    resumed: int = 0
 
     def predict(self, X: Array) -> Any:
         """Labels or values for rows."""
@@ -46,7 +54,10 @@ class Fit:
         return self.classes[np.argmax(out, axis=1)]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"task": self.task, "score": self.score, "epochs": len(self.history), "cpu_seconds": self.cpu_seconds}
+        return {
+            "task": self.task, "score": self.score, "epochs": len(self.history), "cpu_seconds": self.cpu_seconds,
+            "findings": [f.to_dict() for f in self.findings], "resumed_from_epoch": self.resumed,
+        }  # fmt: skip
 
 
 def fit(
@@ -62,6 +73,9 @@ def fit(
     noise: float | None = None,
     patience: int = 30,
     seed: int = 0,
+    architecture: str = "mlp",
+    sparsity: float = 0.0,
+    checkpoint: str | Path | None = None,
     on_progress: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> Fit:
     """Train a ReLU network on rows and targets.
@@ -79,11 +93,16 @@ def fit(
         label_smoothing: Share of each label spread over all classes; it keeps margins from growing without end.
         noise: Deviation of Gaussian noise added to the standardized inputs while training; 0.3 for classification, none for regression.
         seed: Of the split, the initialization and the batches.
+        architecture: `mlp`, or `cnn` for images of shape `(rows, height, width)` or `(rows, channels, height, width)`.
+        sparsity: Weight of the mean l1 norm of all hidden activations in the loss; 0.01-0.1 brings 90 % zeros and more.
+        checkpoint: File that holds the state after every epoch; a run that was interrupted continues from it and ends
+            with the same network.
         on_progress: Called with `(epoch, epochs, {"loss", "score"})`.
 
     Raises:
         InvalidInput: Missing values, text, one class only, or fewer than ten rows.
         ShapeMismatch: `X` and `y` differ in length.
+        UnwritablePath: The checkpoint cannot be written.
 
     References:
         Delving Deep into Rectifiers, He et al., 2015. Rethinking the Inception Architecture (label smoothing), Szegedy
@@ -92,63 +111,110 @@ def fit(
     import torch
     from torch import nn
 
+    from relukit.training.nn import decay_groups
+
     started = time.process_time()
     rows, targets, task, classes = _checked(X, y, task)
     generator = np.random.default_rng(seed)
     held = _held_rows(targets, task, generator)
+    shape = _image_shape(X, architecture)
     center, spread = _standard(rows[~held])
-    if _one_unit(np.asarray(X), rows):
+    if shape is not None or _one_unit(np.asarray(X), rows):
         spread = np.full(len(spread), np.sqrt(np.mean(rows[~held].var(axis=0))) or 1.0)
+    if shape is not None:
+        center = np.zeros_like(center)  # a convolution pads with zeros: an offset could not be folded into it
     low, scale = (np.zeros(1), np.ones(1)) if task == "classification" else _standard(targets[~held])
     outputs = len(classes) if classes is not None else targets.shape[1]
     chooser = torch.Generator().manual_seed(seed)
-    module = _module([rows.shape[1], *hidden, outputs], activation, chooser)
+    module = _module([rows.shape[1], *hidden, outputs], activation, chooser, shape)
     tensor = lambda a: torch.as_tensor(a, dtype=torch.long if a.dtype.kind in "iu" else torch.float32)
     inputs = tensor((rows - center) / spread)
     goals = tensor(targets if task == "classification" else (targets - low) / scale)
-    train, watch = torch.as_tensor(np.flatnonzero(~held)), torch.as_tensor(np.flatnonzero(held))
+    train, kept_out = torch.as_tensor(np.flatnonzero(~held)), torch.as_tensor(np.flatnonzero(held))
     loss_of = (
         partial(nn.functional.cross_entropy, label_smoothing=label_smoothing)
         if task == "classification"
         else nn.functional.mse_loss
     )
-    noise = (0.3 if task == "classification" else 0.0) if noise is None else noise
-    optimizer = torch.optim.AdamW(module.parameters(), learning_rate, weight_decay=weight_decay)
+    noise = (0.3 if task == "classification" and shape is None else 0.0) if noise is None else noise
+    optimizer = torch.optim.AdamW(decay_groups(module, weight_decay), learning_rate)
     batch_size = min(_BATCH, max(8, len(train) // 20))  # at least 20 steps per pass, also for small tables
     steps = -(-len(train) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps, pct_start=0.2)
-    best, kept, history, since = -np.inf, None, [], 0
-    for epoch in range(epochs):
-        order, total = train[torch.randperm(len(train), generator=chooser)], 0.0
-        for k in range(0, len(order), batch_size):
-            chosen = order[k : k + batch_size]
-            optimizer.zero_grad(set_to_none=True)
-            batch = inputs[chosen]
-            if noise > 0:
-                batch = batch + noise * torch.randn(batch.shape, generator=chooser)
-            loss = loss_of(module(batch), goals[chosen])
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach()) * len(chosen)
-        with torch.no_grad():
-            score, held_loss = _score(module(inputs[watch]), goals[watch], loss_of, task)
-        history.append({"loss": total / len(train), "score": score})
-        if on_progress is not None:
-            on_progress(epoch + 1, epochs, history[-1])
-        if score - 1e-3 * held_loss > best:  # among equal scores the smaller loss
-            best, since = score - 1e-3 * held_loss, 0
-            kept = {name: value.clone() for name, value in module.state_dict().items()}
-        else:
-            since += 1
-            if since >= patience:
+    state = State(module, optimizer, schedule, chooser)
+    recipe = (
+        architecture,
+        tuple(hidden),
+        activation,
+        epochs,
+        learning_rate,
+        weight_decay,
+        label_smoothing,
+        noise,
+        sparsity,
+        seed,
+    )
+    saved = Checkpoint(checkpoint, recipe, inputs, goals) if checkpoint is not None else None
+    if saved is not None:
+        saved.restore(state)
+    resumed = len(state.history)
+    sparse = Activity(module) if sparsity > 0 else None
+    # Small products: a second thread only waits for the first.
+    with (
+        threads(1 if sum(p.numel() for p in module.parameters()) < 500_000 else None),
+        watch(module, optimizer=optimizer) as health,
+    ):
+        for epoch in range(resumed, epochs):
+            if state.since >= patience:
                 break
-    if kept is not None:
-        module.load_state_dict(kept)
+            order, total = train[torch.randperm(len(train), generator=chooser)], 0.0
+            for k in range(0, len(order), batch_size):
+                chosen = order[k : k + batch_size]
+                optimizer.zero_grad(set_to_none=True)
+                batch = inputs[chosen]
+                if noise > 0:
+                    batch = batch + noise * torch.randn(batch.shape, generator=chooser)
+                loss = loss_of(module(batch), goals[chosen])
+                (loss if sparse is None else loss + sparsity * sparse.take()).backward()
+                health.step(loss)
+                optimizer.step()
+                schedule.step()
+                total += float(loss.detach()) * len(chosen)
+            if sparse is not None:
+                sparse.take()
+            with torch.no_grad():
+                score, held_loss = _score(module(inputs[kept_out]), goals[kept_out], loss_of, task)
+            state.record({"loss": total / len(train), "score": score}, score - 1e-3 * held_loss)
+            if on_progress is not None:
+                on_progress(epoch + 1, epochs, state.history[-1])
+            if saved is not None:
+                saved.write(state)
+    if sparse is not None:
+        sparse.remove()
+    if state.kept is not None:
+        module.load_state_dict(state.kept)
     with torch.no_grad():
-        score = _score(module(inputs[watch]), goals[watch], loss_of, task)[0]
-    network = _folded(module, center, spread, low, scale, activation)
-    return Fit(network, task, classes, score, tuple(history), time.process_time() - started, module)
+        score = _score(module(inputs[kept_out]), goals[kept_out], loss_of, task)[0]
+    network = _folded(module, center, spread, low, scale, activation, shape)
+    spent = time.process_time() - started
+    return Fit(network, task, classes, score, tuple(state.history), spent, module, tuple(health.findings), resumed)
+
+
+def _image_shape(X: Any, architecture: str) -> tuple[int, int, int] | None:
+    """Channels, height and width of the images that a CNN takes; None for an MLP."""
+    if architecture == "mlp":
+        return None
+    if architecture != "cnn":
+        raise InvalidInput(f"architecture must be 'mlp' or 'cnn', got '{architecture}'")
+    shape = np.shape(X)
+    if len(shape) not in (3, 4):
+        raise InvalidInput(
+            f"a cnn takes images of shape (rows, height, width) or (rows, channels, height, width), got {shape}"
+        )
+    channels, height, width = (1, *shape[1:]) if len(shape) == 3 else shape[1:]
+    if min(height, width) < 4:
+        raise InvalidInput(f"images of {height} by {width} are too small for the cnn (at least 4 by 4)")
+    return channels, height, width
 
 
 def _checked(X: Any, y: Any, task: str | None) -> tuple[Array, Any, str, Any]:
@@ -164,7 +230,7 @@ def _checked(X: Any, y: Any, task: str | None) -> tuple[Array, Any, str, Any]:
     if len(targets) != len(rows):
         raise ShapeMismatch(f"X has {len(rows)} rows and y has {len(targets)}")
     if len(rows) < 10:
-        raise InvalidInput(f"{len(rows)} rows are too few to train on and hold some back; give at least 10")
+        raise InvalidInput(f"n_samples={len(rows)} is too few to train on and hold some back; give at least 10 rows")
     bad = np.argwhere(~np.isfinite(rows))
     if len(bad):
         raise InvalidInput(
@@ -213,30 +279,46 @@ def _one_unit(X: Any, rows: Array) -> bool:
     return X.ndim > 2 or (rows.shape[1] >= 16 and bool(np.all(low == low[0])))
 
 
-def _module(sizes: list[int], activation: str, generator: Any) -> Any:
+def _module(sizes: list[int], activation: str, generator: Any, shape: tuple[int, int, int] | None = None) -> Any:
+    """Linear layers with He weights; for images three convolutions before them, two of stride 2."""
     import torch
     from torch import nn
 
     gain = get(activation).gain()
     layers: list[Any] = []
+    if shape is not None:
+        channels, height, width = shape
+        layers = [nn.Unflatten(1, shape)]
+        for inside, outside, stride in ((channels, 16, 1), (16, 32, 2), (32, 32, 2)):
+            layers += [nn.Conv2d(inside, outside, 3, stride, 1), _torch_activation(activation)]
+            height, width = -(-height // stride), -(-width // stride)
+        layers.append(nn.Flatten())
+        sizes = [32 * height * width, *sizes[1:]]
     for k, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:])):
-        layer = nn.Linear(fan_in, fan_out)
-        last = k == len(sizes) - 2
-        with torch.no_grad():
-            layer.weight.copy_(
-                torch.randn(fan_out, fan_in, generator=generator) * ((1.0 if last else gain) / fan_in**0.5)
-            )
-            layer.bias.zero_()
-        layers += [layer] if last else [layer, _torch_activation(activation)]
+        layers += [nn.Linear(fan_in, fan_out)]
+        if k < len(sizes) - 2:
+            layers += [_torch_activation(activation)]
+    weighted = [m for m in layers if hasattr(m, "weight") and m.weight.ndim > 1]
+    with torch.no_grad():
+        for m in weighted:
+            fan_in = m.weight[0].numel()
+            scale = (1.0 if m is weighted[-1] else gain) / fan_in**0.5
+            m.weight.copy_(torch.randn(m.weight.shape, generator=generator) * scale)
+            m.bias.zero_()
     return nn.Sequential(*layers)
 
 
 def _torch_activation(name: str) -> Any:
     from torch import nn
 
-    from relukit.activations import CATALOGUE
+    from relukit.training import nn as own
 
-    return getattr(nn, CATALOGUE[name].torch)()
+    kind = row(name)
+    if not kind.entrywise or not kind.torch:
+        raise InvalidInput(
+            f"fit cannot use '{name}': torch has no module for it that takes and gives one number per unit"
+        )
+    return getattr(nn, kind.torch, None)() if hasattr(nn, kind.torch) else getattr(own, kind.torch)()
 
 
 def _score(out: Any, goals: Any, loss_of: Any, task: str) -> tuple[float, float]:
@@ -247,16 +329,31 @@ def _score(out: Any, goals: Any, loss_of: Any, task: str) -> tuple[float, float]
     return 1 - loss / max(float(((goals - goals.mean(0)) ** 2).mean()), 1e-12), loss
 
 
-def _folded(module: Any, center: Array, spread: Array, low: Array, scale: Array, activation: str) -> Network:
+def _folded(
+    module: Any, center: Array, spread: Array, low: Array, scale: Array, activation: str, shape: Any
+) -> Network:
     """Standardization inside the first layer, and the target's in the last."""
-    linear = [m for m in module if hasattr(m, "weight") and m.weight.ndim == 2]
-    weights = [m.weight.detach().double().numpy().copy() for m in linear]
-    biases = [m.bias.detach().double().numpy().copy() for m in linear]
-    weights[0] = weights[0] / spread
-    biases[0] = biases[0] - weights[0] @ center
-    if not (np.all(low == 0) and np.all(scale == 1)):
-        weights[-1], biases[-1] = weights[-1] * scale[:, None], biases[-1] * scale + low
-    single = lambda a: a.astype(np.float32).astype(np.float64)  # what a float32 file will hold
-    return from_layers(
-        [single(W) for W in weights], [single(b) for b in biases], [get(activation)] * (len(linear) - 1), np.float32
-    )
+    import copy
+
+    import torch
+
+    folded = copy.deepcopy(module).double()
+    weighted = [m for m in folded if hasattr(m, "weight") and m.weight.ndim > 1]
+    first, last = weighted[0], weighted[-1]
+    with torch.no_grad():
+        if shape is not None:
+            first.weight.div_(float(spread[0]))
+        else:
+            first.weight.div_(torch.as_tensor(spread))
+            first.bias.sub_(first.weight @ torch.as_tensor(center))
+        if not (np.all(low == 0) and np.all(scale == 1)):
+            last.weight.mul_(torch.as_tensor(scale)[:, None])
+            last.bias.mul_(torch.as_tensor(scale)).add_(torch.as_tensor(low))
+    folded = folded.float().eval()  # what a float32 file will hold
+    if shape is not None:
+        return load(folded, input_shape=(int(np.prod(shape)),))
+    parts = [m for m in folded if hasattr(m, "weight") and m.weight.ndim == 2]
+    numbers = lambda t: t.detach().double().numpy().copy()
+    learned = [m for m in folded if type(m).__name__ == "PReLU"]
+    made = [prelu(numbers(m.weight)) for m in learned] or [get(activation)] * (len(parts) - 1)
+    return from_layers([numbers(m.weight) for m in parts], [numbers(m.bias) for m in parts], made, np.float32)

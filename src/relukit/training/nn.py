@@ -82,3 +82,12 @@ def decay_groups(model: nn.Module, weight_decay: float = 1e-2) -> list[dict[str,
         {"params": decayed, "weight_decay": weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
+
+
+def __getattr__(name: str) -> Any:
+    """`lean`, `tune_allocator` and `ReLUDropout` live in a file of their own."""
+    if name in ("lean", "tune_allocator", "ReLUDropout", "LeanSequential"):
+        from relukit.training import lean as module
+
+        return getattr(module, name)
+    raise AttributeError(f"module 'relukit.nn' has no attribute {name!r}")

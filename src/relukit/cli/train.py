@@ -1,0 +1,113 @@
+"""`relukit train DATA --target y -o DIR`."""
+
+from pathlib import Path
+
+import typer
+
+
+def command(
+    data: Path = typer.Argument(..., help="Table (.csv, .csv.gz) with a header, or .npz with x and y"),
+    target: str = typer.Option("y", help="Column to predict"),
+    output: Path = typer.Option(
+        Path("trained"), "-o", "--output", help="Folder for model.onnx, .npz, .safetensors and train.json"
+    ),
+    drop: list[str] = typer.Option([], help="Columns to leave out"),
+    hidden: str = typer.Option("64,32", help="Widths of the hidden layers"),
+    activation: str = typer.Option("relu", help="A name of `relukit activations`"),
+    architecture: str = typer.Option("mlp", help="mlp, or cnn for images in an .npz"),
+    task: str | None = typer.Option(None, help="classification or regression; told by the target if not given"),
+    epochs: int = typer.Option(60, min=1),
+    seed: int = typer.Option(0),
+    test_share: float = typer.Option(0.2, min=0.0, max=0.5, help="Share of rows that only the score sees"),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Fit a network on a table or arrays, watched live; an interrupted run goes on where it stopped."""
+    import numpy as np
+
+    import relukit
+    from relukit._errors import InvalidInput, UnwritablePath
+    from relukit._numerics import write_json
+    from relukit.cli._frame import print_json, progress
+    from relukit.report import read_data
+    from relukit.training.table import read_table
+
+    if data.suffix in (".npz", ".npy"):
+        x, y = read_data(data)
+        if y is None:
+            raise InvalidInput(f"{data} holds no targets: give an .npz with arrays x and y")
+        columns: list[str] = []
+    else:
+        x, y, columns = read_table(data, target, drop)
+    try:
+        widths = [int(w) for w in hidden.split(",") if w.strip()]
+    except ValueError as error:
+        raise InvalidInput(f"--hidden wants widths like 64,32, got '{hidden}'") from error
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritablePath(f"cannot make the folder {output}: {error.strerror}") from error
+    kind = task or ("regression" if np.asarray(y).dtype.kind == "f" else "classification")
+    train, test = _split(np.asarray(y), kind, test_share, seed)
+    with progress("training", epochs) as advance:
+        fitted = relukit.fit(
+            x[train], y[train], kind, widths, activation, epochs, seed=seed, architecture=architecture,
+            checkpoint=output / "checkpoint.pt",
+            on_progress=lambda done, _, row: advance(done, f"loss {row['loss']:.3g} score {row['score']:.3f}"),
+        )  # fmt: skip
+    answer = fitted.to_dict() | {
+        "score": _score(fitted, x[test], y[test]) if len(test) else fitted.score,
+        "validation_score": fitted.score,
+        "baseline_score": _baseline(y[train], y[test], kind) if len(test) else None,
+        "rows": len(x), "test_rows": len(test), "inputs": columns or int(np.prod(x.shape[1:])),
+        "classes": None if fitted.classes is None else [str(c) for c in fitted.classes],
+        "files": ["model.onnx", "model.npz", "model.safetensors"] if architecture == "mlp" else ["model.onnx", "model.safetensors"],
+    }  # fmt: skip
+    relukit.save(fitted.network, output / "model.onnx")
+    if architecture == "mlp":
+        relukit.save(fitted.network, output / "model.npz")
+    from safetensors.torch import save_file
+
+    save_file({k: v.contiguous() for k, v in fitted.network.on().state_dict().items()}, output / "model.safetensors")
+    write_json(output / "train.json", answer)
+    (output / "checkpoint.pt").unlink(missing_ok=True)
+    if as_json:
+        print_json(answer)
+        return
+    word = "accuracy" if kind == "classification" else "R2"
+    base = "" if answer["baseline_score"] is None else f" (constant guess: {answer['baseline_score']:.4f})"
+    print(
+        f"{word} on {len(test)} unseen rows: {answer['score']:.4f}{base}; {answer['epochs']} epochs, {fitted.cpu_seconds:.1f} CPU-s"
+    )
+    for finding in fitted.findings:
+        print(finding)
+    print(f"written to {output}: {', '.join(answer['files'])}, train.json")
+
+
+def _split(y, kind: str, share: float, seed: int):
+    """Rows for training and for the score, drawn within each class."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed + 1)
+    groups = [np.flatnonzero(y == c) for c in np.unique(y)] if kind == "classification" else [np.arange(len(y))]
+    test = np.concatenate([generator.permutation(g)[: round(share * len(g))] for g in groups]).astype(int)
+    return np.setdiff1d(np.arange(len(y)), test), np.sort(test)
+
+
+def _score(fitted, x, y) -> float:
+    import numpy as np
+
+    found = fitted.predict(x.reshape(len(x), -1))
+    if fitted.task == "classification":
+        return float(np.mean(found == y))
+    y = np.asarray(y, np.float64)
+    return float(1 - np.mean((found - y) ** 2) / max(np.mean((y - y.mean(axis=0)) ** 2), 1e-300))
+
+
+def _baseline(train, test, kind: str) -> float:
+    """Accuracy of the commonest class; R2 of the mean."""
+    import numpy as np
+
+    if kind == "classification":
+        classes, counts = np.unique(train, return_counts=True)
+        return float(np.mean(test == classes[np.argmax(counts)]))
+    return float(1 - np.mean((test - train.mean()) ** 2) / max(np.mean((test - test.mean()) ** 2), 1e-300))
