@@ -32,6 +32,7 @@ _PUBLIC = {
     "watch": "relukit.monitoring",
     "revive": "relukit.monitoring",
     "regions": "relukit.geometry",
+    "breakpoints": "relukit.geometry",
     "flip": "relukit.verification",
     "fit": "relukit.training",
     "ReLUClassifier": "relukit.training.estimators",

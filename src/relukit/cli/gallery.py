@@ -123,10 +123,9 @@ def use(
     if not hasattr(module, "use"):
         raise InvalidInput(f"the study '{name}' has no use besides `score`")
     options, files = _rest(context.args)
-    command = getattr(module, "use_command", module.use)
-    answer = command(trained(chosen.name, out), *files, **options)
+    answer = module.use(trained(chosen.name, out), *files, **options)
     if answer is not None:
-        print(answer)
+        print(module.to_csv(answer) if hasattr(module, "to_csv") else answer, end="")
 
 
 def _rest(arguments: list[str]) -> tuple[dict, list[Path]]:

@@ -1,94 +1,27 @@
-"""Linear pieces of a network on a plane, by cutting convex polygons unit by unit in float64.
+"""Linear pieces of a network on a plane.
 
-A corner within a relative 5e-13 of a line counts as on it: strips thinner than that are merged with a neighbor.
+Chains of dense layers with ReLU-like gates are cut exactly (`_plane`). Everything else (convolutions, residual connections,
+several knots) is cut unit by unit in float64: a corner within a relative 5e-13 of a line counts as on it, and strips thinner
+than that are merged with a neighbor.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
-from relukit._numerics import atomic_path
 from relukit._types import Array, IntArray
+from relukit.geometry._regions import Plane, Regions
 from relukit.network import Affine, Network
+from relukit.piecewise import PiecewiseLinear
 from relukit.sets import Box
 
 # A corner closer to a line than this share of the summands' size counts as on it: about 2000 times what float64 loses.
 _ON_LINE = 5e-13
 
 
-@dataclass(frozen=True)
-class Plane:
-    """Points `origin + s u + t v` of the input space, with coordinates (s, t)."""
-
-    origin: Array
-    u: Array
-    v: Array
-
-    def points(self, coordinates: Array) -> Array:
-        return self.origin + coordinates[..., :1] * self.u + coordinates[..., 1:] * self.v
-
-    def coordinates(self, x: Array) -> Array:
-        """Coordinates of the nearest point of the plane."""
-        basis = np.stack([self.u, self.v], axis=1)
-        return np.linalg.lstsq(basis, np.asarray(x) - self.origin, rcond=None)[0]
-
-
-@dataclass(frozen=True, eq=False)
-class Regions:
-    """Convex polygons on which the network is affine.
-
-    Arguments:
-        vertices: Corners of all polygons, shape `(V, 2)`, in plane coordinates.
-        offsets, indices: Polygon k has the corners `indices[offsets[k]:offsets[k + 1]]`, in order.
-        maps: `(A, c)`: outputs are `A[k] p + c[k]` on polygon k, shapes `(R, m, 2)` and `(R, m)`.
-        plane: How coordinates become inputs.
-        area: Sum of the polygons' areas; `area_error` is its relative difference to the domain's.
-    """
-
-    vertices: Array
-    offsets: IntArray
-    indices: IntArray
-    maps: tuple[Array, Array]
-    plane: Plane
-    area: float
-    area_error: float
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def polygon(self, k: int) -> Array:
-        return self.vertices[self.indices[self.offsets[k] : self.offsets[k + 1]]]
-
-    @property
-    def edges(self) -> int:
-        """Number of edges of the subdivision, by Euler's relation V - E + F = 1 for a convex domain."""
-        return len(self.vertices) + len(self) - 1
-
-    def save(self, path: str | Path) -> Path:
-        """Write vertices, polygons and maps as `.npz`."""
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            A, c = self.maps
-            np.savez(file, vertices=self.vertices, offsets=self.offsets, indices=self.indices, A=A, c=c)
-        return Path(path)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "regions": len(self),
-            "vertices": len(self.vertices),
-            "edges": self.edges,
-            "area": self.area,
-            "area_error": self.area_error,
-        }
-
-    def __repr__(self) -> str:
-        return f"Regions({len(self)} pieces, area error {self.area_error:.1e})"
-
-
 def regions(
-    network: Network, domain: Box | None = None, plane: tuple[Array, Array, Array] | None = None, limit: int = 200_000
+    network: Network, domain: Box | None = None, plane: tuple[Array, Array, Array] | None = None, limit: int = 5_000_000
 ) -> Regions:
     """The linear pieces of a network on its 2-D box, or on the plane through three points.
 
@@ -101,7 +34,7 @@ def regions(
 
     Raises:
         UnsupportedOperation: An activation is smooth, or more than `limit` pieces.
-        InvalidInput: The three points lie on a line, or a domain is missing.
+        InvalidInput: The three points lie on a line, or a domain is missing, unbounded or without area.
     """
     network.require_piecewise_linear("exact pieces")
     if plane is None:
@@ -116,6 +49,13 @@ def regions(
             raise InvalidInput("the three points lie on a line: they span no plane")
         domain = Box([-0.25, -0.25], [1.25, 1.25]) if domain is None else domain
     (x0, y0), (x1, y1) = domain.lower, domain.upper
+    if not (np.all(np.isfinite(domain.lower)) and np.all(np.isfinite(domain.upper))):
+        raise InvalidInput("the box must be bounded on all sides")
+    if x1 <= x0 or y1 <= y0:
+        raise InvalidInput(f"the box has no area: x from {x0} to {x1}, y from {y0} to {y1}")
+    gates = _gates(network)
+    if gates is not None:
+        return _exact(network, gates, where, domain, plane is not None, limit)
     start = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], float)
     form = (np.stack([where.u, where.v], axis=1), where.origin)
     found: list[tuple[Array, Array, Array]] = []
@@ -140,6 +80,77 @@ def regions(
             value = slope[:, None] * A, node.op(z) - slope * (A @ center)
             stack.append((part, at + 1, {**{j: f for j, f in forms.items() if last[j] > at}, at: value}))
     return _collect(found, where, start)
+
+
+def _gates(network: Network) -> tuple[list[Array], list[Array], list[tuple[float, float]]] | None:
+    """Weights, biases and slopes of the hidden layers, where all activations bend at 0 only and alike in a layer."""
+    chain = network.dense_chain()
+    if chain is None or not chain.activations:
+        return None
+    slopes = []
+    for f in chain.activations:
+        one = isinstance(f, PiecewiseLinear) and f.knots.shape == (1,) and f.slopes.shape == (2,)
+        if not one or float(f.knots[0]) != 0 or float(f.height) != 0:
+            return None
+        slopes.append((float(f.slopes[0]), float(f.slopes[1])))
+    if len(chain.weights) != len(slopes) + 1:
+        return None
+    return [np.asarray(W, float) for W in chain.weights[:-1]], [np.asarray(b, float) for b in chain.biases[:-1]], slopes
+
+
+def _exact(network: Network, gates: Any, where: Plane, domain: Box, sliced: bool, limit: int) -> Regions:
+    from relukit.geometry._plane import Fold, cut_plane
+
+    weights, biases, slopes = gates
+    fold = None
+    if sliced:
+        fold = Fold(weights[0], biases[0], where.origin, where.u, where.v)
+        basis = np.stack([where.u, where.v], axis=1)
+        weights, biases = [weights[0] @ basis, *weights[1:]], [weights[0] @ where.origin + biases[0], *biases[1:]]
+    found = cut_plane(weights, biases, slopes, domain.lower, domain.upper, limit, fold)
+    packed = found.words.view(np.uint8)[:, : -(-found.gates // 8)]
+    corners = found.vertices[found.ring]
+    after = np.arange(1, len(found.ring) + 1)
+    after[found.offsets[1:] - 1] = found.offsets[:-1]
+    base = np.repeat(corners[found.offsets[:-1]], np.diff(found.offsets), axis=0)
+    local, ahead = corners - base, corners[after] - base  # relative to each polygon's first corner: small numbers cancel less
+    area = 0.5 * float(np.sum(local[:, 0] * ahead[:, 1] - ahead[:, 0] * local[:, 1]))
+    whole = float(np.prod(domain.upper - domain.lower))
+    chain: Any = network.dense_chain()
+    last = (np.asarray(chain.weights[-1], float), np.asarray(chain.biases[-1], float))
+
+    def gate_pattern(points: Array) -> Any:
+        value, parts = points, []
+        for W, b, (left, right) in zip(weights, biases, slopes):
+            z = value @ W.T + b
+            parts.append(z > 0)
+            value = np.where(z > 0, right, left) * z
+        return np.concatenate(parts, axis=1)
+
+    return Regions(
+        found.vertices, found.offsets, found.ring, where, area, abs(area - whole) / whole, True,
+        lambda: _maps(weights, biases, slopes, last, packed, found.gates), packed, found.gates, found.edge, gate_pattern,
+    )  # fmt: skip
+
+
+def _maps(weights: Any, biases: Any, slopes: Any, last: Any, packed: Any, gates: int) -> tuple[Array, Array]:
+    """Affine maps of all patterns, a few thousand at a time."""
+    A = np.empty((len(packed), len(last[1]), 2))
+    c = np.empty((len(packed), len(last[1])))
+    step = max(1, 20_000_000 // (3 * max(len(b) for b in biases) + gates))
+    for at in range(0, len(packed), step):
+        on = np.unpackbits(packed[at : at + step], axis=1, bitorder="little")[:, :gates].astype(bool)
+        row: Any = np.concatenate([weights[0], biases[0][:, None]], axis=1)[None]
+        first = 0
+        for k, (left, right) in enumerate(slopes):
+            part = on[:, first : first + len(biases[k])]
+            first += len(biases[k])
+            active = np.where(part, right, left)[:, :, None] * row
+            W, b = (weights[k + 1], biases[k + 1]) if k + 1 < len(weights) else last
+            row = np.matmul(W, active)
+            row[:, :, 2] += b
+        A[at : at + step], c[at : at + step] = row[:, :, :2], row[:, :, 2]
+    return A, c
 
 
 def _advance(
@@ -208,4 +219,4 @@ def _collect(found: list[tuple[Array, Array, Array]], plane: Plane, domain: Arra
     offsets = np.concatenate([[0], np.cumsum([len(ring) for ring, _, _ in found])])
     whole, area = _area(domain), sum(_area(ring - ring[0]) for ring, _, _ in found)
     maps = np.stack([A for _, A, _ in found]), np.stack([c for _, _, c in found])
-    return Regions(corners[first], offsets, inverse, maps, plane, area, abs(area - whole) / whole)
+    return Regions(corners[first], offsets, inverse, plane, area, abs(area - whole) / whole, False, lambda: maps)

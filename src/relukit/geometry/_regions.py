@@ -1,0 +1,231 @@
+"""The pieces of a network on a plane, as data: polygons, patterns, maps, neighbors, decision boundaries."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput, UnsupportedOperation
+from relukit._numerics import atomic_path
+from relukit._types import Array, BoolArray, IntArray
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Points `origin + s u + t v` of the input space, with coordinates (s, t)."""
+
+    origin: Array
+    u: Array
+    v: Array
+
+    def points(self, coordinates: Array) -> Array:
+        return self.origin + coordinates[..., :1] * self.u + coordinates[..., 1:] * self.v
+
+    def coordinates(self, x: Array) -> Array:
+        """Coordinates of the nearest point of the plane."""
+        basis = np.stack([self.u, self.v], axis=1)
+        return np.linalg.lstsq(basis, np.asarray(x) - self.origin, rcond=None)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Convex polygons on which the network is affine.
+
+    Arguments:
+        vertices: Corners of all polygons, shape `(V, 2)`, in plane coordinates; shared between neighbors.
+        offsets, indices: Polygon k has the corners `indices[offsets[k]:offsets[k + 1]]`, in order.
+        plane: How coordinates become inputs.
+        area: Sum of the polygons' areas; `area_error` is its relative difference to the domain's.
+        exact: Whether every decision which side of a line a corner is on is certain (rational arithmetic where floats
+            cannot tell); else corners within a relative 5e-13 of a line count as on it.
+        patterns: Gates that are on in each polygon as packed bits (`numpy.packbits`, little), shape `(R, bytes)`, or None.
+        gates: Number of gates.
+        lines: For each entry of `indices` the gate whose line the edge from that corner to the next lies on; `gates + s` for side s
+            of the domain; None where it is not known.
+    """
+
+    vertices: Array
+    offsets: IntArray
+    indices: IntArray
+    plane: Plane
+    area: float
+    area_error: float
+    exact: bool
+    make_maps: Callable[[], tuple[Array, Array]] = field(repr=False)
+    patterns: Any = None
+    gates: int = 0
+    lines: Any = None
+    gate_pattern: Callable[[Array], BoolArray] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def maps(self) -> tuple[Array, Array]:
+        """`(A, c)`: outputs are `A[k] p + c[k]` on polygon k, shapes `(R, m, 2)` and `(R, m)`."""
+        return self.make_maps()
+
+    def polygon(self, k: int) -> Array:
+        return self.vertices[self.indices[self.offsets[k] : self.offsets[k + 1]]]
+
+    @property
+    def polygons(self) -> list[IntArray]:
+        """Vertex numbers of each polygon."""
+        return np.split(self.indices, self.offsets[1:-1])
+
+    @property
+    def edges(self) -> int:
+        """Number of edges of the subdivision, by Euler's relation V - E + F = 1 for a convex domain."""
+        return len(self.vertices) + len(self) - 1
+
+    @cached_property
+    def following(self) -> IntArray:
+        """For each entry of `indices` the entry of the next corner of the same polygon."""
+        after = np.arange(1, len(self.indices) + 1)
+        after[self.offsets[1:] - 1] = self.offsets[:-1]
+        return after
+
+    @cached_property
+    def owner(self) -> IntArray:
+        """For each entry of `indices` its polygon."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @cached_property
+    def neighbors(self) -> IntArray:
+        """For each entry of `indices` the polygon across the edge that starts there, -1 at the domain's sides."""
+        ends = np.stack([self.indices, self.indices[self.following]])
+        low, high = ends.min(axis=0).astype(np.int64), ends.max(axis=0).astype(np.int64)
+        key = low * (len(self.vertices) + 1) + high
+        order = np.argsort(key, kind="stable")
+        same = key[order][1:] == key[order][:-1]
+        found = np.full(len(key), -1)
+        first, second = order[:-1][same], order[1:][same]
+        found[first], found[second] = self.owner[second], self.owner[first]
+        return found
+
+    def pattern(self, k: int) -> BoolArray:
+        """Which gates are on in polygon k, shape `(gates,)`."""
+        if self.patterns is None:
+            raise UnsupportedOperation("patterns are known for chains of dense layers only")
+        return np.unpackbits(self.patterns[k], bitorder="little")[: self.gates].astype(bool)
+
+    def locate(self, points: Array) -> IntArray:
+        """The polygon that each point lies in, -1 outside; `points` in plane coordinates, shape `(count, 2)`."""
+        points = np.atleast_2d(np.asarray(points, float))
+        found = np.full(len(points), -1)
+        if self.patterns is not None and self.gate_pattern is not None:
+            where = {bits.tobytes(): k for k, bits in enumerate(self.patterns)}
+            packed = np.packbits(self.gate_pattern(points), axis=1, bitorder="little")
+            low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
+            inside = np.all((points >= low) & (points <= high), axis=1)
+            for i in np.flatnonzero(inside):
+                found[i] = where.get(packed[i].tobytes().ljust(self.patterns.shape[1], b"\0"), -1)
+        for i in np.flatnonzero(found < 0):
+            found[i] = self._search(points[i])
+        return found
+
+    def _search(self, point: Array) -> int:
+        """By all edges: the polygon that has the point on the left of each."""
+        a, b = self.vertices[self.indices], self.vertices[self.indices[self.following]]
+        side = (b[:, 0] - a[:, 0]) * (point[1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (point[0] - a[:, 0])
+        worst = np.minimum.reduceat(side, self.offsets[:-1])
+        k = int(np.argmax(worst))
+        return k if worst[k] >= -1e-12 else -1
+
+    def boundary(self, first: int | None = None, second: int | None = None) -> Array:
+        """Segments of the decision boundary, shape `(count, 2, 2)`.
+
+        Arguments:
+            first: A class; with `second`, only the boundary between the two. A single output changes sign there.
+        """
+        A, c = self.maps
+        segments = []
+        for k in range(len(self)):
+            ring = self.polygon(k)
+            values = ring @ A[k].T + c[k]
+            if values.shape[1] == 1:
+                pairs = [(values[:, 0], values)]
+            else:
+                seen = np.unique(values.argmax(axis=1))
+                if first is None and len(seen) < 2 and len(ring) < 3:
+                    continue
+                pairs = [
+                    (values[:, i] - values[:, j], np.delete(values, [i, j], axis=1) - values[:, [i]])
+                    for i in range(values.shape[1])
+                    for j in range(i + 1, values.shape[1])
+                    if (first is None or {i, j} == {first, second}) and (len(seen) > 1 or first is not None)
+                ]
+            for gap, others in pairs:
+                piece = _level(ring, gap)
+                if piece is not None and (values.shape[1] <= 2 or self._wins(piece, k, gap, others)):
+                    segments.append(piece)
+        return np.array(segments).reshape(-1, 2, 2)
+
+    def _wins(self, piece: Array, k: int, gap: Array, others: Array) -> bool:
+        """Whether at the segment's middle no third class is larger."""
+        A, c = self.maps
+        values = A[k] @ piece.mean(axis=0) + c[k]
+        top = np.sort(values)
+        return bool(abs(top[-1] - top[-2]) <= 1e-9 * (1 + abs(top[-1])))
+
+    def graph(self) -> Any:
+        """Neighborhood as a NetworkX graph; edges hold the gate that flips, where it is known."""
+        import networkx
+
+        graph = networkx.Graph()
+        graph.add_nodes_from(range(len(self)))
+        for entry in np.flatnonzero(self.neighbors > self.owner):
+            gate = {} if self.lines is None else {"gate": int(self.lines[entry])}
+            graph.add_edge(int(self.owner[entry]), int(self.neighbors[entry]), **gate)
+        return graph
+
+    def geojson(self) -> dict[str, Any]:
+        """Polygons as a GeoJSON-like feature collection, in plane coordinates."""
+        features = [
+            {"type": "Feature", "properties": {"piece": k}, "geometry": {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]}}
+            for k, ring in ((k, self.polygon(k)) for k in range(len(self)))
+        ]  # fmt: skip
+        return {"type": "FeatureCollection", "features": features}
+
+    def save(self, path: str | Path) -> Path:
+        """Write vertices, polygons, maps and patterns as `.npz`, or polygons as `.json`."""
+        path = Path(path)
+        if path.suffix == ".json":
+            from relukit._numerics import write_json
+
+            write_json(path, self.geojson())
+            return path
+        if path.suffix != ".npz":
+            raise InvalidInput(f"regions are saved as .npz or .json, got '{path.name}'")
+        A, c = self.maps
+        more = {} if self.patterns is None else {"patterns": self.patterns, "lines": self.lines}
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file, vertices=self.vertices, offsets=self.offsets, indices=self.indices, A=A, c=c, neighbors=self.neighbors, **more
+            )  # fmt: skip
+        return path
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "regions": len(self), "vertices": len(self.vertices), "edges": self.edges, "area": self.area,
+            "area_error": self.area_error, "exact": self.exact,
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        how = "exact" if self.exact else "float64"
+        return f"Regions({len(self)} pieces, {how}, area error {self.area_error:.1e})"
+
+
+def _level(ring: Array, gap: Array) -> Array | None:
+    """The segment of a convex polygon where an affine function, given at the corners, is 0."""
+    points = []
+    for k in range(len(ring)):
+        q = (k + 1) % len(ring)
+        if gap[k] == 0:
+            points.append(ring[k])
+        elif gap[k] * gap[q] < 0:
+            points.append(ring[k] + (ring[q] - ring[k]) * (gap[k] / (gap[k] - gap[q])))
+    return np.array(points[:2]) if len(points) >= 2 else None

@@ -1,0 +1,111 @@
+"""Breakpoints of a network along a segment of its input space."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._types import Array
+from relukit.network import Affine, Network
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A network along `start + t (end - start)`, t from 0 to 1: affine between neighboring breakpoints.
+
+    Arguments:
+        start, end: Ends of the segment, shape `(inputs,)`.
+        t: Ends and breakpoints, increasing, shape `(pieces + 1,)`.
+        values: Outputs there, shape `(pieces + 1, outputs)`.
+    """
+
+    start: Array
+    end: Array
+    t: Array
+    values: Array
+
+    def __len__(self) -> int:
+        return len(self.t) - 1
+
+    @property
+    def slopes(self) -> Array:
+        """Change of the outputs per unit of t on each piece, shape `(pieces, outputs)`."""
+        return np.diff(self.values, axis=0) / np.diff(self.t)[:, None]
+
+    def points(self) -> Array:
+        """Inputs at the breakpoints, shape `(pieces + 1, inputs)`."""
+        return self.start + self.t[:, None] * (self.end - self.start)
+
+    def jumps(self) -> Array:
+        """Jump of each output's slope at each inner breakpoint: for a potential, minus the jump of its force."""
+        return np.diff(self.slopes, axis=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "regions": len(self), "vertices": len(self.t), "edges": len(self), "area": 1.0,
+            "area_error": abs(float(self.t[-1] - self.t[0]) - 1.0), "exact": False,
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Segment({len(self)} pieces)"
+
+
+def breakpoints(network: Network, start: Array, end: Array) -> Segment:
+    """All places where some unit switches along a segment, in any input dimension.
+
+    Node by node: every node is linear between the breakpoints found so far, so its values there say where a unit
+    crosses a knot. Float64; breakpoints closer than 1e-14 are one.
+
+    Arguments:
+        network: Piecewise linear.
+        start: One end, shape `(inputs,)`; `end` is the other.
+
+    Raises:
+        ShapeMismatch: The ends do not fit the network.
+        InvalidInput: They are the same point, or not finite.
+        UnsupportedOperation: An activation is smooth.
+    """
+    network.require_piecewise_linear("breakpoints")
+    start, end = (np.asarray(p, float).ravel() for p in (start, end))
+    if start.shape != (network.inputs,) or end.shape != (network.inputs,):
+        raise ShapeMismatch(f"the ends have {start.size} and {end.size} entries, the network takes {network.inputs}")
+    if not (np.all(np.isfinite(start)) and np.all(np.isfinite(end))):
+        raise InvalidInput("the segment's ends must be finite")
+    if np.all(start == end):
+        raise InvalidInput("the segment's ends are the same point")
+    t = np.array([0.0, 1.0])
+    values: dict[int, Array] = {0: np.stack([start, end])}
+    last = {i: max(readers, default=len(network)) for i, readers in enumerate(network.consumers)}
+    for i in range(1, len(network)):
+        node = network.nodes[i]
+        if isinstance(node.op, Affine):
+            values[i] = node.op(*(values[j] for j in node.inputs))
+        else:
+            z = values[node.inputs[0]]
+            new = _crossings(t, z, node.op.knots)
+            if len(new):
+                merged = np.unique(np.concatenate([t, new]))
+                keep = np.concatenate([[True], np.diff(merged) > 1e-14])
+                keep[-1] = True
+                if len(keep) > 2 and merged[-1] - merged[-2] <= 1e-14:
+                    keep[-2] = False
+                merged = merged[keep]
+                at = np.clip(np.searchsorted(t, merged, side="right") - 1, 0, len(t) - 2)
+                share = ((merged - t[at]) / (t[at + 1] - t[at]))[:, None]
+                values = {j: v[at] + share * (v[at + 1] - v[at]) for j, v in values.items()}
+                t, z = merged, values[node.inputs[0]]
+            values[i] = node.op(z)
+        values = {j: v for j, v in values.items() if last[j] > i or j == i}
+    return Segment(start, end, t, values[len(network) - 1])
+
+
+def _crossings(t: Array, z: Array, knots: Array) -> Array:
+    """Where the lines between values at `t` cross a knot inside an interval."""
+    found = []
+    for knot in knots.reshape(len(knots), -1):
+        d = z - knot
+        k, unit = np.nonzero((d[:-1] < 0) & (d[1:] > 0) | (d[:-1] > 0) & (d[1:] < 0))
+        a, b = d[k, unit], d[k + 1, unit]
+        found.append(t[k] + (t[k + 1] - t[k]) * (a / (a - b)))
+    return np.concatenate(found) if found else np.zeros(0)
