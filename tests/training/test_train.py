@@ -134,3 +134,24 @@ def test_a_relu_net_of_300_layers_learns():
         loss.backward()
         optimizer.step()
     assert float((model(x).argmax(1) == y).float().mean()) > 0.95
+
+
+def test_activations_side_by_side():
+    from relukit.training.compare import compare
+
+    X, y = _rows(300)
+    found = compare(X, y, ["relu", "sigmoid"], depths=(1, 6), seeds=2, rates=(1e-2,), epochs=4, width=16)
+    rows = {(r["activation"], r["hidden_layers"]): r for r in found.rows}
+    assert rows["relu", 6]["gradient_reach"]["mean"] > 30 * rows["sigmoid", 6]["gradient_reach"]["mean"]
+    assert rows["relu", 1]["zero_share"]["mean"] > 0.2 and rows["sigmoid", 1]["zero_share"]["mean"] == 0
+    assert rows["relu", 1]["bytes_kept"] == 64 * 16 * 4
+    with pytest.raises(InvalidInput, match="at least 50"):
+        compare(X[:20], y[:20])
+
+
+def test_the_comparison_is_drawn(tmp_path):
+    from relukit.training.compare import compare, draw
+
+    X, y = _rows(120)
+    draw(compare(X, y, ["relu", "tanh"], depths=(1,), seeds=2, rates=(1e-2,), epochs=1, width=4), tmp_path / "c.png")
+    assert (tmp_path / "c.png").stat().st_size > 5_000

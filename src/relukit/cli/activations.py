@@ -8,6 +8,10 @@ import typer
 def command(
     names: list[str] | None = typer.Argument(None, help="Names of the catalogue; all by default"),
     plot: Path | None = typer.Option(None, help="Draw value and derivative into this .png, .svg or .pdf"),
+    compare: bool = typer.Option(False, "--compare", help="Train with each of them and set the figures side by side"),
+    data: Path | None = typer.Option(None, help="For --compare: .npz with x and y; scikit-learn's digits by default"),
+    seeds: int = typer.Option(3, min=2, help="For --compare"),
+    epochs: int = typer.Option(15, min=1, help="For --compare"),
     measured: bool = typer.Option(False, "--measured", help="Add what the installed torch computes"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -16,6 +20,9 @@ def command(
     from relukit.activations.facts import torch_facts
     from relukit.cli._frame import print_json
 
+    if compare:
+        _compare(names, data, seeds, epochs, plot, as_json)
+        return
     rows = [row(name) for name in names] if names else list(CATALOGUE.values())
     found = [r.facts() | ({"torch_measured": torch_facts(r)} if measured else {}) for r in rows]
     if plot is not None:
@@ -41,3 +48,39 @@ def command(
     if names:
         for facts in found:
             print(f"\n{facts['name']}: + {facts['pros']}\n{' ' * len(facts['name'])}  - {facts['cons']}")
+
+
+def _compare(names: list[str] | None, data: Path | None, seeds: int, epochs: int, plot: Path | None, as_json: bool) -> None:
+    from relukit._errors import InvalidInput
+    from relukit.cli._frame import print_json, progress
+    from relukit.training.compare import NAMES, compare, draw
+
+    if data is None:
+        from sklearn.datasets import load_digits
+
+        x, y = load_digits(return_X_y=True)
+    else:
+        from relukit.report import read_data
+
+        x, y = read_data(data)
+        if y is None:
+            raise InvalidInput(f"{data} holds no targets: give an .npz with arrays x and y")
+    with progress("training") as advance:
+        found = compare(
+            x.reshape(len(x), -1), y, names or NAMES, seeds=seeds, epochs=epochs,
+            on_progress=lambda done, total: advance(done, f"run {done} of {total}"),
+        )  # fmt: skip
+    if plot is not None:
+        draw(found, plot)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    print(f"{'activation':11} {'layers':>6} {'score':>16} {'gap':>8} {'epochs':>7} {'width':>6} {'zeros':>6} {'dead':>6} {'mean':>7} {'reach':>9} {'ms':>6} {'KiB':>7}")
+    for r in found.rows:
+        score = f"{r['score']['mean']:.4f}+-{r['score']['half_width']:.4f}"
+        level = "-" if r["epochs_to_level"] is None else f"{r['epochs_to_level']:.1f}"
+        width = "-" if r["smallest_width"] is None else r["smallest_width"]
+        print(
+            f"{r['activation']:11} {r['hidden_layers']:6} {score:>16} {r['gap']['mean']:8.4f} {level:>7} {width:>6} {r['zero_share']['mean']:6.2f} "
+            f"{r['dead_share']['mean']:6.2f} {r['mean_activation']['mean']:7.3f} {r['gradient_reach']['mean']:9.2g} {r['milliseconds_per_step']['mean']:6.2f} {r['bytes_kept'] / 1024:7.0f}"
+        )
