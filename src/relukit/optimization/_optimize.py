@@ -3,16 +3,18 @@
 import heapq
 import itertools
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput
+from relukit._errors import InvalidInput, UnboundedSet
 from relukit._types import Array
 from relukit.bounds import CompactNetwork, compact, linear
 from relukit.network import Network
-from relukit.optimization._expression import parse
+from relukit.optimization._constrained import ConstrainedSearch
+from relukit.optimization._expression import Constraint, Linear, parse_constraint, parse_linear
 from relukit.search import Engine
 from relukit.search._relaxation import OFF, ON, Solution, rows_program
 from relukit.sets import Box
@@ -29,10 +31,11 @@ class Optimum:
     """The best point found and a bound that no point beats.
 
     Arguments:
-        status: `optimal` (the gap is within the tolerance) or `bounded` (time was up).
-        value: At the witness, in float64.
+        status: `optimal` (the gap is within the tolerance), `bounded` (time was up), `infeasible` (proven: no point satisfies the
+            constraints) or `undecided` (time was up before a point was found).
+        value: At the witness, in float64; infinite where there is none.
         bound: No point of the box has a larger (smaller, when minimizing) value; sound, rounding included.
-        witness: The point.
+        witness: The point; empty where there is none.
         replayed: The value at the witness in the original, in its own precision.
         engine: What proved the bound.
     """
@@ -45,15 +48,17 @@ class Optimum:
     engine: str
     boxes: int
     cpu_seconds: float
+    violations: dict[str, float] = field(default_factory=dict)
 
     @property
     def gap(self) -> float:
-        return abs(self.bound - self.value)
+        return abs(self.bound - self.value) if np.isfinite(self.value) else float("inf")
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "status": self.status, "value": self.value, "bound": self.bound, "gap": self.gap, "witness": self.witness.tolist(),
             "replayed": self.replayed, "engine": self.engine, "boxes": self.boxes, "cpu_seconds": self.cpu_seconds,
+            "violations": self.violations,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -65,6 +70,8 @@ def optimize(
     maximize: str | Array | None = None,
     minimize: str | Array | None = None,
     box: Box | None = None,
+    constraints: Sequence[str | Constraint] = (),
+    integers: Sequence[int] = (),
     tolerance: float = 1e-4,
     timeout: float = 60.0,
     seed: int = 0,
@@ -77,13 +84,16 @@ def optimize(
     Arguments:
         network: Piecewise linear.
         maximize: An expression such as `"y[0]"` or `"2*y[3] - y[2]"`, or coefficients `(outputs,)`.
-        minimize: Likewise; give one of the two.
+        minimize: Likewise; give one of the two. Goals may hold inputs, too: `"y[0] - 0.1*x[2]"`.
         box: The domain; the network's own by default.
+        constraints: Such as `"x[0] + x[1] <= 1"` or `"y[1] >= 0.9"`.
+        integers: Inputs that take whole numbers only (numbered from 0).
         tolerance: The proof ends when bound and value differ by at most this share of the value.
         timeout: Seconds of wall time; then the bound so far is returned.
 
     Raises:
-        InvalidInput: No goal, two goals, no box, or an expression that is not linear in the outputs.
+        InvalidInput: No goal, two goals, no box, or an expression that cannot be read.
+        UnboundedSet: The box is not bounded.
         UnsupportedOperation: A smooth activation.
 
     References:
@@ -97,24 +107,54 @@ def optimize(
     box = network.box if box is None else box
     if box is None or box.size != network.inputs:
         raise InvalidInput(f"optimize needs a box of the {network.inputs} inputs; the network brings none of its own")
-    goal = maximize if maximize is not None else minimize
-    row, constant = parse(goal, network.outputs) if isinstance(goal, str) else (np.asarray(goal, np.float64), 0.0)
+    if not np.all(np.isfinite(box.lower) & np.isfinite(box.upper)):
+        raise UnboundedSet("optimize needs a box that is bounded on all sides")
+    text = maximize if maximize is not None else minimize
+    if isinstance(text, str):
+        goal = parse_linear(text, network.inputs, network.outputs)
+        if not (np.any(goal.inputs) or np.any(goal.outputs)):
+            raise InvalidInput(f"'{text}' names no output and no input: write for instance y[0] or y[1] - y[0]")
+    else:
+        row = np.asarray(text, np.float64).ravel()
+        if row.shape != (network.outputs,):
+            raise InvalidInput(f"the goal needs {network.outputs} coefficients, one for each output, got {row.size}")
+        goal = Linear(np.zeros(network.inputs), row, 0.0)
+    rules = [parse_constraint(c, network.inputs, network.outputs) if isinstance(c, str) else c for c in constraints]
+    wrong = [j for j in integers if not 0 <= j < network.inputs]
+    if wrong:
+        raise InvalidInput(f"integer inputs {wrong}: the network has inputs 0 to {network.inputs - 1}")
     sign = 1.0 if maximize is not None else -1.0
-    falls = network.append(-sign * row[None], -sign * constant)  # minimized: its row is -f
+    if rules or len(integers) or np.any(goal.inputs):
+        return _constrained(network, box, goal, sign, rules, list(integers), tolerance, stop, started)
+    falls = network.append(-sign * goal.outputs[None], -sign * goal.constant)  # minimized: its row is -f
     search = _Search(falls, box, tolerance, stop, seed)
     value, witness, bound, engine, boxes = search.run()
-    out = np.asarray(network.replay(witness), np.float64)
     status = "optimal" if bound - value <= search.slack * 1.001 else "bounded"
     return Optimum(
-        status,
-        sign * value,
-        sign * bound,
-        witness,
-        float(row @ out + constant),
-        engine,
-        boxes,
-        time.process_time() - started,
-    )
+        status, sign * value, sign * bound, witness, _replayed(network, goal, witness), engine, boxes, time.process_time() - started
+    )  # fmt: skip
+
+
+def _replayed(network: Network, goal: Linear, witness: Array) -> float:
+    """The goal at a point, outputs from the original in its own precision."""
+    out = np.asarray(network.replay(witness), np.float64)
+    return float(goal.outputs @ out + goal.inputs @ witness + goal.constant)
+
+
+def _constrained(
+    network: Network, box: Box, goal: Linear, sign: float, rules: list[Constraint], integers: list[int], tolerance: float,
+    stop: float, started: float,
+) -> Optimum:  # fmt: skip
+    falls = Linear(-sign * goal.inputs, -sign * goal.outputs, -sign * goal.constant)
+    search = ConstrainedSearch(network, box, falls, rules, integers, tolerance, stop)
+    value, witness, bound, status, solved = search.run()
+    found = witness is not None
+    replay = _replayed(network, goal, witness) if witness is not None else float("nan")
+    violations = {c.text: c.violation(witness, network(witness[None])[0]) for c in rules} if witness is not None else {}
+    return Optimum(
+        status, -sign * value if found else -sign * np.inf, -sign * bound, witness if witness is not None else np.zeros(0), replay,
+        "gate splitting with constraints", solved, time.process_time() - started, violations,
+    )  # fmt: skip
 
 
 class _Search:

@@ -123,9 +123,15 @@ class GateProgram:
         self._optimal, self._infeasible = highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kInfeasible
         return solver
 
-    def _bounds_for(self, fixed: np.ndarray) -> tuple[Array, Array, Array]:
-        """Column bounds and row upper bounds under fixed phases."""
+    def _bounds_for(self, fixed: np.ndarray, inputs: tuple[Array, Array] | None) -> tuple[Array, Array, Array]:
+        """Column bounds and row upper bounds under fixed phases, and with narrower inputs where they are given."""
         lower, upper, rows = self.lower.copy(), self.upper.copy(), self.row_upper.copy()
+        if inputs is not None:
+            m = len(self.moving)
+            start = self.x0[self.moving]
+            slack = 4e-16 * (np.abs(start) + np.abs(inputs[0][self.moving]) + np.abs(inputs[1][self.moving]))
+            lower[:m] = np.maximum(lower[:m], inputs[0][self.moving] - start - slack)
+            upper[:m] = np.minimum(upper[:m], inputs[1][self.moving] - start + slack)
         on, off = np.flatnonzero(fixed == ON), np.flatnonzero(fixed == OFF)
         lower[self.first_z + on] = np.maximum(lower[self.first_z + on], 0.0)
         rows[self.first_gap + on] = 0.0
@@ -133,10 +139,18 @@ class GateProgram:
         upper[self.first_h + off] = 0.0
         return lower, upper, rows
 
-    def solve(self, fixed: np.ndarray, basis: Any = None, stop: float = np.inf) -> Solution:
-        """The relaxation under fixed phases of gates (`ON`, `OFF`, `OPEN`); gives up at `stop` (`time.perf_counter`)."""
-        lower, upper, rows = self._bounds_for(fixed)
+    def solve(
+        self, fixed: np.ndarray, basis: Any = None, stop: float = np.inf, inputs: tuple[Array, Array] | None = None
+    ) -> Solution:
+        """The relaxation under fixed phases of gates (`ON`, `OFF`, `OPEN`); gives up at `stop` (`time.perf_counter`).
+
+        `inputs` narrows the inputs' bounds, as branching on integer inputs does.
+        """
+        lower, upper, rows = self._bounds_for(fixed, inputs)
         solver, K = self._solver, self.gates
+        if inputs is not None:
+            for j in range(len(self.moving)):
+                solver.changeColBounds(j, lower[j], upper[j])
         for k in np.flatnonzero(fixed != self._fixed):
             solver.changeColBounds(int(self.first_z + k), lower[self.first_z + k], upper[self.first_z + k])
             solver.changeColBounds(int(self.first_h + k), lower[self.first_h + k], upper[self.first_h + k])
