@@ -40,11 +40,15 @@ class Regions:
         plane: How coordinates become inputs.
         area: Sum of the polygons' areas; `area_error` is its relative difference to the domain's.
         exact: Whether every decision which side of a line a corner is on is certain (rational arithmetic where floats
-            cannot tell); else corners within a relative 5e-13 of a line count as on it.
+            cannot tell) for the network as it stands. False where its affine maps had to be multiplied out (leaky units,
+            convolutions, residual connections): decisions are then certain for the product rounded to float64.
         patterns: Gates that are on in each polygon as packed bits (`numpy.packbits`, little), shape `(R, bytes)`, or None.
         gates: Number of gates.
         lines: For each entry of `indices` the gate whose line the edge from that corner to the next lies on; `gates + s` for side s
             of the domain; None where it is not known.
+        complete: False where the walk was stopped, by the limit or by Ctrl-C.
+        exact_tests: Signs that needed rational arithmetic.
+        owners: Node and unit of each gate, shape (gates, 2).
     """
 
     vertices: Array
@@ -59,6 +63,10 @@ class Regions:
     gates: int = 0
     lines: Any = None
     gate_pattern: Callable[[Array], BoolArray] | None = field(default=None, repr=False)
+    complete: bool = True
+    counted_edges: int | None = None
+    exact_tests: int = 0
+    owners: Any = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -78,8 +86,11 @@ class Regions:
 
     @property
     def edges(self) -> int:
-        """Number of edges of the subdivision, by Euler's relation V - E + F = 1 for a convex domain."""
-        return len(self.vertices) + len(self) - 1
+        """Number of edges of the subdivision, counted: sides of polygons, those between two pieces once."""
+        if self.counted_edges is not None:
+            return self.counted_edges
+        ends = np.sort(np.stack([self.indices, self.indices[self.following]]), axis=0)
+        return len(np.unique(ends, axis=1).T)
 
     @cached_property
     def following(self) -> IntArray:
@@ -211,7 +222,7 @@ class Regions:
     def to_dict(self) -> dict[str, Any]:
         return {
             "regions": len(self), "vertices": len(self.vertices), "edges": self.edges, "area": self.area,
-            "area_error": self.area_error, "exact": self.exact,
+            "area_error": self.area_error, "exact": self.exact, "exact_tests": self.exact_tests, "complete": self.complete,
         }  # fmt: skip
 
     def __repr__(self) -> str:
