@@ -180,7 +180,7 @@ def hybrid(
     parameters: Mapping[str, float],
     *,
     unknown: Any = None,
-    noise: float = 1.0,
+    noise: float | Callable[[Any], Any] = 1.0,
     prior: float = 0.5,
     spread: float | None = None,
     step: float | None = None,
@@ -200,7 +200,7 @@ def hybrid(
         curves: What was measured.
         parameters: Names and positive start values of the constants; fitted as logarithms.
         unknown: A float64 `torch.nn.Module`, for example `decreasing_factor()`; `None` fits the law alone.
-        noise: Standard deviation of a reading, in its unit.
+        noise: Standard deviation of a reading, in its unit; or a function that gives it from the readings (a tensor).
         prior: Strength :math:`\lambda` of the pull of the network towards its start.
         spread: Standard deviation :math:`\tau` of group effects; `None` for none.
         step: Step of the Runge-Kutta solver; `None` takes the times of the readings.
@@ -242,6 +242,8 @@ def hybrid(
         )
     ends = laws + len(theta0)
 
+    sigma = noise(batch.measured) if callable(noise) else noise
+
     def parts(z: Any) -> tuple[dict[str, Any], Any, Any]:
         held, at = {}, laws
         for name, value in shapes.items():
@@ -253,7 +255,7 @@ def hybrid(
 
     def residual(z: Any) -> Any:
         out = batch.integrate(rhs, *parts(z), step)
-        r = (out[batch.at] - batch.measured) / noise
+        r = (out[batch.at] - batch.measured) / sigma
         return torch.cat([r, prior * (z - anchor)[laws:ends], z[ends:] / (spread or 1.0)])
 
     def value(z: Array) -> Array:
