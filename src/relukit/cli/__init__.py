@@ -24,6 +24,8 @@ COMMANDS = (
     "optimize",
     "compress",
     "gallery",
+    "explore",
+    "doctor",
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich")

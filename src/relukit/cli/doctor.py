@@ -1,0 +1,84 @@
+"""`relukit doctor`."""
+
+import typer
+
+# extra -> modules it brings
+_EXTRAS = {
+    "keras": ("keras",),
+    "pyomo": ("pyomo",),
+    "scip": ("pyscipopt",),
+    "cluster": ("distributed",),
+    "gallery": ("pandas", "statsmodels", "logomaker", "torch_geometric", "torchdiffeq", "mujoco", "control", "gymnasium", "ase", "duckdb", "polars", "pyarrow", "lightgbm"),
+    "docs": ("sphinx", "myst_nb", "furo"),
+}  # fmt: skip
+_NEEDED = (
+    "numpy", "scipy", "numba", "torch", "onnx", "onnxruntime", "highspy", "typer", "rich", "matplotlib", "scikit-learn",
+    "safetensors", "pooch", "networkx",
+)  # fmt: skip
+
+
+def command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+    """What is installed, what is missing and how to get it: versions, extras, threads, GPU."""
+    from relukit.cli._frame import print_json
+
+    content = _look()
+    if as_json:
+        print_json(content)
+        return
+    print(f"relukit {content['relukit']}, Python {content['python']}, {content['system']}")
+    print(f"threads   {content['cores']} cores, OMP_NUM_THREADS {content['omp_num_threads'] or 'not set'}")
+    print(f"GPU       {content['gpu']}")
+    print(f"cache     {'compiled loops are kept between runs' if content['cache_writable'] else 'NOT writable: each run compiles anew; set NUMBA_CACHE_DIR to a folder of yours'}")  # fmt: skip
+    print(f"data      RELUKIT_DATA {'is a folder' if content['data_folder'] else 'is not set or no folder: studies download their data'}")  # fmt: skip
+    for name, version in content["packages"].items():
+        print(f"  {name:<14}{version or 'MISSING: pip install relukit brings it'}")
+    for name, missing in content["extras"].items():
+        print(f"  extra {name:<10}{'complete' if not missing else 'without ' + ', '.join(missing)}")
+        if missing:
+            print(f"                  pip install 'relukit[{name}]'")
+
+
+def _look() -> dict:
+    import os
+    import platform
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from relukit._version import __version__
+
+    folder = os.environ.get("RELUKIT_DATA", "")
+    cache = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent)
+    return {
+        "relukit": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "gpu": _gpu(),
+        "cache_writable": os.access(cache, os.W_OK),
+        "data_folder": bool(folder) and Path(folder).is_dir(),
+        "packages": {name: _version(name) for name in _NEEDED},
+        "extras": {extra: [m for m in modules if find_spec(m) is None] for extra, modules in _EXTRAS.items()},
+    }
+
+
+def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _gpu() -> str:
+    """By torch, which is the one that would use it."""
+    try:
+        import torch
+    except ImportError:
+        return "unknown: torch is missing"
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name(0)} (CUDA {torch.version.cuda})"
+    if torch.version.cuda is None:
+        return "none used: this torch is built for the CPU (https://pytorch.org tells how to get another)"
+    return "none found by torch"

@@ -1,0 +1,243 @@
+// The page: one state, which the link holds; every number on it comes from Python.
+import { ask, readLink, writeLink } from "/wire.js";
+import { Plane, drawLoss, drawUnits } from "/draw.js";
+
+const $ = id => document.getElementById(id);
+const start = () => ({ data: "spiral", points: [], widths: [32, 32], activation: "relu", init: "he", lr: 0.01, momentum: true, seed: 0, events: [] });
+const S = { view: "train", settings: start(), step: 0, point: null, drawn: [], shown: null, compared: false, ...readLink() };
+const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+const BOX = [[-1.25, -1.25], [1.25, 1.25]];
+const plane = new Plane($("plane"), BOX);
+let frame = null, found = null, curve = null, opened = null, compared = null, playing = false, dragged = null, queue = Promise.resolve(), maxStep = 20000;
+const relukit = window.relukit = { state: S, fps: 0, frames: 0, get frame() { return frame; }, get found() { return found; }, get curve() { return curve; }, get opened() { return opened; }, get compared() { return compared; } };
+
+const say = text => { $("message").textContent = text; };
+const short = v => v === null || v === undefined ? "–" : Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-3) ? v.toExponential(2) : String(Number(v.toPrecision(4)));
+const training = () => S.view === "train" || S.view === "max";
+// questions go one after the other, so that answers arrive in the order of the clicks
+const then = work => (queue = queue.then(work).catch(error => { playing = false; showPlay(); say(error.message === "Failed to fetch" ? "Python has stopped; start relukit explore again." : error.message); }));
+const facts = () => ({ settings: S.settings, step: S.step });
+
+async function getFrame() {
+  frame = await ask("frame", facts());
+  S.step = frame.step; relukit.frames += 1;
+  draw();
+}
+
+function draw() {
+  plane.clear();
+  $("sentence").textContent = "";
+  if (S.view === "curve") return drawCurve();
+  if (S.view === "open") return drawOpened();
+  if (!frame || !training()) return;
+  plane.box = BOX;
+  const classes = frame.kind === "classes";
+  frame.vertices ? plane.pieces(frame, classes) : plane.contours(frame.grid, classes);
+  if (frame.vertices) plane.hinges(frame.lines, frame.off_since[0]);
+  plane.dots(frame.data, frame.labels, frame.kind);
+  if (found?.polygon) plane.outline(found.polygon);
+  if (found?.nearest) plane.arrow(found.point, found.nearest);
+  if (found) plane.marker(dragged?.point ?? found.point, dragged?.label ?? found.label);
+  drawLoss($("loss"), frame.losses); drawUnits($("units"), frame);
+  const rows = [["step", frame.step], ["pieces", frame.count ?? "none: smooth"], ["loss", short(frame.loss)]];
+  if (frame.accuracy !== null) rows.push(["right", `${(100 * frame.accuracy).toFixed(1)} %`]);
+  if (frame.area_error !== undefined) rows.push(["area of all pieces", `${short(frame.area)} (box 6.25)`]);
+  if (frame.max_error !== undefined) rows.push(["largest error, exact", short(frame.max_error)]);
+  numbers(rows);
+  const dead = frame.off_since.flatMap((layer, k) => layer.map((at, unit) => [k + 1, unit + 1, at]).filter(e => e[2] >= 0));
+  $("dead").textContent = dead.length ? `${dead.length} off for all data: ${dead.slice(0, 6).map(([k, u, at]) => `layer ${k} unit ${u} ${at ? `since step ${at}` : "from the start"}`).join("; ")}${dead.length > 6 ? "; …" : ""}` : "Every unit is on for some row.";
+  $("sentence").textContent = frame.sentence ?? (S.view === "max" ? aboutMax() : "");
+  $("plane").setAttribute("aria-label", `Plane of the two inputs, step ${frame.step}, ${frame.count ?? "no exact"} pieces. Arrow keys move a point, Enter asks about it.`);
+}
+
+const aboutMax = () => S.settings.widths.length < 2
+  ? "One hidden layer bends along whole lines; max(0, x, y) bends along three rays that end in the origin. However long you train, an error stays: on a line through the origin that is bent on one side, it must be bent on the other too. Add a layer."
+  : "Two hidden layers can: max(x, y) = y + relu(x − y), then relu again. Press “Set the weights that make it”: the error becomes 0 on the whole box, not only at samples.";
+
+function numbers(rows) {
+  $("numbers").replaceChildren(...rows.flatMap(([name, value]) => [Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value })]));
+}
+
+// ---- training
+async function play() {
+  playing = !playing; showPlay();
+  let last = performance.now();
+  while (playing && training()) {
+    S.step = Math.min(S.step + 1, maxStep); found = dragged = S.point = null;
+    await then(getFrame);
+    await new Promise(done => calm ? setTimeout(done, 500) : requestAnimationFrame(done));
+    const now = performance.now(); relukit.fps = .9 * (relukit.fps || 1000 / (now - last)) + .1 * 1000 / (now - last); last = now;
+    if (relukit.frames % 15 === 0) keep();
+    if (S.step >= maxStep) { playing = false; showPlay(); say(`${maxStep} steps are the page's limit.`); }
+  }
+  keep();
+}
+const showPlay = () => { $("play").textContent = playing ? "Pause" : "Play"; };
+function onward(steps) { then(async () => { S.step = Math.min(S.step + steps, maxStep); found = dragged = S.point = null; await getFrame(); keep(); }); }
+function restart(change = {}) { then(async () => { Object.assign(S.settings, { events: [] }, change); S.step = 0; found = dragged = S.point = null; say(""); show(); if (training()) await getFrame(); keep(); }); }
+function event(kind, value) { then(async () => {
+  S.settings.events.push([S.step, kind, value]); say("");
+  try { await getFrame(); } catch (error) { S.settings.events.pop(); throw error; }
+  found = dragged = null; keep(); draw();
+}); }
+
+// ---- the point
+function askPoint(p) { then(async () => {
+  S.point = p; dragged = null; found = await ask("point", { ...facts(), point: p }); $("along").value = 0; tellPoint(); draw(); keep();
+}); }
+function tellPoint() {
+  const { value, label, distance, slopes, offset, on, neighbors, piece } = found, names = ["x", "y"];
+  const lines = [`Output ${value.map(short).join(", ")}: ${frame.kind === "classes" ? `digit ${label}` : label ? "orange" : "blue"}.`];
+  if (found.sentence) lines.push(found.sentence);
+  else {
+    const formula = k => slopes[k].map((a, i) => `${short(a)} ${names[i]}`).join(" + ") + ` + ${short(offset[k])}`;
+    lines.push(`Piece ${piece} of ${found.count}: out${slopes.length > 1 ? label : ""} = ${formula(slopes.length > 1 ? label : 0)}.`);
+    lines.push(on.map((layer, k) => `Layer ${k + 1}: ${layer.filter(v => v).length} on, ${layer.filter(v => !v).length} off.`).join(" "));
+    lines.push(`${neighbors.length} neighbors: ${neighbors.join(", ")}.`);
+    lines.push(distance === undefined ? "No decision boundary in the box." : `Nearest boundary at distance ${distance.toPrecision(6)}.`);
+  }
+  if (dragged) lines.push(`Moved along the arrow: ${dragged.label === label ? "still the same decision" : "the decision has flipped"}.`);
+  $("point-text").replaceChildren(...lines.map(text => Object.assign(document.createElement("span"), { textContent: `${text} ` })));
+}
+function along(t) {
+  if (!found?.nearest) return;
+  const [p, q] = [found.point, found.nearest], to = p.map((v, i) => v + t * (q[i] - v));
+  then(async () => { const there = await ask("point", { ...facts(), point: to }); dragged = { point: to, label: there.label }; tellPoint(); draw(); });
+}
+
+// ---- curve
+function getCurve() { then(async () => {
+  curve = S.drawn.length > 1 ? await ask("curve", { points: S.drawn }) : null;
+  const most = curve ? curve.knots.length : 0; $("hinges").max = most; $("hinges").value = S.shown = Math.min(S.shown ?? most, most); say(""); draw(); keep();
+}); }
+function drawCurve() {
+  plane.box = BOX; plane.graph(S.drawn, "#56b4e9", 12);
+  const shown = Number($("hinges").value); $("hinges-text").textContent = shown;
+  if (!curve) { $("curve-text").textContent = ""; $("sentence").textContent = "Draw a curve from left to right."; return; }
+  const f = x => curve.start + curve.knots.slice(0, shown).reduce((sum, at, k) => sum + curve.bends[k] * Math.max(0, x - at), 0);
+  const xs = Array.from({ length: 400 }, (_, i) => curve.knots[0] + (curve.end - curve.knots[0]) * i / 399);
+  plane.graph(xs.map(x => [x, f(x)]), "#d55e00");
+  for (const at of curve.knots.slice(0, shown)) plane.graph([[at, -1.25], [at, -1.2]], "#d55e00", 4);
+  const last = shown ? ` The last one: ${short(curve.bends[shown - 1])} relu(x − ${short(curve.knots[shown - 1])}).` : "";
+  $("curve-text").textContent = `${shown} of ${curve.knots.length} hinges.${last} The whole network differs from the drawn line by at most ${short(curve.error)} on 2,001 points.`;
+}
+
+// ---- your network
+async function openFiles(file, rowsFile) { then(async () => {
+  const fields = {};
+  if (file) { say("reading…"); const bytes = new Uint8Array(await file.arrayBuffer()); let text = ""; for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768)); Object.assign(fields, { name: file.name, content: btoa(text) }); }
+  if (rowsFile) fields.rows = (await rowsFile.text()).trim().split(/\r?\n/).map(line => line.split(",").map(Number)).filter(row => row.every(Number.isFinite));
+  opened = await ask("model", fields); say(""); S.view = "open"; show(); draw();
+}); }
+function drawOpened() {
+  if (!opened) { $("sentence").textContent = "Drop an ONNX file: its listing, its health, a plane through three rows, the smallest flip."; $("listing").textContent = ""; numbers([]); return; }
+  if (opened.vertices) {
+    const xs = opened.vertices.filter((_, i) => i % 2 === 0), ys = opened.vertices.filter((_, i) => i % 2);
+    const edge = (values, pick) => values.reduce((a, b) => pick(a, b));
+    plane.box = [[edge(xs, Math.min), edge(ys, Math.min)], [edge(xs, Math.max), edge(ys, Math.max)]];
+    plane.pieces(opened, opened.outputs > 1); if (opened.data) plane.dots(opened.data, null, "rows");
+  }
+  const dead = opened.health.layers.reduce((sum, layer) => sum + layer.dead, 0), units = opened.health.layers.reduce((sum, layer) => sum + layer.units, 0);
+  const rows = [["inputs, outputs", `${opened.inputs}, ${opened.outputs}`], ["dead units", `${dead} of ${units}`], ["pieces in the picture", opened.count ?? "–"]];
+  if (opened.flip) rows.push(["smallest flip of row 1", short(opened.flip.distance)], ["proven to be at least", short(opened.flip.lower)]);
+  numbers(rows); $("listing").textContent = opened.listing;
+  $("sentence").textContent = [opened.no_plane, opened.no_flip, opened.data ? "Plane through three rows (dots)." : "", opened.given ? "" : "No rows were given: health, plane and flip use rows sampled from its box."].filter(Boolean).join(" ");
+}
+
+// ---- compare
+function compareAll() { then(async () => {
+  say("training seven networks…");
+  compared = await ask("compare", { settings: { ...S.settings, events: [] }, step: 200 }); S.compared = true; say("");
+  const logs = compared.table.flatMap(row => row.gradients).filter(v => v > 0).map(Math.log10), low = Math.min(...logs) - .2, high = Math.max(...logs);
+  $("bars").replaceChildren(...compared.table.map(row => {
+    const kind = document.createElement("div"), text = document.createElement("p"), layers = document.createElement("div"), name = document.createElement("b");
+    kind.className = "kind"; layers.className = "layers"; kind.dataset.kind = row.activation; name.textContent = row.activation.replace("_", " ");
+    text.append(name, document.createElement("br"), `loss ${short(row.loss)}, ${row.accuracy === null ? "" : `${(100 * row.accuracy).toFixed(1)} % right, `}${row.count === null ? "smooth: no pieces" : `${row.count} pieces`}`);
+    layers.setAttribute("role", "img"); layers.setAttribute("aria-label", `gradient by layer: ${row.gradients.map(short).join(", ")}`);
+    layers.append(...row.gradients.map(g => { const bar = document.createElement("i"); bar.style.height = `${g > 0 ? Math.max(1, 100 * (Math.log10(g) - low) / (high - low)) : 0}%`; bar.title = short(g); return bar; }));
+    kind.append(text, layers); return kind;
+  }));
+  const ratio = name => { const g = compared.table.find(row => row.activation === name).gradients; return g[0] / g.at(-1); };
+  $("sentence").textContent = `Bars: size of the gradient by layer, first layer left, on a logarithmic scale. First over last layer: sigmoid ${short(ratio("sigmoid"))}, ReLU ${short(ratio("relu"))}.`;
+  keep();
+}); }
+
+// ---- what the controls show
+function show() {
+  document.querySelectorAll("nav button").forEach(b => b.dataset.view === S.view ? b.setAttribute("aria-current", "page") : b.removeAttribute("aria-current"));
+  document.querySelectorAll(".for").forEach(e => { e.hidden = !e.classList.contains(S.view) || (e.classList.contains("own") && S.settings.data !== "points"); });
+  $("plane").hidden = S.view === "compare";
+  const s = S.settings, lr = s.events.filter(e => e[1] === "lr").at(-1)?.[2] ?? s.lr;
+  $("data").value = s.data; $("depth").value = s.widths.length; $("width").value = s.widths[0]; $("activation").value = s.activation; $("init").value = s.init; $("seed").value = s.seed;
+  $("lr").value = Math.log10(lr); $("lr-text").textContent = short(lr);
+}
+const keep = () => writeLink({ ...S, step: S.step });
+
+function go(view) {
+  playing = false; showPlay(); say("");
+  then(async () => {
+    S.view = view; found = dragged = null; frame = training() ? frame : null;
+    if (view === "max" && S.settings.data !== "max") { Object.assign(S, { settings: { ...start(), data: "max", widths: [8] }, step: 0 }); }
+    else if ((view === "train" || view === "compare") && S.settings.data === "max") { Object.assign(S, { settings: start(), step: 0 }); }
+    if (view === "compare" && S.settings.widths.length < 6) S.settings.widths = Array(6).fill(16);
+    show(); if (training()) await getFrame(); else { $("bars").replaceChildren(); draw(); }
+    keep();
+  });
+  if (view === "compare") compareAll();
+  if (view === "curve") getCurve();
+  if (view === "open" && relukit.model && !opened) openFiles();
+}
+
+const limited = (id, low, high) => Math.min(high, Math.max(low, Math.round(Number($(id).value) || low)));
+const widths = () => Array(limited("depth", 1, 8)).fill(limited("width", 1, 64));
+document.querySelectorAll("nav button").forEach(b => { b.onclick = () => go(b.dataset.view); });
+$("play").onclick = play; $("step").onclick = () => onward(1); $("reset").onclick = () => { playing = false; showPlay(); restart(); };
+for (const id of ["data", "activation", "init"]) $(id).onchange = () => restart({ [id]: $(id).value });
+$("seed").onchange = () => restart({ seed: limited("seed", 0, 2147483647) });
+for (const id of ["depth", "width"]) $(id).onchange = () => restart({ widths: widths() });
+$("lr").onchange = () => { const lr = Number((10 ** Number($("lr").value)).toPrecision(3)); $("lr-text").textContent = short(lr); S.step ? event("lr", lr) : restart({ lr }); };
+$("revive").onclick = () => event("revive", 0); $("construct").onclick = () => event("construct", 0); $("run-compare").onclick = compareAll;
+$("hinges").oninput = () => { S.shown = Number($("hinges").value); draw(); keep(); };
+$("curve-clear").onclick = () => { S.drawn = []; S.shown = null; getCurve(); };
+$("curve-example").onclick = () => { S.drawn = Array.from({ length: 25 }, (_, i) => { const x = -1.1 + 2.2 * i / 24; return [x, .8 * Math.sin(4 * x)]; }); S.shown = null; getCurve(); };
+$("file").onchange = () => openFiles($("file").files[0], $("rows").files[0]); $("rows").onchange = () => { if ($("file").files[0]) openFiles($("file").files[0], $("rows").files[0]); };
+$("along").oninput = () => along(Number($("along").value));
+$("link").onclick = async () => { keep(); try { await navigator.clipboard.writeText(location.href); say("The link is copied; it holds the token too: whoever has it can use this page while it runs."); } catch { say("Copy the address from the address bar: it holds the whole state."); } };
+
+let holding = null;
+$("plane").onpointerdown = e => {
+  const p = plane.point(e); $("plane").setPointerCapture(e.pointerId);
+  if (S.view === "curve") { S.drawn = [p]; S.shown = null; holding = "curve"; return; }
+  if (S.view !== "train") return;
+  const at = dragged?.point ?? found?.point;
+  if (at && found.nearest && Math.hypot(p[0] - at[0], p[1] - at[1]) < .06) { holding = "arrow"; return; }
+  if (S.settings.data === "points" && !e.shiftKey) { const own = [...S.settings.points, [...p, Number($("class").value)]]; restart({ points: own }); return; }
+  playing = false; showPlay(); askPoint(p);
+};
+$("plane").onpointermove = e => {
+  if (holding === "curve") { const p = plane.point(e); if (p[0] > S.drawn.at(-1)[0] + .01) { S.drawn.push(p); draw(); } }
+  if (holding === "arrow") { const p = plane.point(e), [a, b] = [found.point, found.nearest], d = b.map((v, i) => v - a[i]); const t = ((p[0] - a[0]) * d[0] + (p[1] - a[1]) * d[1]) / (d[0] ** 2 + d[1] ** 2); $("along").value = t; along(Math.max(0, Math.min(1.3, t))); }
+};
+$("plane").onpointerup = () => { if (holding === "curve") getCurve(); holding = null; };
+
+let cursor = S.point ?? [0, 0];
+document.onkeydown = e => {
+  if (e.ctrlKey || e.metaKey || e.altKey) return;
+  const moves = { ArrowLeft: [-.05, 0], ArrowRight: [.05, 0], ArrowUp: [0, .05], ArrowDown: [0, -.05] };
+  if (e.target === $("plane") && moves[e.key]) { e.preventDefault(); cursor = cursor.map((v, i) => Math.max(-1.25, Math.min(1.25, v + moves[e.key][i]))); draw(); plane.marker(cursor); return; }
+  if (e.target === $("plane") && e.key === "Enter" && S.view === "train") { askPoint(cursor); return; }
+  if (/INPUT|SELECT|BUTTON|TEXTAREA/.test(e.target.tagName)) return;
+  if (e.key === " " && training()) { e.preventDefault(); play(); } else if (e.key === "s" && training()) onward(1); else if (e.key === "r" && training()) $("reset").click();
+};
+document.ondragover = e => e.preventDefault();
+document.ondrop = e => { e.preventDefault(); const files = [...e.dataTransfer.files], rows = files.find(f => f.name.endsWith(".csv")); openFiles(files.find(f => f !== rows), rows); };
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+
+then(async () => {
+  const hello = await ask("hello"); relukit.model = hello.model; maxStep = hello.max_step;
+  if (hello.model && !readLink()) S.view = "open";
+  show();
+  if (training()) { await getFrame(); if (S.point) askPoint(S.point); else keep(); }
+  if (S.view === "compare") compareAll(); if (S.view === "curve") getCurve(); if (S.view === "open") hello.model ? openFiles() : draw();
+  relukit.ready = true;
+});
