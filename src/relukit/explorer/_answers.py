@@ -118,20 +118,26 @@ class Engine:
         table = []
         for name in ACTIVATIONS:
             run = Trainer(replace(settings, activation=name, events=()))
+            start = run.gradient_norms.tolist()
             run.run_to(step)
             found = regions(run.network(), BOX) if run.network().is_piecewise_linear else None
             table.append({
                 "activation": name, "loss": run.loss, "accuracy": run.accuracy, "gradients": run.gradient_norms.tolist(),
-                "count": None if found is None else len(found),
+                "start": start, "count": None if found is None else len(found),
             })  # fmt: skip
         return {"step": step, "table": table}, {}
 
     def model(self, asked: dict[str, Any]) -> Reply:
         """Listing, health, a plane through three rows and the smallest flip of the first row, of a network that was dropped in."""
-        network = self.network if "content" not in asked else _dropped(asked)
-        if network is None:
+        if "content" in asked:
+            with tempfile.TemporaryDirectory() as folder:  # the file stays until the end: witnesses are replayed in it
+                return self._opened(_dropped(asked, Path(folder)), asked)
+        if self.network is None:
             raise InvalidInput("drop a network: an .onnx, .npz or .nnet file")
-        rows = self.rows
+        return self._opened(self.network, asked)
+
+    def _opened(self, network: Network, asked: dict[str, Any]) -> Reply:
+        rows = self.rows if "content" not in asked else None
         if asked.get("rows") is not None:
             rows = _rows(asked["rows"], network.inputs)
         given = rows is not None
@@ -238,7 +244,7 @@ def curve(asked: dict[str, Any]) -> Reply:
     }, {}
 
 
-def _dropped(asked: dict[str, Any]) -> Network:
+def _dropped(asked: dict[str, Any], folder: Path) -> Network:
     """A file from the page, read from a private folder under a name of ours; its own name only tells the kind."""
     name, content = asked.get("name"), asked.get("content")
     if not isinstance(name, str) or not isinstance(content, str):
@@ -250,13 +256,12 @@ def _dropped(asked: dict[str, Any]) -> Network:
         raw = base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidInput("the file's content is not base64") from error
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"dropped{kind}"
-        path.write_bytes(raw)
-        try:
-            return load(path)
-        except RelukitError as error:
-            raise InvalidInput(str(error).replace(str(path), "the file").replace(folder, "")) from error
+    path = folder / f"dropped{kind}"
+    path.write_bytes(raw)
+    try:
+        return load(path)
+    except RelukitError as error:
+        raise InvalidInput(str(error).replace(str(path), "the file").replace(str(folder), "")) from error
 
 
 def _rows(raw: Any, inputs: int) -> Array:

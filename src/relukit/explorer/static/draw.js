@@ -24,24 +24,32 @@ export class Plane {
   clear() { this.context.clearRect(0, 0, this.canvas.width, this.canvas.height); }
 
   pieces(frame, classes) {
-    const c = this.context, paths = new Map(), edges = new Path2D(), { vertices, offsets, indices, color } = frame;
+    const c = this.context, { vertices, offsets, indices, color } = frame, at = new Float32Array(vertices.length), shades = new Map();
+    const [[l, b], [r, t]] = this.box, { width: w, height: h } = this.canvas;
+    for (let i = 0; i < vertices.length; i += 2) { at[i] = (vertices[i] - l) / (r - l) * w; at[i + 1] = h - (vertices[i + 1] - b) / (t - b) * h; }
     for (let k = 0; k + 1 < offsets.length; k++) {
       const key = classes ? color[k] : Math.round(Math.tanh(color[k]) * LEVELS);
-      if (!paths.has(key)) paths.set(key, new Path2D());
-      const path = paths.get(key);
-      for (let i = offsets[k]; i < offsets[k + 1]; i++) {
-        const [x, y] = this.pixel(vertices[2 * indices[i]], vertices[2 * indices[i] + 1]);
-        i === offsets[k] ? path.moveTo(x, y) : path.lineTo(x, y);
+      shades.has(key) ? shades.get(key).push(k) : shades.set(key, [k]);
+    }
+    for (const [key, pieces] of shades) {
+      c.beginPath();
+      for (const k of pieces) {
+        for (let i = offsets[k]; i < offsets[k + 1]; i++) {
+          const v = 2 * indices[i];
+          i === offsets[k] ? c.moveTo(at[v], at[v + 1]) : c.lineTo(at[v], at[v + 1]);
+        }
+        c.closePath();
       }
-      path.closePath();
-    }
-    for (const [key, path] of paths) {
       c.fillStyle = classes ? CLASSES[key % 10] : shade(key / LEVELS);
-      c.fill(path);
-      edges.addPath(path);
+      c.fill();
     }
-    c.lineWidth = offsets.length > 3000 ? 0.6 : 1.2; c.strokeStyle = css("--edge"); c.stroke(edges);
-    this.segments(frame.boundary, 4, css("--ground")); this.segments(frame.boundary, 2.5, "#111");
+    c.beginPath();
+    for (let k = 0; k + 1 < offsets.length; k++) for (let i = offsets[k], before = indices[offsets[k + 1] - 1]; i < offsets[k + 1]; before = indices[i++]) {
+      const here = indices[i];
+      if (before < here) { c.moveTo(at[2 * before], at[2 * before + 1]); c.lineTo(at[2 * here], at[2 * here + 1]); } // inner edges turn up once in each direction
+    }
+    c.lineWidth = offsets.length > 3000 ? 0.5 : 0.9; c.strokeStyle = css("--edge"); c.stroke();
+    this.segments(frame.boundary, 3.5, "#fff"); this.segments(frame.boundary, 2, "#111");
   }
 
   segments(s, width, color) {
@@ -81,18 +89,18 @@ export class Plane {
       for (const y of [b, t]) { const x = -(s + q * y) / p; if (x > l && x < r) ends.push([x, y]); }
       if (ends.length < 2) continue;
       c.beginPath(); c.moveTo(...this.pixel(...ends[0])); c.lineTo(...this.pixel(...ends[1]));
-      c.setLineDash(off?.[k] >= 0 ? [10, 10] : []); c.lineWidth = 1.6; c.strokeStyle = off?.[k] >= 0 ? "#777" : "rgba(11,60,110,.65)"; c.stroke(); c.setLineDash([]);
+      c.setLineDash(off?.[k] >= 0 ? [10, 10] : []); c.lineWidth = 1.1; c.strokeStyle = off?.[k] >= 0 ? "#777" : "rgba(11,60,110,.65)"; c.stroke(); c.setLineDash([]);
     }
   }
 
   dots(data, labels, kind) {
     const c = this.context, many = data.length > 1200;
     for (let i = 0; i < data.length / 2; i++) {
-      const [x, y] = this.pixel(data[2 * i], data[2 * i + 1]), size = many ? 4 : 7;
+      const [x, y] = this.pixel(data[2 * i], data[2 * i + 1]), size = many ? 2.5 : 4.5;
       c.fillStyle = kind === "regression" ? shade(Math.tanh(labels[i])) : kind === "classes" ? CLASSES[labels[i]] : labels?.[i] ? "#b35806" : "#08519c";
       c.beginPath();
       labels?.[i] && kind === "signs" ? c.rect(x - size * .85, y - size * .85, size * 1.7, size * 1.7) : c.arc(x, y, size, 0, 7);
-      c.fill(); c.lineWidth = 1.5; c.strokeStyle = "#fff"; c.stroke();
+      c.fill(); c.lineWidth = 1; c.strokeStyle = "#fff"; c.stroke();
     }
   }
 
@@ -104,16 +112,16 @@ export class Plane {
 
   arrow(from, to) {
     const c = this.context, [x, y] = this.pixel(...from), [X, Y] = this.pixel(...to), angle = Math.atan2(Y - y, X - x);
-    for (const [width, color] of [[9, "#fff"], [5, "#5b3fa0"]]) {
+    for (const [width, color] of [[7, "#fff"], [3.5, "#5b3fa0"]]) {
       c.lineWidth = width; c.strokeStyle = color; c.beginPath(); c.moveTo(x, y); c.lineTo(X, Y);
-      for (const turn of [2.6, -2.6]) { c.moveTo(X, Y); c.lineTo(X + 24 * Math.cos(angle + turn), Y + 24 * Math.sin(angle + turn)); }
+      for (const turn of [2.6, -2.6]) { c.moveTo(X, Y); c.lineTo(X + 18 * Math.cos(angle + turn), Y + 18 * Math.sin(angle + turn)); }
       c.stroke();
     }
   }
 
   marker(p, label) {
     const c = this.context, [x, y] = this.pixel(...p);
-    c.beginPath(); c.arc(x, y, 12, 0, 7); c.fillStyle = CLASSES[label ?? 7]; c.fill(); c.lineWidth = 4; c.strokeStyle = "#5b3fa0"; c.stroke();
+    c.beginPath(); c.arc(x, y, 9, 0, 7); c.fillStyle = CLASSES[label ?? 7]; c.fill(); c.lineWidth = 4; c.strokeStyle = "#5b3fa0"; c.stroke();
   }
 
   graph(points, color, width = 5) {

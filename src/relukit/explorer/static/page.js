@@ -5,6 +5,7 @@ import { Plane, drawLoss, drawUnits } from "/draw.js";
 const $ = id => document.getElementById(id);
 const start = () => ({ data: "spiral", points: [], widths: [32, 32], activation: "relu", init: "he", lr: 0.01, momentum: true, seed: 0, events: [] });
 const S = { view: "train", settings: start(), step: 0, point: null, drawn: [], shown: null, compared: false, ...readLink() };
+const NAMES = { relu: "ReLU", leaky_relu: "Leaky ReLU", prelu: "PReLU", elu: "ELU", gelu: "GELU", tanh: "tanh", sigmoid: "sigmoid" };
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const BOX = [[-1.25, -1.25], [1.25, 1.25]];
 const plane = new Plane($("plane"), BOX);
@@ -18,8 +19,12 @@ const training = () => S.view === "train" || S.view === "max";
 const then = work => (queue = queue.then(work).catch(error => { playing = false; showPlay(); say(error.message === "Failed to fetch" ? "Python has stopped; start relukit explore again." : error.message); }));
 const facts = () => ({ settings: S.settings, step: S.step });
 
+let ahead = null; // while one frame is drawn, Python computes the next
 async function getFrame() {
-  frame = await ask("frame", facts());
+  const asked = ahead?.step === S.step && playing ? ahead.answer : ask("frame", facts());
+  ahead = null;
+  frame = await asked;
+  if (playing && frame.step < maxStep) { const step = frame.step + 1; ahead = { step, answer: ask("frame", { settings: S.settings, step }) }; ahead.answer.catch(() => {}); }
   S.step = frame.step; relukit.frames += 1;
   draw();
 }
@@ -45,6 +50,7 @@ function draw() {
   if (frame.max_error !== undefined) rows.push(["largest error, exact", short(frame.max_error)]);
   numbers(rows);
   const dead = frame.off_since.flatMap((layer, k) => layer.map((at, unit) => [k + 1, unit + 1, at]).filter(e => e[2] >= 0));
+  $("dead").classList.toggle("fine", !dead.length);
   $("dead").textContent = dead.length ? `${dead.length} off for all data: ${dead.slice(0, 6).map(([k, u, at]) => `layer ${k} unit ${u} ${at ? `since step ${at}` : "from the start"}`).join("; ")}${dead.length > 6 ? "; …" : ""}` : "Every unit is on for some row.";
   $("sentence").textContent = frame.sentence ?? (S.view === "max" ? aboutMax() : "");
   $("plane").setAttribute("aria-label", `Plane of the two inputs, step ${frame.step}, ${frame.count ?? "no exact"} pieces. Arrow keys move a point, Enter asks about it.`);
@@ -148,17 +154,17 @@ function drawOpened() {
 function compareAll() { then(async () => {
   say("training seven networks…");
   compared = await ask("compare", { settings: { ...S.settings, events: [] }, step: 200 }); S.compared = true; say("");
-  const logs = compared.table.flatMap(row => row.gradients).filter(v => v > 0).map(Math.log10), low = Math.min(...logs) - .2, high = Math.max(...logs);
+  const logs = compared.table.flatMap(row => row.start).filter(v => v > 0).map(Math.log10), low = Math.min(...logs) - .2, high = Math.max(...logs);
   $("bars").replaceChildren(...compared.table.map(row => {
     const kind = document.createElement("div"), text = document.createElement("p"), layers = document.createElement("div"), name = document.createElement("b");
-    kind.className = "kind"; layers.className = "layers"; kind.dataset.kind = row.activation; name.textContent = row.activation.replace("_", " ");
-    text.append(name, document.createElement("br"), `loss ${short(row.loss)}, ${row.accuracy === null ? "" : `${(100 * row.accuracy).toFixed(1)} % right, `}${row.count === null ? "smooth: no pieces" : `${row.count} pieces`}`);
-    layers.setAttribute("role", "img"); layers.setAttribute("aria-label", `gradient by layer: ${row.gradients.map(short).join(", ")}`);
-    layers.append(...row.gradients.map(g => { const bar = document.createElement("i"); bar.style.height = `${g > 0 ? Math.max(1, 100 * (Math.log10(g) - low) / (high - low)) : 0}%`; bar.title = short(g); return bar; }));
+    kind.className = "kind"; layers.className = "layers"; kind.dataset.kind = row.activation; name.textContent = NAMES[row.activation];
+    text.append(name, document.createElement("br"), `after 200 steps: loss ${short(row.loss)}, ${row.accuracy === null ? "" : `${(100 * row.accuracy).toFixed(1)} % right, `}${row.count === null ? "smooth: no pieces" : `${row.count} pieces`}`);
+    layers.setAttribute("role", "img"); layers.setAttribute("aria-label", `gradient by layer before training: ${row.start.map(short).join(", ")}`);
+    layers.append(...row.start.map(g => { const bar = document.createElement("i"); bar.style.height = `${g > 0 ? Math.max(1, 100 * (Math.log10(g) - low) / (high - low)) : 0}%`; bar.title = short(g); return bar; }));
     kind.append(text, layers); return kind;
   }));
-  const ratio = name => { const g = compared.table.find(row => row.activation === name).gradients; return g[0] / g.at(-1); };
-  $("sentence").textContent = `Bars: size of the gradient by layer, first layer left, on a logarithmic scale. First over last layer: sigmoid ${short(ratio("sigmoid"))}, ReLU ${short(ratio("relu"))}.`;
+  const ratio = name => { const g = compared.table.find(row => row.activation === name).start; return g[0] / g.at(-1); };
+  $("sentence").textContent = `Bars: size of the gradient by layer before training, first layer left, on a logarithmic scale. First over last layer: sigmoid ${short(ratio("sigmoid"))}, ReLU ${short(ratio("relu"))}.`;
   keep();
 }); }
 
