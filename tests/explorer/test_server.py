@@ -59,7 +59,14 @@ def test_policy_is_strict_and_only_the_page_is_served(page):
 
 def test_a_thousand_bad_requests_are_survived(page):
     rng = random.Random(0)
-    good = {"settings": {"widths": [4]}, "step": 0, "point": [0, 0], "points": [[0, 0], [1, 1]], "name": "a.onnx", "content": ""}
+    good = {
+        "settings": {"widths": [4]},
+        "step": 0,
+        "point": [0, 0],
+        "points": [[0, 0], [1, 1]],
+        "name": "a.onnx",
+        "content": "",
+    }
     junk = [None, -1, 1e300, "x" * 50, [], {}, [[]], True, "../../etc/passwd", {"a": []}, [1, 2, 3], -0.0]
     connection = http.client.HTTPConnection("127.0.0.1", page.server.port, timeout=20)
     seen = set()
@@ -69,12 +76,19 @@ def test_a_thousand_bad_requests_are_survived(page):
         if rng.random() < 0.3:
             raw = bytes(rng.randrange(256) for _ in range(rng.randrange(60)))
         path = "/api/" + rng.choice(["frame", "point", "curve", "model", "compare2", "", "hello/../frame"])
-        connection.request("POST", path, raw, {"Content-Type": "application/json", "X-Relukit-Token": page.server.token})
+        connection.request(
+            "POST", path, raw, {"Content-Type": "application/json", "X-Relukit-Token": page.server.token}
+        )
         answer = connection.getresponse()
         text = answer.read()
         seen.add(answer.status)
         if answer.status != 200:
-            assert set(json.loads(text)) == {"error"} and b"Traceback" not in text and b"/tmp" not in text and b".py" not in text
+            assert (
+                set(json.loads(text)) == {"error"}
+                and b"Traceback" not in text
+                and b"/tmp" not in text
+                and b".py" not in text
+            )
         if answer.getheader("Connection") == "close":
             connection.close()
     connection.close()
@@ -83,11 +97,15 @@ def test_a_thousand_bad_requests_are_survived(page):
 
 def test_a_dropped_file_is_opened_and_a_bad_one_tells_no_path(page, tmp_path):
     rng = np.random.default_rng(0)
-    network = relukit.load({"W0": rng.normal(size=(6, 3)), "b0": rng.normal(size=6), "W1": rng.normal(size=(2, 6)), "b1": np.zeros(2)})
+    network = relukit.load(
+        {"W0": rng.normal(size=(6, 3)), "b0": rng.normal(size=6), "W1": rng.normal(size=(2, 6)), "b1": np.zeros(2)}
+    )
     relukit.save(network, tmp_path / "small.onnx")
     content = base64.b64encode((tmp_path / "small.onnx").read_bytes()).decode()
     rows = rng.normal(size=(5, 3)).tolist()
-    status, raw, _ = ask(page, path="/api/model", body=json.dumps({"name": "small.onnx", "content": content, "rows": rows}).encode())
+    status, raw, _ = ask(
+        page, path="/api/model", body=json.dumps({"name": "small.onnx", "content": content, "rows": rows}).encode()
+    )
     answer = unpack(raw)
     assert status == 200 and answer["count"] == len(relukit.regions(network, plane=tuple(np.array(rows[:3]))))
     assert answer["flip"]["distance"] == pytest.approx(relukit.flip(network, np.array(rows[0])).distance, rel=1e-5)
