@@ -23,6 +23,7 @@ COMMANDS = (
     "supports",
     "optimize",
     "compress",
+    "speed",
     "gallery",
     "explore",
     "doctor",

@@ -1,0 +1,133 @@
+"""Sparse inference beside torch, onnxruntime and BLAS in one run, inputs rotated; CPU medians of single calls.
+
+python -m benchmarks speed [--smoke]
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import relukit
+from benchmarks._common import keep
+from relukit.activations import get
+from relukit.network import from_layers
+
+
+def main(argv: list[str]) -> None:
+    import torch
+
+    smoke = "--smoke" in argv
+    torch.set_num_threads(1)
+    cases = [(128, 0.9)] if smoke else [(d, share) for d in (2048, 4096) for share in (0.9, 0.95)]
+    table = [case(d, share, 0.2 if smoke else 6.0, batches=(1,) if smoke or d > 2048 else (1, 4, 16, 64)) for d, share in cases]
+    content = {"gaussian": table, "trained": trained(smoke)}
+    keep("speed", content, smoke)
+
+
+def case(d: int, share: float, budget: float, batches: tuple[int, ...]) -> dict:
+    """FFN d -> 4d -> d with Gaussian weights; a bias sets the share of zeros."""
+    g = np.random.default_rng(0)
+    shift = np.full(4 * d, -statistics.NormalDist().inv_cdf(share))
+    weights = [g.standard_normal((4 * d, d)) / np.sqrt(d), g.standard_normal((d, 4 * d)) / np.sqrt(4 * d)]
+    network = from_layers(weights, [shift, np.zeros(d)], [get("relu")])
+    x = g.standard_normal((32, d)).astype(np.float32)
+    fast = relukit.speed(network, x, batches, budget=budget)
+    active = [np.flatnonzero(fast.layers[0].run(row[None], "dense")[0]) for row in x]
+    one = fast.measured[0]
+    sparse = one.engine if set(one.engine) != {"dense"} else ("screen", "skip")
+    runs = {
+        "torch": _torch(network),
+        "blas": fast.dense,
+        "relukit": lambda row: fast.run(row, sparse),
+        **_onnxruntime(network),
+    }
+    times = _alternate(runs, [row[None] for row in x], budget)
+    known = _alternate({"known": lambda k: fast.with_pattern(x[k][None], [active[k]])}, list(range(len(x))), budget / 4)
+    worst = max(float(np.abs(fast.run(row[None], sparse) - network(row[None])).max()) for row in x[:4])
+    return {
+        "d": d, "zeros": share, "milliseconds": {k: round(1e3 * t, 3) for k, t in (times | known).items()}, "engine": "+".join(sparse),
+        "over_torch": round(times["torch"] / times["relukit"], 2), "over_torch_known": round(times["torch"] / known["known"], 2),
+        "largest_difference": worst, "products_saved": one.products_saved, "bytes_saved": one.bytes_saved,
+        "energy_saved": one.energy_saved, "batches": [m.to_dict() for m in fast.measured],
+    }  # fmt: skip
+
+
+def trained(smoke: bool) -> list[dict]:
+    """Nets trained on scikit-learn's digits, with the zeros they really have; L1 on hidden values makes more of them."""
+    import torch
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x, y = (x / 16).astype(np.float32), torch.from_numpy(y)
+    found = []
+    for width, penalty in ((64, 0.0),) if smoke else ((512, 0.0), (512, 1e-3), (2048, 1e-3)):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(
+            torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 10)
+        )
+        optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+        for _ in range(5 if smoke else 25):
+            order = torch.randperm(1400)
+            for part in order.split(100):
+                rows = torch.from_numpy(x[part])
+                first = net[:2](rows)
+                second = net[2:4](first)
+                loss = torch.nn.functional.cross_entropy(net[4](second), y[part])
+                loss = loss + penalty * (first.sum(1).mean() + second.sum(1).mean())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        net.eval()
+        with torch.no_grad():
+            accuracy = float((net(torch.from_numpy(x[1400:])).argmax(1) == y[1400:]).float().mean())
+        fast = relukit.speed(net, x[1400:], (1,) if smoke else (1, 4, 16, 64), budget=0.1 if smoke else 1.0)
+        found.append({"net": f"digits 64-{width}-{width}-10", "l1": penalty, "accuracy": accuracy, **fast.to_dict()})
+    return found
+
+
+def _torch(network):
+    import torch
+
+    chain = network.dense_chain(1 << 31)
+    parts = [(torch.from_numpy(W.astype(np.float32)), torch.from_numpy(b.astype(np.float32))) for W, b in zip(*chain[:2])]
+
+    def run(row):
+        with torch.no_grad():
+            h = torch.from_numpy(row)
+            for k, (W, b) in enumerate(parts):
+                h = torch.nn.functional.linear(h, W, b)
+                h = torch.relu(h) if k < len(parts) - 1 else h
+            return h.numpy()
+
+    return run
+
+
+def _onnxruntime(network):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        relukit.save(network, path)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return {"onnxruntime": lambda row: session.run(None, {name: row})[0]}
+
+
+def _alternate(runs, inputs, budget):
+    """Median seconds of a call; every contender goes through all inputs, then the next, round by round."""
+    times = {name: [] for name in runs}
+    for run in runs.values():
+        run(inputs[0])
+    stop = time.perf_counter() + budget
+    while time.perf_counter() < stop or not all(times.values()):
+        for name, run in runs.items():
+            for value in inputs:
+                start = time.process_time()
+                run(value)
+                times[name].append(time.process_time() - start)
+    return {name: statistics.median(t) for name, t in times.items()}

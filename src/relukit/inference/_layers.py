@@ -1,0 +1,172 @@
+"""One affine layer with its activation, computed four ways; all give the same numbers up to summation order."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from relukit._numerics import gamma, up
+from relukit._types import Array
+from relukit.piecewise import AbstractActivation, PiecewiseLinear
+
+_THREADED = 200_000  # weights from which a second thread pays for its start (about 30 us)
+_PICOJOULES_BYTE, _PICOJOULES_PRODUCT = 160.0, 4.6  # DRAM read; float32 multiply and add (Horowitz, ISSCC 2014)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one evaluation read and computed: float32 products, bytes of weights."""
+
+    products: float
+    bytes: float
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.products + other.products, self.bytes + other.bytes)
+
+    @property
+    def picojoules(self) -> float:
+        return _PICOJOULES_BYTE * self.bytes + _PICOJOULES_PRODUCT * self.products
+
+
+@dataclass(frozen=True, eq=False)
+class Screen:
+    r"""A weight matrix as int8 rows plus the int8 remainder, with the norm of what each leaves out.
+
+    With :math:`\|w - s q\| \le e` every row satisfies :math:`|w \cdot x - s\, q \cdot x| \le e \|x\|`, so a row with
+    :math:`s\, q \cdot x + b + e \|x\| \le 0` is off, and its float32 weights need not be read. The remainder,
+    quantized again, leaves 1/254 of that error and costs one byte more for the rows that stay open.
+    """
+
+    Q: Array
+    scale: Array
+    slack: Array
+    R: Array
+    fine_scale: Array
+    fine_slack: Array
+
+    @staticmethod
+    def of(W: Array) -> "Screen":
+        exact = W.astype(np.float64)
+        scale = (np.maximum(np.abs(exact).max(axis=1, initial=0), 1e-30) / 127).astype(np.float32)
+        Q = np.clip(np.rint(exact / scale[:, None]), -127, 127)
+        rest = exact - scale[:, None].astype(np.float64) * Q
+        fine_scale = (scale / 254).astype(np.float32)
+        R = np.clip(np.rint(rest / fine_scale[:, None].astype(np.float64)), -127, 127)
+        left = rest - fine_scale[:, None].astype(np.float64) * R
+        norm = lambda A: np.sqrt((A**2).sum(axis=1))
+        # The dot products run in float32, in any order: gamma(n) |q|.|x| <= gamma(n) ||q|| ||x||.
+        n = W.shape[1]
+        rounding = gamma(n + 4, np.float32) * scale * norm(Q)
+        fine_rounding = rounding + gamma(n + 4, np.float32) * fine_scale * norm(R)
+        slack = (1 + 1e-6) * (norm(rest) + rounding)
+        fine = (1 + 1e-6) * (norm(left) + fine_rounding)
+        return Screen(Q.astype(np.int8), scale, slack, R.astype(np.int8), fine_scale, fine)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """`activation(W x + b)` in float32.
+
+    Arguments:
+        W, b: Shapes `(out, in)`, `(out,)`, float32, finite.
+        activation: None after the last layer.
+        sparse_input: Whether the inputs come out of a ReLU.
+    """
+
+    W: Array
+    b: Array
+    activation: AbstractActivation | None
+    sparse_input: bool
+
+    @property
+    def is_relu(self) -> bool:
+        return isinstance(self.activation, PiecewiseLinear) and self.activation.is_relu
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        plain = self.activation is None or self.is_relu
+        return (
+            "dense",
+            *(("rows",) if plain else ()),
+            *(("skip",) if plain and self.sparse_input else ()),
+            *(("screen",) if self.is_relu else ()),
+        )
+
+    @cached_property
+    def columns(self) -> Array:
+        """Columns of W as rows, so that an input that is 0 skips one stretch of memory."""
+        return np.ascontiguousarray(self.W.T)
+
+    @cached_property
+    def screen(self) -> Screen:
+        return Screen.of(self.W)
+
+    def drop(self, engine: str) -> None:
+        """Give back the memory of a form that lost."""
+        self.__dict__.pop({"skip": "columns", "screen": "screen"}.get(engine, ""), None)
+
+    def run(self, x: Array, engine: str, pool: ThreadPoolExecutor | None = None, active: Any = None) -> Array:
+        """Outputs `(batch, out)`; with `active` (indices of units known to be on) only those rows are computed."""
+        if engine == "dense" and active is None:
+            z = x @ self.W.T
+            z += self.b
+            if self.is_relu:
+                return np.maximum(z, 0, out=z)
+            return z if self.activation is None else self.activation.fast(z).astype(np.float32, copy=False)
+        return _compiled(self, np.ascontiguousarray(x, np.float32), engine, pool, active)
+
+    def work(self, x: Array, engine: str) -> Work:
+        """What one input costs, on average over rows of x."""
+        out, size = self.W.shape
+        if engine == "skip":
+            products = float(np.count_nonzero(x)) / len(x) * out
+            return Work(products, 4 * products)
+        if engine == "screen":
+            seen, full = _screened(self, np.ascontiguousarray(x, np.float32), None)[1]
+            seen, full = seen / len(x), full / len(x)
+            return Work(size * (out + seen + full), size * (out + seen + 4.0 * full))
+        return Work(float(out * size), 4.0 * out * size)
+
+
+def _compiled(layer: Layer, x: Array, engine: str, pool: ThreadPoolExecutor | None, active: Any) -> Array:
+    from relukit.inference import _kernels as k
+
+    if active is not None:
+        rows = np.asarray(active, np.int64)
+        Y = np.zeros((len(x), len(layer.b)), np.float32)
+        _split(pool, len(rows), len(rows) * x.shape[1], lambda a, z: k.known_rows(layer.W, layer.b, rows, x, Y, a, z))
+        return Y
+    if engine == "screen":
+        return _screened(layer, x, pool)[0]
+    Y = np.empty((len(x), len(layer.b)), np.float32)
+    if engine == "rows":
+        sweep = lambda a, z: k.dense_rows(layer.W, layer.b, x, Y, a, z, layer.is_relu)
+    else:
+        A = layer.columns
+        sweep = lambda a, z: k.skipped_columns(A, layer.b, x, Y, np.empty(x.shape[1], np.int64), a, z, layer.is_relu)
+    _split(pool, len(layer.b), layer.W.size, sweep)
+    return Y
+
+
+def _screened(layer: Layer, x: Array, pool: ThreadPoolExecutor | None) -> tuple[Array, tuple[int, int]]:
+    from relukit.inference._kernels import screened_rows
+
+    s, out = layer.screen, len(layer.b)
+    norms = up(np.sqrt((x.astype(np.float64) ** 2).sum(axis=1)) * (1 + 1e-9))
+    H = np.empty((len(x), out), np.float32)
+    rows, coarse = np.empty(out, np.int64), np.empty(out)
+    sweep = lambda a, z: screened_rows(
+        layer.W, layer.b, s.Q, s.scale, s.slack, s.R, s.fine_scale, s.fine_slack, x, norms, H, rows, coarse, a, z
+    )
+    counts = _split(pool, out, layer.W.size, sweep)
+    return H, (sum(c[0] for c in counts), sum(c[1] for c in counts))
+
+
+def _split(pool: ThreadPoolExecutor | None, count: int, size: int, sweep: Any) -> list[Any]:
+    """Run a sweep over `count` entries, in as many stretches as the pool has threads where that pays."""
+    if pool is None or size < _THREADED:
+        return [sweep(0, count)]
+    cuts = np.linspace(0, count, pool._max_workers + 1).astype(int).tolist()
+    return list(pool.map(sweep, cuts[:-1], cuts[1:]))

@@ -1,0 +1,272 @@
+"""Choose by measurement how each layer is computed."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput
+from relukit._types import Array
+from relukit.inference._layers import Layer, Work
+from relukit.network import Network, load
+from relukit.piecewise import PiecewiseLinear
+
+_LIMIT = 1 << 31  # entries of one matrix
+_BETTER = 0.97  # a form replaces the dense one from this share of its time on: less is noise
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One batch size, measured on the user's inputs.
+
+    Arguments:
+        dense_seconds: Median of one call of the dense network (the user's torch module, or NumPy for files).
+        seconds: Median of one call with the chosen forms; the dense figure where dense was chosen.
+        zero_share: Share of hidden values that are 0 on the inputs.
+        engine: The forms, layer by layer.
+        products_saved, bytes_saved, energy_saved: Shares of the dense network's products, weight bytes, and of a proxy
+            (160 pJ per byte read, 4.6 pJ per product); for one input at a time.
+    """
+
+    batch: int
+    dense_seconds: float
+    seconds: float
+    zero_share: float
+    engine: tuple[str, ...]
+    products_saved: float
+    bytes_saved: float
+    energy_saved: float
+
+    @property
+    def ratio(self) -> float:
+        return self.dense_seconds / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"ratio": self.ratio, "engine": "+".join(self.engine)}
+
+
+class Fast:
+    """A network that is computed the quickest way measured. Call it on one input or on rows; it answers in float32.
+
+    Arguments:
+        network: What it equals, up to summation order.
+        measured: One entry per batch size; a batch in between uses the next larger one, one above all uses the largest.
+        reason: Why everything stays dense, or empty.
+    """
+
+    def __init__(self, network: Network, layers: list[Layer], threads: int, reason: str = "") -> None:
+        self.network, self.layers, self.reason = network, layers, reason
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 and layers else None
+        self.measured: list[Measured] = []
+        self.dense = _dense(network, layers)
+
+    def __call__(self, x: Any) -> Array:
+        rows, single = self.network.rows(x, np.float32)
+        plan = self.plan(len(rows))
+        out = self.dense(rows) if set(plan) <= {"dense"} else self.run(rows, plan)
+        return out[0] if single else out
+
+    def plan(self, batch: int) -> tuple[str, ...]:
+        """The forms used for a batch of this size."""
+        for m in self.measured:
+            if m.batch >= batch:
+                return m.engine
+        return self.measured[-1].engine if self.measured else ("dense",)
+
+    def run(self, rows: Array, plan: tuple[str, ...], active: list[Any] | None = None) -> Array:
+        """All layers with given forms; `active[k]` lists the units of hidden layer k that are known to be on."""
+        for k, (layer, engine) in enumerate(zip(self.layers, plan, strict=True)):
+            known = active[k] if active is not None and k < len(active) else None
+            rows = layer.run(rows, engine, self.pool, known)
+        return rows
+
+    def with_pattern(self, x: Any, active: list[Any]) -> Array:
+        """Outputs where the units that may be on are known beforehand: one index array per hidden ReLU layer.
+
+        Exact if every unit outside the lists is off at x; no screening is needed then.
+
+        Raises:
+            InvalidInput: The network is no chain of dense layers, or the number of lists is wrong.
+        """
+        hidden = len(self.layers) - 1
+        if hidden < 1 or len(active) != hidden or not all(layer.is_relu for layer in self.layers[:-1]):
+            raise InvalidInput(
+                f"a known pattern needs one list of units for each of the {max(hidden, 0)} hidden ReLU layers"
+            )
+        rows, single = self.network.rows(x, np.float32)
+        out = self.run(rows, ("rows",) * hidden + ("skip",), active)
+        return out[0] if single else out
+
+    def module(self) -> Any:
+        """The same as a torch module for inference on the CPU (no gradient)."""
+        from relukit.inference._module import FastModule
+
+        return FastModule(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"batches": [m.to_dict() for m in self.measured], "reason": self.reason}
+
+    def __repr__(self) -> str:
+        parts = [f"batch {m.batch}: {m.ratio:.2f}x ({'+'.join(m.engine)})" for m in self.measured]
+        return f"Fast({', '.join(parts)}{'; ' + self.reason if self.reason else ''})"
+
+
+def speed(
+    model: Any,
+    data: Array | None = None,
+    batches: tuple[int, ...] = (1, 4, 16, 64),
+    threads: int = 1,
+    budget: float = 1.0,
+    seed: int = 0,
+) -> Fast:
+    """The quickest way to evaluate a network on the user's kind of inputs, each layer measured.
+
+    Forms: `dense` (BLAS, or the user's own module); `rows` (a compiled dense sweep); `skip` (weights of inputs that ReLU
+    set to 0 are not read); `screen` (int8 rows prove most units off before their float32 weights are read). All compute
+    the same function up to summation order. A form is used only where it was faster, and the whole plan only where it
+    beats the dense network from end to end.
+
+    Arguments:
+        model: A network, or anything `load` reads.
+        data: Rows `(batch, inputs)`: zeros depend on the inputs, so bring real ones. Without, the network's box is sampled.
+        batches: Batch sizes to measure.
+        threads: Threads of the compiled forms; dense ones use what BLAS or torch was told.
+        budget: Seconds of measurement for each batch size.
+
+    Raises:
+        InvalidInput: Weights or data are not finite; no data and no box; no batch size.
+
+    References:
+        Deja Vu: Contextual Sparsity for Efficient LLMs at Inference Time, Liu et al., 2023 (skipping, there with a
+        predictor; here with a proof).
+    """
+    network = model if isinstance(model, Network) else load(model)
+    rows = _inputs(network, data, seed)
+    if not batches or any(b < 1 for b in batches) or threads < 1:
+        raise InvalidInput(f"batch sizes and threads are positive numbers, got {batches} and {threads}")
+    layers, reason = _layers(network)
+    fast = Fast(network, layers, threads, reason)
+    for batch in sorted(set(batches)):
+        fast.measured.append(_measure(fast, rows, batch, budget))
+    used = {(k, e) for m in fast.measured for k, e in enumerate(m.engine)}
+    for k, layer in enumerate(layers):
+        for engine in ("skip", "screen"):
+            if (k, engine) not in used:
+                layer.drop(engine)
+    return fast
+
+
+def _inputs(network: Network, data: Array | None, seed: int) -> Array:
+    if data is None:
+        if network.box is None:
+            raise InvalidInput("speed needs inputs to measure on: give data, rows as the network will meet them")
+        data = network.box.sample(256, seed)
+    rows = network.rows(data, np.float32)[0]
+    if not len(rows) or not np.isfinite(rows).all():
+        raise InvalidInput("speed needs at least one row of finite inputs")
+    return np.ascontiguousarray(rows)
+
+
+def _layers(network: Network) -> tuple[list[Layer], str]:
+    chain = network.dense_chain(_LIMIT)
+    if chain is None:
+        return [], "not a chain of dense layers: computed dense (docs/speed.md says what convolutions would gain)"
+    relu = [isinstance(a, PiecewiseLinear) and a.is_relu for a in chain.activations]
+    layers = []
+    for k, (W, b) in enumerate(zip(chain.weights, chain.biases)):
+        if not (np.isfinite(W).all() and np.isfinite(b).all()):
+            raise InvalidInput(f"layer {k} holds weights that are not finite: a zero input times infinity is no zero")
+        single = np.ascontiguousarray(W, np.float32)
+        layers.append(
+            Layer(
+                single,
+                np.ascontiguousarray(b, np.float32),
+                chain.activations[k] if k < len(relu) else None,
+                k > 0 and relu[k - 1],
+            )
+        )
+    return layers, "" if any(relu) else "no ReLU: nothing is thrown away"
+
+
+def _dense(network: Network, layers: list[Layer]) -> Callable[[Array], Array]:
+    """The network as its owner would run it: its torch module, else BLAS layer by layer, else node by node."""
+    module = network.origin.module
+    if network.origin.kind == "torch" and module is not None and not network.head:
+        import torch
+
+        def run(rows: Array) -> Array:
+            with torch.no_grad():
+                out = module(torch.from_numpy(rows).reshape(len(rows), *network.input_shape))
+            return out.reshape(len(rows), -1).numpy()
+
+        parameter = next(iter(module.parameters()), None)
+        if parameter is not None and parameter.dtype == torch.float32 and parameter.device.type == "cpu":
+            return run
+    if not layers:
+        return lambda rows: network(rows, np.float32)
+
+    def blas(rows: Array) -> Array:
+        for layer in layers:
+            rows = layer.run(rows, "dense")
+        return rows
+
+    return blas
+
+
+def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
+    """Forms of each layer, raced on that layer's own inputs; then the whole plan against the dense network."""
+    count = int(min(32, max(4, len(rows) // batch)))
+    pick = np.arange(count * batch) % len(rows)  # different inputs in turn, so that no cache holds one input's rows
+    groups = [rows[pick[i * batch : (i + 1) * batch]] for i in range(count)]
+    plan, zeros, hidden, spent, dense_work = [], 0, 0, Work(0, 0), Work(0, 0)
+    x = groups
+    for layer in fast.layers:
+        times = _race(
+            {e: partial(layer.run, engine=e, pool=fast.pool) for e in layer.engines}, x, budget / 2 / len(fast.layers)
+        )
+        best = min(times, key=lambda e: times[e])
+        plan.append(best if times[best] <= _BETTER * times["dense"] else "dense")
+        stacked = np.concatenate(x)[:64]
+        spent, dense_work = spent + layer.work(stacked, plan[-1]), dense_work + layer.work(stacked, "dense")
+        x = [layer.run(g, "dense") for g in x]
+        if layer.activation is not None:
+            zeros += sum(int(np.count_nonzero(g == 0)) for g in x)
+            hidden += sum(g.size for g in x)
+    chosen = tuple(plan)
+    times = _race({"dense": fast.dense, "plan": lambda g: fast.run(g, chosen)}, groups, budget / 2) if plan else {}
+    if not plan or set(plan) == {"dense"} or times["plan"] >= _BETTER * times["dense"]:
+        alone = times or _race({"dense": fast.dense}, groups, budget / 4)
+        chosen, spent, seconds = ("dense",) * max(len(plan), 1), dense_work, alone["dense"]
+        times = {"dense": seconds, "plan": seconds}
+    saved = lambda part, whole: 1 - part / whole if whole else 0.0
+    return Measured(
+        batch,
+        times["dense"],
+        times["plan"],
+        zeros / hidden if hidden else 0.0,
+        chosen,
+        saved(spent.products, dense_work.products),
+        saved(spent.bytes, dense_work.bytes),
+        saved(spent.picojoules, dense_work.picojoules),
+    )
+
+
+def _race(contenders: dict[str, Callable[[Array], Any]], groups: list[Array], budget: float) -> dict[str, float]:
+    """Median seconds of one call; each runs through all inputs in turn, the contenders alternating."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for run in contenders.values():
+        run(groups[0])  # compiles, and touches the memory
+    stop = time.perf_counter() + budget
+    rounds = 0
+    while rounds < 2 or (time.perf_counter() < stop and rounds < 200):
+        for name, run in contenders.items():
+            for group in groups:
+                start = time.perf_counter()
+                run(group)
+                times[name].append(time.perf_counter() - start)
+        rounds += 1
+    return {name: float(np.median(t)) for name, t in times.items()}

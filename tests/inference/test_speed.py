@@ -1,0 +1,107 @@
+"""Sparse inference gives the dense network's numbers, whatever form computes them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import relukit
+from relukit import Box, InvalidInput
+from relukit.activations import get
+from relukit.inference._layers import Layer, Screen
+from relukit.network import from_layers
+from tests.strategies import RELU
+
+
+def network(sizes, shift, seed, activation=RELU):
+    g = np.random.default_rng(seed)
+    weights = [
+        (g.standard_normal((o, i)) / np.sqrt(i)).astype(np.float32).astype(float) for i, o in zip(sizes, sizes[1:])
+    ]
+    biases = [np.full(o, np.float32(shift), float) for o in sizes[1:]]
+    return from_layers(weights, biases, [activation] * (len(sizes) - 2)), weights, biases
+
+
+def plain(weights, biases, x):
+    """float64, unit by unit."""
+    for k, (W, b) in enumerate(zip(weights, biases)):
+        x = np.array([[sum(w * v for w, v in zip(row, p)) + c for row, c in zip(W.tolist(), b)] for p in x.tolist()])
+        x = np.where(x > 0, x, 0) if k < len(weights) - 1 else x
+    return x
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, -1.5]), st.integers(1, 5))
+def test_every_form_equals_loops_over_units(seed, shift, batch):
+    net, weights, biases = network([7, 12, 9, 3], shift, seed)
+    x = np.random.default_rng(seed + 1).standard_normal((batch, 7)).astype(np.float32)
+    expected = plain(weights, biases, x.astype(float))
+    fast = relukit.speed(net, x, (1,), budget=0.0)
+    for engines in (("screen", "screen", "skip"), ("screen", "skip", "skip"), ("rows",) * 3, ("dense",) * 3):
+        assert np.abs(fast.run(x, engines) - expected).max() < 1e-5
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_row_screened_off_is_off_in_exact_arithmetic(seed):
+    """Biases are set a hair above and below the point where each unit turns on."""
+    g = np.random.default_rng(seed)
+    W, x = g.standard_normal((40, 33)).astype(np.float32), g.standard_normal((1, 33)).astype(np.float32)
+    z = W.astype(np.longdouble) @ x[0].astype(np.longdouble)
+    b = (-z + np.longdouble(1e-3) * g.standard_normal(40)).astype(np.float32)
+    out = Layer(W, b, RELU, False).run(x, "screen")[0]
+    exact = z + b.astype(np.longdouble)
+    assert np.abs(out - np.maximum(exact, 0)).max() < 1e-4
+    # float32 may round a positive value below 1e-5 to 0 when the row is read; screening alone never does
+    screen = Screen.of(W)
+    left = np.abs(W.astype(np.float64) - screen.scale[:, None].astype(np.float64) * screen.Q)
+    assert np.all(screen.slack >= np.sqrt((left**2).sum(axis=1)))
+
+
+def test_infinite_sums_are_never_screened_off():
+    W = np.full((2, 4), 1.0, np.float32)
+    W[1] = -1
+    x = np.array([[3e38, 3e38, -3e38, -3e38]], np.float32)
+    x[0, 3] = -2e38
+    out = Layer(W, np.zeros(2, np.float32), RELU, False).run(x, "screen")[0]
+    assert out[0] != 0  # 1e38, or inf or NaN by the order of the sum: not off
+    assert np.isnan(Layer(W, np.zeros(2, np.float32), RELU, False).run(x * np.float32(np.nan), "screen")).all()
+
+
+def test_known_pattern_and_threads():
+    net, weights, biases = network([300, 900, 5], -1.0, 3)
+    x = np.random.default_rng(0).standard_normal((2, 300)).astype(np.float32)
+    fast = relukit.speed(net, x, (1, 4), threads=2, budget=0.0)
+    on = np.flatnonzero((x @ weights[0].T + biases[0] > -1e-3).any(axis=0))
+    assert np.abs(fast.with_pattern(x, [on]) - net(x)).max() < 1e-5
+    assert np.abs(fast.run(x, ("screen", "skip")) - net(x)).max() < 1e-5
+    with pytest.raises(InvalidInput, match="1 hidden"):
+        fast.with_pattern(x, [])
+
+
+def test_measurements_and_torch_module():
+    import torch
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
+    x = torch.randn(20, 16)
+    fast = relukit.speed(module, x.numpy(), (1, 4), budget=0.02)
+    assert [m.batch for m in fast.measured] == [1, 4]
+    with torch.no_grad():
+        hidden, expected = module[1](module[0](x)), module(x)
+    assert abs(fast.measured[0].zero_share - float((hidden == 0).float().mean())) < 0.1
+    assert all(m.ratio >= 1 and m.dense_seconds > 0 for m in fast.measured)
+    assert torch.allclose(fast.module()(x), expected, atol=1e-5)
+    assert set(fast.to_dict()["batches"][0]) >= {"dense_seconds", "seconds", "ratio", "zero_share", "engine"}
+
+
+def test_bad_input_and_what_cannot_be_skipped():
+    net = network([3, 4, 2], 0.0, 0)[0]
+    with pytest.raises(InvalidInput, match="inputs to measure on"):
+        relukit.speed(net)
+    with pytest.raises(InvalidInput, match="finite"):
+        relukit.speed(net, np.full((1, 3), np.inf))
+    smooth = network([3, 4, 2], 0.0, 0, get("gelu"))[0]
+    fast = relukit.speed(smooth, Box(-np.ones(3), np.ones(3)).sample(4, 0), (1,), budget=0.0)
+    assert fast.measured[0].engine[0] == "dense" and fast.measured[0].engine[1] in ("dense", "rows")
+    assert np.abs(fast(np.ones(3)) - smooth(np.ones(3))).max() < 1e-5
