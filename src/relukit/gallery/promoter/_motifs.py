@@ -38,25 +38,32 @@ def filter_matrices(module: Any, sequences: list[str]) -> tuple[list[Array], lis
     return matrices, thresholds
 
 
-def box_places(scores: Array, numbers: Array, letters: str) -> Array:
-    """Start of the window of each sequence in which letters that match the box carry the most attribution."""
+def carried(scores: Array, numbers: Array, letters: str) -> Array:
+    """(count, places): attribution of the letters of each window that match the box."""
     own = np.take_along_axis(scores, numbers[:, None, :].astype(np.int64), 1)[:, 0]
-    width = len(letters)
-    carried = sum(
-        np.where(
-            numbers[:, j : numbers.shape[1] - width + 1 + j] == LETTERS.index(c),
-            own[:, j : numbers.shape[1] - width + 1 + j],
-            0,
-        )
-        for j, c in enumerate(letters)
+    stop = numbers.shape[1] - len(letters) + 1
+    return sum(
+        np.where(numbers[:, j : stop + j] == LETTERS.index(c), own[:, j : stop + j], 0) for j, c in enumerate(letters)
     )
-    return carried.argmax(1)
+
+
+def best_gaps(minus35: Array, minus10: Array) -> tuple[Array, Array]:
+    """Of each sequence, the distance between the boxes (10 to 24) that carries most attribution, and where the -10 is."""
+    best = np.full(len(minus35), -np.inf)
+    gap, place = np.zeros(len(best), int), np.zeros(len(best), int)
+    for g in range(10, 25):
+        both = minus35[:, : -(6 + g)] + minus10[:, 6 + g :]
+        at = both.argmax(1)
+        value = both[np.arange(len(both)), at]
+        better = value > best
+        best[better], gap[better], place[better] = value[better], g, at[better] + 6 + g
+    return gap, place
 
 
 def read_out(modules: list[Any], sequences: list[str]) -> dict[str, Any]:
     """Best filter for each box with its q-value, and how often the boxes stand 16 to 18 bases apart.
 
-    The chance level of the distance comes from pairing one sequence's -35 box with another's -10 box, 1,000 times.
+    The chance level of the distance comes from pairing one sequence's -35 scores with another's -10 scores, 199 times.
     """
     matrices, thresholds = filter_matrices(modules[0], sequences)
     answer: dict[str, Any] = {"filters": len(matrices)}
@@ -70,13 +77,14 @@ def read_out(modules: list[Any], sequences: list[str]) -> dict[str, Any]:
             **thresholds[best],
         }
     numbers, slopes = codes(sequences), attributions(modules, sequences)
-    first, second = (box_places(slopes, numbers, b) for b in BOXES.values())
-    good = lambda a, b: float(np.mean(np.abs(b - a - 6 - 17) <= 1))
+    first, second = (carried(slopes, numbers, b) for b in BOXES.values())
+    good = lambda gaps: float(np.mean(np.abs(gaps - 17) <= 1))
+    gaps, places = best_gaps(first, second)
     generator = np.random.default_rng(0)
-    chance = np.array([good(first, generator.permutation(second)) for _ in range(1000)])
-    observed = good(first, second)
+    chance = np.array([good(best_gaps(first, second[generator.permutation(len(second))])[0]) for _ in range(199)])
     answer["spacing_16_to_18"] = {
-        "share": observed, "by_chance": float(chance.mean()), "p": float((np.sum(chance >= observed) + 1) / 1001),
-        "minus10_place": float(np.median(second)), "sequences": len(sequences),
+        "share": good(gaps), "by_chance": float(chance.mean()), "p": float((np.sum(chance >= good(gaps)) + 1) / 200),
+        "counts_from_10_to_24": np.bincount(gaps, minlength=25)[10:].tolist(),
+        "minus10_place": float(np.median(places)), "sequences": len(sequences),
     }  # fmt: skip
     return answer

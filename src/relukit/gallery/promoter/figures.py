@@ -31,7 +31,7 @@ def figures(out: Path, data: Path) -> list[Path]:
     axes = figure.subplots(2, 4)
     for row, (name, letters) in zip(axes, BOXES.items()):
         draw_logo(row[0], consensus(letters), f"{name.replace('minus', '-')}: {letters}")
-        like, p = significance(matrices, consensus(letters))
+        _, p = significance(matrices, consensus(letters))
         for ax, k in zip(row[1:], np.argsort(p)):
             draw_logo(ax, matrices[k], f"filter {k}, p = {p[k]:.1e}")
     with atomic_path(out / "motifs.png") as path:

@@ -1,0 +1,108 @@
+"""The interaction map and what is measured on it, as sparse matrices and columns."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+from relukit._errors import UnreadableFile
+from relukit.gallery._life import Array
+
+EDGES, LABELS = "PPNet_edges.txt.gz", "labels_dev.csv"
+TABLES = {
+    "expression": "GE_BLCA_expression_matrix.tsv.gz",
+    "methylation": "METH_BLCA_methylation_RATIO_mean.tsv.gz",
+    "mutation": "MF_BLCA_mutation_matrix.tsv.gz",
+}
+EMBEDDING = 96
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Proteins by name, symmetric adjacency without loops, and one column per table (NaN: not measured)."""
+
+    names: list[str]
+    adjacency: sp.csr_matrix
+    tables: dict[str, Array]
+
+    @property
+    def degree(self) -> Array:
+        return np.asarray(self.adjacency.sum(1)).ravel()
+
+    def index(self) -> dict[str, int]:
+        return {n: i for i, n in enumerate(self.names)}
+
+    def normalized(self) -> sp.csr_matrix:
+        """D^-1/2 A D^-1/2."""
+        half = sp.diags(1 / np.sqrt(np.maximum(self.degree, 1)))
+        return sp.csr_matrix(half @ self.adjacency @ half)
+
+
+def read_table(path: Path, names: list[str]) -> Array:
+    """The first column of numbers of a table whose first column names genes, in the order of `names`."""
+    import pandas as pd
+
+    try:
+        column = pd.read_csv(path, sep=None, engine="python", index_col=0).select_dtypes("number").iloc[:, 0]
+    except (OSError, ValueError, IndexError) as error:
+        raise UnreadableFile(f"{path}: needs gene names and a column of numbers ({error})") from error
+    column = column[~column.index.duplicated()]
+    found = column.reindex(names).to_numpy(float)
+    if np.isnan(found).all():
+        raise UnreadableFile(f"{path}: none of its genes is in the network; are they HUGO symbols?")
+    return found
+
+
+def read_graph(data: Path, expression: Path | None = None) -> Graph:
+    """The network with its tables; `expression` replaces the expression table by another (another cell type)."""
+    import pandas as pd
+
+    edges = pd.read_csv(data / EDGES, sep="\t", header=None, keep_default_na=False)
+    names = sorted(set(edges[0]) | set(edges[1]))
+    place = {n: i for i, n in enumerate(names)}
+    rows, columns = edges[0].map(place).to_numpy(), edges[1].map(place).to_numpy()
+    A = sp.coo_matrix((np.ones(len(rows)), (rows, columns)), (len(names),) * 2).tocsr()
+    A = ((A + A.T) > 0).astype(float).tolil()
+    A.setdiag(0)
+    A = A.tocsr()
+    A.eliminate_zeros()
+    tables = {
+        k: read_table(expression if expression and k == "expression" else data / f, names) for k, f in TABLES.items()
+    }
+    return Graph(names, A, tables)
+
+
+def read_labels(path: Path, names: dict[str, int]) -> tuple[Array, Array, int]:
+    """Rows of the network, driver or not, and how many genes of the file are not in the network."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
+    if not {"gene", "driver"} <= set(frame.columns):
+        raise UnreadableFile(f"{path}: columns gene and driver are needed, it has {list(frame.columns)[:10]}")
+    known = frame[frame["gene"].isin(names)]
+    return known["gene"].map(names).to_numpy(int), known["driver"].to_numpy(int), len(frame) - len(known)
+
+
+def own_state(graph: Graph) -> Array:
+    """(proteins, 9): degree, mutation, expression and methylation with their sizes, and what was not measured."""
+    t = graph.tables
+    filled = {k: np.nan_to_num(v) for k, v in t.items()}
+    mutation = np.log(np.where(np.isnan(t["mutation"]), 0.004, np.maximum(t["mutation"], 1e-4)))
+    return np.column_stack([
+        np.log1p(graph.degree), mutation, filled["expression"], np.abs(filled["expression"]), filled["methylation"],
+        np.abs(filled["methylation"]), *[np.isnan(t[k]) for k in ("expression", "methylation", "mutation")],
+    ]).astype(float)  # fmt: skip
+
+
+def structure(graph: Graph) -> Array:
+    """(proteins, 97): place in the network (leading singular vectors of the normalized map) and closed triangles."""
+    from sklearn.utils.extmath import randomized_svd
+
+    U, s, _ = randomized_svd(graph.normalized(), EMBEDDING, n_iter=4, random_state=0)
+    A = graph.adjacency
+    triangles = np.log1p(np.asarray((A @ A).multiply(A).sum(1)).ravel())
+    return np.column_stack([U * s, triangles])

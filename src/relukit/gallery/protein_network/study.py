@@ -1,0 +1,131 @@
+"""Which proteins drive bladder cancer: the interaction map, three tables on it, and known drivers."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import UnreadableFile
+from relukit._numerics import atomic_path, write_json
+from relukit.gallery._life import Array, bootstrap_difference, data_folder, t_interval
+from relukit.gallery.protein_network import _model
+from relukit.gallery.protein_network._graph import EDGES, LABELS, TABLES, Graph, read_graph, read_labels
+from relukit.gallery.protein_network._modules import active_modules
+
+NAME = "protein-network"
+
+
+def fetch() -> Path:
+    """Folder with the network, its tables and the labels."""
+    return data_folder("ppi_network", EDGES, LABELS, *TABLES.values())
+
+
+def train(
+    data: Path,
+    out: Path,
+    *,
+    seeds: int = 5,
+    quick: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score every protein with and without neighbors' labels; five folds say how well; modules say where."""
+    from sklearn.model_selection import StratifiedKFold
+
+    graph = read_graph(data)
+    rows, drivers, absent = read_labels(data / LABELS, graph.index())
+    columns, walks = _model.unlabeled(graph), _model.Walks(graph)
+    epochs, folds = (3, 2) if quick else (_model.EPOCHS, 5)
+    held: dict[str, Array] = {}
+    for k, (rest, there) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=0).split(rows, drivers)):
+        for name, values in _all_scores(graph, columns, walks, rows[rest], drivers[rest], range(2), epochs).items():
+            if not name.startswith("each"):
+                held.setdefault(name, np.zeros(len(rows)))[there] = values[rows[there]]
+        if on_progress is not None:
+            on_progress(k + 1, folds + 2)
+    scores = _all_scores(graph, columns, walks, rows, drivers, range(seeds), epochs)
+    if on_progress is not None:
+        on_progress(folds + 1, folds + 2)
+    with atomic_path(out / "scores.npz") as path:
+        np.savez(path, names=np.array(graph.names), trained=rows, **scores)
+    modules = active_modules(graph, scores["model"], repeats=5 if quick else 39)
+    write_json(out / "modules.json", modules)
+    summary = {
+        "folds": {name: _metrics(values, drivers) for name, values in held.items()},
+        "labeled_proteins": len(rows), "labels_not_in_the_network": absent, "modules": modules,
+    }  # fmt: skip
+    write_json(out / "training.json", summary)
+    return summary
+
+
+def _all_scores(
+    graph: Graph,
+    columns: tuple[Array, Array],
+    walks: Any,
+    rows: Array,
+    drivers: Array,
+    seeds: Sequence[int],
+    epochs: int,
+) -> dict[str, Array]:
+    """The study's scores and the baselines' of all proteins, from the given labels."""
+    plain, place = columns
+    labels = walks.honest(rows, drivers)
+    heard = np.column_stack([plain, _model.normal_scores(labels)])
+    each = _model.predict([_model.fit(heard, rows, drivers, s, epochs) for s in seeds], heard)
+    quiet = _model.predict([_model.fit(plain, rows, drivers, s, epochs) for s in seeds], plain).mean(0)
+    trees, bare = (
+        _model.boosting(np.column_stack([place, labels]), rows, drivers),
+        _model.boosting(place, rows, drivers),
+    )
+    return {
+        "model": _model.together(each.mean(0), trees, rows), "without_labels": _model.together(quiet, bare, rows),
+        "network": each.mean(0), "network_without_labels": quiet, "each": each, "boosting": trees,
+        "boosting_without_labels": bare, "random_walk": labels[:, 3], "logistic": _logistic(plain, rows, drivers),
+    }  # fmt: skip
+
+
+def _logistic(X: Array, rows: Array, drivers: Array) -> Array:
+    """Logistic regression on the states smoothed over neighbors."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=0.1, max_iter=500).fit(X[rows], drivers).decision_function(X)
+
+
+def _metrics(values: Array, drivers: Array) -> dict[str, float]:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    return {"auprc": float(average_precision_score(drivers, values)), "auroc": float(roc_auc_score(drivers, values))}
+
+
+def load_scores(out: Path) -> dict[str, Array]:
+    path = out / "scores.npz"
+    if not path.exists():
+        raise UnreadableFile(f"no trained study at {out}; run `relukit gallery run {NAME}` first")
+    with np.load(path) as arrays:
+        return {k: arrays[k] for k in arrays.files}
+
+
+def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """AUPRC and AUROC on label files (columns gene, driver); genes outside the network are counted and left out."""
+    from sklearn.metrics import average_precision_score
+
+    saved = load_scores(out)
+    index = {str(n): i for i, n in enumerate(saved["names"])}
+    parts = [read_labels(Path(f), index) for f in files]
+    rows, drivers = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    if len(set(drivers.tolist())) < 2:
+        raise UnreadableFile(
+            f"the label files name {len(rows)} proteins of the network, all of one kind; both are needed"
+        )
+    names = ("random_walk", "logistic", "boosting", "boosting_without_labels")
+    precision = lambda key, at: float(average_precision_score(drivers[at], saved[key][rows[at]]))
+    gap = bootstrap_difference(lambda at: (precision("model", at), precision("boosting", at)), len(rows), 200)
+    metrics: dict[str, Any] = _metrics(saved["model"][rows], drivers)
+    for name in ("without_labels", "network", "network_without_labels"):
+        metrics[name] = _metrics(saved[name][rows], drivers)
+    metrics["single_network_auprc"] = t_interval([average_precision_score(drivers, e[rows]) for e in saved["each"]])
+    return {
+        "study": NAME, "metrics": metrics, "baselines": {n: _metrics(saved[n][rows], drivers) for n in names},
+        "paired_bootstrap": {"boosting": gap}, "rows": len(rows), "genes_not_in_the_network": sum(p[2] for p in parts),
+        "rows_seen_in_training": int(np.isin(rows, saved["trained"]).sum()),
+    }  # fmt: skip
