@@ -1,0 +1,113 @@
+"""The machine studies, short versions on real data."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+
+needs_data = pytest.mark.skipif(not os.environ.get("RELUKIT_DATA"), reason="RELUKIT_DATA is not set")
+
+
+@pytest.fixture(scope="module")
+def maintenance(tmp_path_factory):
+    if not os.environ.get("RELUKIT_DATA"):
+        pytest.skip("RELUKIT_DATA is not set")
+    from relukit.gallery import maintenance
+
+    out = tmp_path_factory.mktemp("maintenance")
+    return maintenance.fetch(), out, maintenance.train(maintenance.fetch(), out, seeds=1, quick=True)
+
+
+@pytest.mark.slow
+def test_rules_are_read_off_where_the_paper_puts_them(maintenance):
+    _, _, summary = maintenance
+    read = {(r["feature"], r["side"]): r["threshold"] for r in summary["process"]["rules"]}
+    documented = {
+        ("temperature difference [K]", "<"): 8.6, ("rotational speed [rpm]", "<"): 1380, ("power [W]", "<"): 3500,
+        ("power [W]", ">"): 9000, ("strain of type L [Nm min]", ">"): 11000,
+    }  # fmt: skip
+    for key, value in documented.items():
+        assert read[key] == pytest.approx(value, rel=0.02), key
+    assert summary["process"]["f1_rows_held_in_turn"] > 0.85
+
+
+@pytest.mark.slow
+def test_engines_scored_beside_their_baselines(maintenance, tmp_path):
+    from relukit.gallery.maintenance import _files, score
+
+    data, out, _ = maintenance
+    table = _files.numbers(data / _files.CMAPSS)
+    cut, left = [], []
+    for engine in range(1, 13):
+        rows = table[table[:, 0] == engine]
+        keep = len(rows) - 10 * engine
+        cut.append(rows[:keep])
+        left.append(len(rows) - keep)
+    np.savetxt(tmp_path / "test.txt", np.concatenate(cut))
+    np.savetxt(tmp_path / "rul.txt", left)
+    answer = score(out, [tmp_path / "test.txt", tmp_path / "rul.txt"])
+    assert answer["rows"] == 12
+    assert answer["metrics"]["rmse"] < answer["baselines"]["mean"]["rmse"]
+
+
+@pytest.mark.slow
+def test_a_stream_names_its_reason(maintenance):
+    from relukit.gallery.maintenance import _files, stream
+
+    data, out, _ = maintenance
+    told = list(stream.warnings(out, data / _files.AI4I))
+    table = _files.frame(data / _files.AI4I, ["Machine failure"])
+    assert np.mean([table["Machine failure"][t["row"] - 1] for t in told]) > 0.9
+    assert all(t["reason"] for t in told)
+
+
+def test_formats_are_told_apart():
+    from relukit._errors import UnreadableFile
+    from relukit.gallery.maintenance import _files
+
+    assert _files.kind_of(" ".join(["1"] * 26)) == "engines"
+    assert _files.kind_of("112 \n") == "remaining"
+    with pytest.raises(UnreadableFile, match="C-MAPSS"):
+        _files.kind_of("a,b,c")
+
+
+def test_an_engine_remembers_its_past_only():
+    from relukit.gallery.maintenance._engines import Engine
+
+    x = np.random.default_rng(0).normal(size=(20, 14))
+    one, two = Engine(), Engine()
+    a = np.stack([one.push(r) for r in x])
+    b = np.stack([two.push(r) for r in np.concatenate([x[:10], x[10:] + 5])])
+    assert np.array_equal(a[:10], b[:10])
+    assert np.allclose(a[4, 56:70], a[4, 14:28] - x[:5].mean(0))
+
+
+def test_rule_networks_fire_exactly_inside_their_boxes():
+    from relukit.gallery.maintenance import _process
+
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(4000, 7))
+    y = ((X[:, 2] > 1.5) | ((X[:, 0] < -0.5) & (X[:, 1] < -0.8))).astype(int)
+    rules = _process.learn(X, y)
+    net = _process.network(rules, X)
+    assert np.array_equal(net(X)[:, 0] > 0, y == 1)
+    read = _process.thresholds(net, rules, X)
+    assert sorted(round(r["threshold"], 1) for r in read) == [-0.8, -0.5, 1.5]
+
+
+def test_mill_ramps_and_votes_form_the_network():
+    from relukit.gallery.maintenance import _mill
+
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(300, 5))
+    curves, vote = _mill.ramps(X), np.array([1.0, 0, -1, 0, 0])
+    said = _mill.network(curves, vote)(X * 1.5)[:, 0]
+    s = _mill.shares(X * 1.5, curves)
+    assert np.allclose(said, ((2 * s - 1) * vote).sum(1) / 2, atol=1e-12)
+
+
+def test_half_a_line_waits_for_its_other_half():
+    from relukit.gallery.maintenance.stream import _lines
+
+    assert list(_lines(io.StringIO("a\nb\n\nlast"), 0)) == ["a\n", "b\n", "last"]
