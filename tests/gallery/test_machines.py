@@ -111,3 +111,44 @@ def test_half_a_line_waits_for_its_other_half():
     from relukit.gallery.maintenance.stream import _lines
 
     assert list(_lines(io.StringIO("a\nb\n\nlast"), 0)) == ["a\n", "b\n", "last"]
+
+
+def test_arm_measured_in_mujoco_meets_the_linearization():
+    pytest.importorskip("mujoco")
+    from relukit.gallery.robot_arm._loop import LAWS, SLOPES, Joint, linearization, measure, simulate
+
+    joint = Joint(inertia=0.3, damping=1.0, gain=12.0)
+    found = {}
+    for name, law in LAWS.items():
+        times, angles = simulate(joint, law, 0.01, joints=2)
+        seen, exact = measure(times, angles[:, 0], 0.01), linearization(joint, SLOPES[name])
+        assert seen.frequency == pytest.approx(exact.frequency, rel=0.01)
+        assert seen.damping == pytest.approx(exact.damping, rel=0.01)
+        assert seen.overshoot == pytest.approx(exact.overshoot, abs=0.005)
+        found[name] = seen
+    assert found["relu"].frequency / found["sigmoid"].frequency == pytest.approx(2, rel=0.01)
+
+
+def test_a_lone_relu_is_refused_as_a_controller():
+    from relukit._errors import UnsupportedOperation
+    from relukit.activations import get
+    from relukit.gallery.robot_arm._loop import network_law
+    from relukit.network import from_layers
+
+    pair = from_layers([np.array([[1.0], [-1.0]]), np.array([[3.0, -3.0]])], [np.zeros(2), np.zeros(1)], [get("relu")])
+    assert network_law(pair)[1] == pytest.approx(3)
+    lone = from_layers([np.eye(1), np.eye(1)], [np.zeros(1), np.zeros(1)], [get("relu")])
+    with pytest.raises(UnsupportedOperation, match="only one way"):
+        network_law(lone)
+
+
+def test_growth_of_a_trained_controller_holds_on_samples():
+    from relukit.gallery.robot_arm import study
+
+    net = study.imitate(0, 3)
+    proof = study.one_step_growth(net)
+    A, B = study.discrete()
+    T = study.lqr()[2]
+    z = np.random.default_rng(1).uniform(-1, 1, (5000, 2))
+    following = (A @ np.linalg.solve(T, z.T) - B @ net(z).T).T @ T.T
+    assert np.abs(following).max() <= proof["proven_growth"] + 1e-12
