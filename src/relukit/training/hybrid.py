@@ -5,7 +5,9 @@ nobody knows is a network. All of it is fitted at once by least squares (Levenbe
 carried forward through the solver), so that the constants come with intervals.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -163,15 +165,30 @@ class _Batch:
         """(curves, times, states)."""
         import torch
 
-        try:
-            from torchdiffeq import odeint
-        except ImportError as error:
-            raise MissingExtra("hybrid models need torchdiffeq: pip install relukit[gallery]") from error
+        odeint = _solver()
         factor = effect.exp()[:, None]
         field_ = lambda t, y: factor * rhs(t, y, p, unknown, self.given)
         options = {"step_size": step} if step else None
         times = torch.tensor(self.times, dtype=torch.float64)
         return odeint(field_, self.start, times, method="rk4", options=options).transpose(0, 1)
+
+
+@contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """torchdiffeq's import and torch's own forward derivatives call what torch has deprecated: not the user's concern."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def _solver() -> Any:
+    """torchdiffeq's `odeint`."""
+    try:
+        with _without_deprecations():
+            from torchdiffeq import odeint
+    except ImportError as error:
+        raise MissingExtra("hybrid models need torchdiffeq: pip install relukit[gallery]") from error
+    return odeint
 
 
 def hybrid(
@@ -263,7 +280,8 @@ def hybrid(
             return np.nan_to_num(residual(torch.from_numpy(z)).numpy(), nan=1e6, posinf=1e6, neginf=-1e6)
 
     def slope(z: Array) -> Array:
-        J = np.nan_to_num(jacfwd(residual)(torch.from_numpy(z)).numpy())
+        with _without_deprecations():
+            J = np.nan_to_num(jacfwd(residual)(torch.from_numpy(z)).numpy())
         if on_progress is not None:
             on_progress(slope.calls, float(np.sqrt(np.mean(value(z) ** 2))))
         slope.calls += 1

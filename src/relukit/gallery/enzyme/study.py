@@ -152,7 +152,7 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
             "rmse_of_starts": t_interval([f.error(curves) for f in fits]),
             "rmse_by_measurement": each["model"],
             "replicates_differ_by": spread,
-        },  # fmt: skip
+        },
         "baselines": {k: {"rmse": m.error(curves), "rmse_by_measurement": each[k]} for k, m in laws.items()},
         "rows": sum(len(c.times) - 1 for c in curves),
     }

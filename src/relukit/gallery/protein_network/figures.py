@@ -23,7 +23,7 @@ def figures(out: Path, data: Path) -> list[Path]:
         place = nx.spring_layout(net, seed=1, k=1.2)
         nx.draw_networkx_edges(net, place, ax=ax, edge_color="0.8", width=0.6)
         nx.draw_networkx_nodes(
-            net, place, ax=ax, node_size=90, node_color=scores[members], cmap="OrRd", vmin=0, vmax=scores.max()
+            net, place, ax=ax, node_size=90, node_color=scores[members], cmap="YlOrRd", vmin=0, vmax=1.6 * scores.max()
         )
         nx.draw_networkx_labels(net, place, {k: graph.names[i] for k, i in enumerate(members)}, ax=ax, font_size=7)
         ax.set_title(f"{len(module['proteins'])} proteins, {module['edges']} edges, p = {module['p']:.3f}", fontsize=8)
