@@ -161,6 +161,16 @@ class _Batch:
         lookup = [dict(zip(rows.tolist(), c.values)) for c, rows in zip(curves, self.rows)]
         self.measured = torch.tensor([lookup[i][row][s] for i, row, s in at], dtype=torch.float64)
 
+    def grid(self, step: float | None) -> Array:
+        """The reading times, each interval cut into equal steps no longer than `step`."""
+        if step is None:
+            return self.times
+        parts = [
+            np.linspace(a, b, max(1, int(np.ceil((b - a) / step - 1e-9))), endpoint=False)
+            for a, b in zip(self.times[:-1], self.times[1:])
+        ]
+        return np.append(np.concatenate(parts), self.times[-1])
+
     def integrate(self, rhs: Any, p: Mapping[str, Any], unknown: Any, effect: Any, step: float | None) -> Any:
         """(curves, times, states)."""
         import torch
@@ -168,7 +178,8 @@ class _Batch:
         odeint = _solver()
         factor = effect.exp()[:, None]
         field_ = lambda t, y: factor * rhs(t, y, p, unknown, self.given)
-        options = {"step_size": step} if step else None
+        # torchdiffeq's own step grid misses the reading times and interpolates linearly between its points
+        options = {"grid_constructor": lambda *_: torch.tensor(self.grid(step), dtype=torch.float64)}
         times = torch.tensor(self.times, dtype=torch.float64)
         return odeint(field_, self.start, times, method="rk4", options=options).transpose(0, 1)
 
@@ -296,7 +307,7 @@ def hybrid(
             for parameter in unknown.parameters():
                 parameter.copy_(z[at : at + parameter.numel()].view(parameter.shape))
                 at += parameter.numel()
-    fitted = {n: float(np.exp(z[k])) for k, n in enumerate(names)}
+    fitted = {n: float(np.exp(answer.x[k])) for k, n in enumerate(names)}
     model = Hybrid(fitted, _intervals(answer, names, len(batch.measured)), unknown, float("nan"),
                    dict(zip(batch.groups, z[ends:].tolist())), answer.nfev, rhs, step)  # fmt: skip
     return _with_error(model, curves)

@@ -48,7 +48,7 @@ def train(
         peaks = sequences[bound == 1]
         order = np.random.default_rng(0).permutation(len(peaks))[: 400 if quick else None]
         held = peaks[order[: int(HELD * len(order))]]
-        rest = peaks[order[int(HELD * len(order)) :][:PEAKS]]
+        rest = peaks[np.sort(order[int(HELD * len(order)) :])[:PEAKS]]  # files list the strongest peaks first
         modules = []
         for seed in range(seeds):
             x = np.concatenate([rest, shuffled(rest, seed)])
@@ -56,6 +56,8 @@ def train(
         states += [m.state_dict() for m in modules]
         labels += [factor] * len(modules)
         summary[factor] = _held_out(modules, held, matrices.get(factor))
+        strong = peaks[np.sort(order[: int(HELD * len(order))])[: len(held) * 1000 // len(peaks) + 1]]
+        summary[factor]["auroc_strong"] = _held_auroc(modules, strong)
         if on_progress is not None:
             on_progress(done, len(files))
     save_states(out / "model.pt", states, labels=labels, matrices={k: m.tolist() for k, m in matrices.items()})
@@ -88,6 +90,12 @@ def _held_out(modules: list[Any], held: Array, matrix: Array | None) -> dict[str
     ]
     answer["smallest_substitutions"] = [f["changes"] if f["changes"] else f">{f['more_than']}" for f in flips]
     return answer
+
+
+def _held_auroc(modules: list[Any], held: Array) -> float:
+    """AUROC on held peaks of about the thousand strongest, five shuffles to each."""
+    x = np.concatenate([held, *[shuffled(held, seed) for seed in range(100, 105)]])
+    return _metrics(_model.predict(modules, x).mean(0), np.repeat([1, 0, 0, 0, 0, 0], len(held)))["auroc"]
 
 
 def filter_motifs(module: Any, sequences: Array) -> list[Array]:
