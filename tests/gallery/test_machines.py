@@ -152,3 +152,57 @@ def test_growth_of_a_trained_controller_holds_on_samples():
     z = np.random.default_rng(1).uniform(-1, 1, (5000, 2))
     following = (A @ np.linalg.solve(T, z.T) - B @ net(z).T).T @ T.T
     assert np.abs(following).max() <= proof["proven_growth"] + 1e-12
+
+
+@pytest.fixture(scope="module")
+def car(tmp_path_factory):
+    if not os.environ.get("RELUKIT_DATA"):
+        pytest.skip("RELUKIT_DATA is not set")
+    from relukit.gallery import car
+
+    out = tmp_path_factory.mktemp("car")
+    return out, car.train(car.fetch(), out, seeds=1, quick=True)
+
+
+@pytest.mark.slow
+def test_car_beats_the_understeer_formula_on_kept_segments(car):
+    for log in car[1].values():
+        kept = log["segments_held_in_turn"]
+        assert kept["residual"] < 0.8 * kept["understeer"]
+
+
+@pytest.mark.slow
+def test_car_rises_with_steering_and_is_inverted_exactly(car):
+    from relukit.gallery.car import _model, steering_for
+    from relukit.gallery.car.study import load
+
+    out, _ = car
+    notes, nets = load(out, 1)
+    generator = np.random.default_rng(0)
+    X = generator.uniform(*notes["box"], (400, 5))
+    Y = X.copy()
+    Y[:, 4] = np.minimum(X[:, 4] + generator.uniform(0, 0.05, 400), notes["box"][1][4])
+    assert np.all(nets[0](Y)[:, 0] >= nets[0](X)[:, 0] - 1e-12)
+    assert np.abs(nets[0](X)).max() <= notes["residual_bound"]
+    angle = steering_for(out, 80.0, 12.0, car=1)
+    row = np.clip(np.array([[12.0, 0, 0, 0, 0]]), *notes["box"])
+    row[0, 4] = angle
+    rate = _model.understeer(notes["formula"], 12.0, angle) + nets[0](row)[0, 0]
+    assert 12.0 / rate == pytest.approx(80.0, rel=1e-9)
+
+
+@pytest.mark.slow
+def test_car_never_reads_the_answer(car, tmp_path):
+    from relukit.gallery.car import _model, fetch, score
+    from relukit.gallery.car.study import LOGS, _predict, load
+
+    out, _ = car
+    table = _model.read(fetch() / LOGS[0]).iloc[:300]
+    notes, nets = load(out, 0)
+    blind = table.copy()
+    hidden = [c for c in blind.columns if c not in _model.INPUTS]
+    blind[hidden] = np.random.default_rng(0).normal(size=(300, len(hidden)))
+    args = (notes["formula"], nets, notes["box"])
+    assert np.array_equal(_predict(table, *args), _predict(blind, *args))
+    table.to_csv(tmp_path / "log.csv", index=False)
+    assert score(out, [tmp_path / "log.csv"])["rows"] == 300

@@ -1,0 +1,126 @@
+r"""Understeer formula on lagged steering, and a residual that rises with steering by construction.
+
+.. math:: \omega = \frac{v (z - z_0)}{L + K v^2} + r(v, a, \text{throttle}, \text{brake}, z)
+
+with z the steering angle behind two first-order lags (the actuator and the tires). The formula rises in z as long as
+:math:`L + K v^2 > 0`. The residual is one layer of ReLUs in three groups: weights of z and of the output both positive,
+both negative, or no weight of z at all: it rises in z whatever the other numbers are. So their sum rises, a steering
+angle for a given radius is unique, and it is found exactly, piece by piece.
+
+Inputs are speed, steering, longitudinal acceleration and pedals with their past; never yaw rate, lateral velocity, heading, position
+or wheel speeds, which give the answer away.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import UnreadableFile
+from relukit.gallery._life import seeded, train_module
+
+Array = np.ndarray
+INPUTS = ["time(s)", "vx(m/s)", "delta(rad)", "ax(m/s^2)", "throttle_ped_cmd(%)", "brake_ped_cmd(kPa)"]
+TARGET, GAP, SMOOTH, HIDDEN, SCALE, REACH = "omega(rad/s)", 0.1, 0.3, 12, 0.01, 3.0
+NAMES = ("speed [m/s]", "longitudinal acceleration [m/s^2]", "throttle [%]", "brake [kPa]", "lagged steering [rad]")
+
+
+def read(path: Any) -> Any:
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    missing = [c for c in [*INPUTS, TARGET] if c not in table.columns]
+    if missing:
+        raise UnreadableFile(f"{path} lacks the columns {', '.join(missing)}")
+    return table
+
+
+def stretches(times: Array) -> list[Array]:
+    """Rows without a gap in time; the lags start anew in each."""
+    return np.split(np.arange(len(times)), np.flatnonzero(np.abs(np.diff(times)) > GAP) + 1)
+
+
+def lagged(times: Array, values: Array, *lags: float) -> Array:
+    """First-order lags one after the other [s], at rest at the start of each stretch."""
+    from scipy.signal import lfilter
+
+    out = np.empty(len(values))
+    for rows in stretches(times):
+        x = values[rows]
+        step = float(np.median(np.diff(times[rows]))) if len(rows) > 1 else 0.04
+        for lag in lags:
+            a = 1 - np.exp(-step / max(abs(lag), 1e-4))
+            x = lfilter([a], [1, a - 1], x, zi=[(1 - a) * x[0]])[0]
+        out[rows] = x
+    return out
+
+
+def understeer(parameters: Array, speed: Array, steering: Array) -> Array:
+    """v (z - z_0) / (L + K v^2); parameters end with L [m], K [s^2/m], z_0 [rad]."""
+    length, gradient, offset = parameters[-3:]
+    return speed * (steering - offset) / (length + gradient * speed**2)
+
+
+def fit_formula(table: Any, lags: bool = True) -> Array:
+    """Two lags, wheelbase, understeer gradient and steering offset by least squares; without lags the last three only."""
+    from scipy.optimize import least_squares
+
+    times, speed, steering = (table[c].to_numpy(float) for c in INPUTS[:3])
+    truth = table[TARGET].to_numpy(float)
+
+    def error(p: Array) -> Array:
+        z = lagged(times, steering, *p[:2]) if lags else steering
+        return understeer(p, speed, z) - truth
+
+    start, size = [0.2, 0.2, 3.0, 0.001, 0.0], [0.1, 0.1, 1.0, 0.001, 0.01]
+    skip = 0 if lags else 2
+    p = least_squares(error, start[skip:], x_scale=size[skip:], max_nfev=25).x
+    return np.concatenate([np.abs(p[:2]), p[2:]]) if lags else p
+
+
+def inputs(table: Any, parameters: Array) -> Array:
+    """(rows, 5) of the residual: speed, smoothed acceleration, throttle and brake, lagged steering."""
+    times, speed, steering, ax, throttle, brake = (table[c].to_numpy(float) for c in INPUTS)
+    smooth = [lagged(times, x, SMOOTH) for x in (ax, throttle, brake)]
+    return np.column_stack([speed, *smooth, lagged(times, steering, *parameters[:2])])
+
+
+def fit_residual(X: Array, gap: Array, seed: int, epochs: int) -> Any:
+    """The residual as a `Network` of the raw inputs, standardization folded in."""
+    import torch
+    from torch import nn
+
+    from relukit.activations import get
+    from relukit.network import from_layers
+
+    center, spread = X.mean(0), X.std(0) + 1e-9
+    softplus = nn.functional.softplus
+
+    class Rising(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Parameter(torch.randn(3 * HIDDEN, X.shape[1]) * 0.5)
+            self.bias = nn.Parameter(torch.randn(3 * HIDDEN) * 0.5)
+            self.outer = nn.Parameter(torch.randn(3 * HIDDEN) * 0.05)
+            self.rest = nn.Parameter(torch.zeros(1))
+
+        def signed(self) -> tuple[Any, Any]:
+            """Weights of the inputs and of the output, with the signs that make the sum rise in the last input."""
+            up = torch.cat([torch.ones(HIDDEN), -torch.ones(HIDDEN), torch.zeros(HIDDEN)])
+            last = softplus(self.inner[:, -1] - 1) * up
+            out = torch.where(up == 0, self.outer, softplus(self.outer - 4) * up)
+            return torch.cat([self.inner[:, :-1], last[:, None]], 1), out
+
+        def forward(self, x: Any) -> Any:
+            W, out = self.signed()
+            return (x @ W.T + self.bias).relu() @ out + self.rest
+
+    clipped = np.clip((X - center) / spread, -REACH, REACH)
+    A, y = torch.tensor(clipped, dtype=torch.float32), torch.tensor(gap / SCALE, dtype=torch.float32)
+    with seeded(seed):
+        module = Rising()
+        loss = lambda r: nn.functional.smooth_l1_loss(module(A[r]), y[r])
+        train_module(module, loss, len(A), epochs=epochs, learning_rate=1e-2, weight_decay=0.3, seed=seed)
+    with torch.no_grad():
+        W, out = (t.double().numpy() for t in module.signed())
+        bias, rest = module.bias.double().numpy(), module.rest.double().numpy()
+    return from_layers([W / spread, SCALE * out[None]], [bias - W @ (center / spread), SCALE * rest], [get("relu")])

@@ -1,0 +1,190 @@
+"""Fit per car, judge on stretches of the track that were kept, invert exactly."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput
+from relukit._numerics import write_json
+from relukit.gallery._life import data_folder, t_interval
+from relukit.gallery.car import _model
+
+NAME, EPOCHS = "car", 20
+LOGS = ("LVMS_23_01_04_B_dev.csv.gz", "Putnam_park2023_run4_2_dev.csv.gz")
+
+
+def fetch() -> Path:
+    """Folder with the two logs of the Dallara AV-21 (Las Vegas oval, Putnam Park road course)."""
+    return data_folder("vehicle_dynamics", *LOGS)
+
+
+def train(
+    data: Path,
+    out: Path,
+    *,
+    seeds: int = 5,
+    quick: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """A formula and `seeds` residuals per car; each segment of the track kept out in turn gives the summary."""
+    import relukit
+
+    epochs, summary = 3 if quick else EPOCHS, {}
+    for c, name in enumerate(LOGS):
+        table = _model.read(data / name)
+        formula, residuals, box = _fitted(table, seeds, epochs)
+        for k, net in enumerate(residuals):
+            relukit.save(net, out / f"car{c}_{k}.npz")
+        times = table["time(s)"]
+        write_json(out / f"car{c}.json", {
+            "formula": formula.tolist(), "seeds": seeds, "box": [b.tolist() for b in box],
+            "log": name, "times": [float(times.min()), float(times.max())],
+            "residual_bound": max(_bound(net, box) for net in residuals),
+        })  # fmt: skip
+        summary[name] = {
+            "formula": dict(zip(("lag_1", "lag_2", "wheelbase", "understeer", "offset"), formula.tolist())),
+            "residual_bound": json.loads((out / f"car{c}.json").read_text())["residual_bound"],
+            "segments_held_in_turn": _in_turn(table, 1 if quick else 2, epochs, quick),
+        }
+        if on_progress is not None:
+            on_progress(c + 1, len(LOGS))
+    write_json(out / "training.json", summary)
+    return summary
+
+
+def _fitted(table: Any, seeds: int, epochs: int) -> tuple[np.ndarray, list[Any], tuple[np.ndarray, np.ndarray]]:
+    formula = _model.fit_formula(table)
+    X, truth = _model.inputs(table, formula), table[_model.TARGET].to_numpy(float)
+    gap = truth - _model.understeer(formula, X[:, 0], X[:, 4])
+    residuals = [_model.fit_residual(X, gap, s, epochs) for s in range(seeds)]
+    low, high = X.mean(0) - _model.REACH * X.std(0), X.mean(0) + _model.REACH * X.std(0)
+    return formula, residuals, (np.maximum(low, X.min(0)), np.minimum(high, X.max(0)))
+
+
+def _bound(net: Any, box: tuple[np.ndarray, np.ndarray]) -> float:
+    """Proven: no input of the box moves the yaw rate by more than this many rad/s."""
+    import relukit
+
+    inside = relukit.Box(*box)
+    ends = [relukit.optimize(net, maximize="y[0]", box=inside, timeout=10), relukit.optimize(net, minimize="y[0]", box=inside, timeout=10)]  # fmt: skip
+    return float(max(abs(e.bound) for e in ends))
+
+
+def _predict(table: Any, formula: np.ndarray, residuals: Sequence[Any], box: tuple) -> np.ndarray:
+    """(networks, rows); inputs of the residual are held inside the box for which it was trained and bounded."""
+    X = _model.inputs(table, formula)
+    base = _model.understeer(formula, X[:, 0], X[:, 4])
+    inside = np.clip(X, *box)
+    return np.stack([base + net(inside)[:, 0] for net in residuals])
+
+
+def _rmse(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+def _in_turn(table: Any, seeds: int, epochs: int, quick: bool) -> dict[str, float]:
+    """RMSE over segments, each predicted by a model of the others, beside the understeer formula without lags."""
+    square: dict[str, list[np.ndarray]] = {"residual": [], "lagged_formula": [], "understeer": []}
+    segments = np.unique(table["segment"])
+    for s in segments[:2] if quick else segments:
+        rest, held = table[table["segment"] != s], table[table["segment"] == s]
+        truth = held[_model.TARGET].to_numpy(float)
+        formula, residuals, box = _fitted(rest, seeds, epochs)
+        X = _model.inputs(held, formula)
+        plain = _model.fit_formula(rest, lags=False)
+        square["residual"].append((_predict(held, formula, residuals, box).mean(0) - truth) ** 2)
+        square["lagged_formula"].append((_model.understeer(formula, X[:, 0], X[:, 4]) - truth) ** 2)
+        steering = held["delta(rad)"].to_numpy(float)
+        square["understeer"].append((_model.understeer(plain, X[:, 0], steering) - truth) ** 2)
+    return {k: float(np.sqrt(np.concatenate(v).mean())) for k, v in square.items()}
+
+
+def load(out: Path, car: int) -> tuple[dict[str, Any], list[Any]]:
+    import relukit
+
+    notes = json.loads((out / f"car{car}.json").read_text())
+    notes["formula"], notes["box"] = np.array(notes["formula"]), tuple(np.array(b) for b in notes["box"])
+    return notes, [relukit.load(out / f"car{car}_{k}.npz") for k in range(notes["seeds"])]
+
+
+def car_of(out: Path, times: np.ndarray) -> int:
+    """Which car's numbers fit a log: those of the run nearest in time (set-up and tires change between days)."""
+    middle = float(np.median(times))
+    spans = [json.loads((out / f"car{c}.json").read_text())["times"] for c in range(len(LOGS))]
+    return int(np.argmin([max(a - middle, middle - b, 0.0) for a, b in spans]))
+
+
+def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Yaw-rate RMSE on logs of the same columns; baselines are fitted on the training log and run on the same rows."""
+    if not files:
+        raise InvalidInput("give logs with the columns of the training logs: --data LOG.csv")
+    ours, each, base, truth, speed, seen = [], [], {"understeer": [], "lagged_formula": [], "plain_mlp": []}, [], [], 0
+    for file in files:
+        table = _model.read(file)
+        car = car_of(out, table["time(s)"].to_numpy(float))
+        notes, residuals = load(out, car)
+        training = _model.read(fetch() / LOGS[car])
+        said = _predict(table, notes["formula"], residuals, notes["box"])
+        X = _model.inputs(table, notes["formula"])
+        each.append(said)
+        ours.append(said.mean(0))
+        truth.append(table[_model.TARGET].to_numpy(float))
+        speed.append(X[:, 0])
+        base["lagged_formula"].append(_model.understeer(notes["formula"], X[:, 0], X[:, 4]))
+        plain = _model.fit_formula(training, lags=False)
+        base["understeer"].append(_model.understeer(plain, X[:, 0], table["delta(rad)"].to_numpy(float)))
+        base["plain_mlp"].append(_mlp(training, table))
+        seen += int(table["time(s)"].isin(training["time(s)"]).sum())
+    y, mine = np.concatenate(truth), np.concatenate(ours)
+    single = [_rmse(np.concatenate([e[k] for e in each]), y) for k in range(min(len(e) for e in each))]
+    turning = np.abs(y) > 0.05
+    radius = np.abs(y[turning] / np.where(mine[turning] == 0, 1e-9, mine[turning]) - 1)
+    return {
+        "study": NAME,
+        "metrics": {
+            "yaw_rate_rmse": _rmse(mine, y), "yaw_rate_rmse_single_network": t_interval(single),
+            "median_relative_radius_error": float(np.median(radius)) if turning.any() else None,
+        },
+        "baselines": {k: {"yaw_rate_rmse": _rmse(np.concatenate(v), y)} for k, v in base.items()},
+        "rows": len(y), "rows_seen_in_training": seen,
+    }  # fmt: skip
+
+
+def _mlp(training: Any, table: Any) -> np.ndarray:
+    """A plain network of the same moment's inputs, without formula and past."""
+    import relukit
+
+    of = lambda t: t[_model.INPUTS[1:]].to_numpy(float)
+    model = relukit.fit(of(training), training[_model.TARGET].to_numpy(float), hidden=(32, 32), epochs=20, seed=0)
+    return model.network(of(table))[:, 0]
+
+
+def steering_for(out: Path, radius: float, speed: float, car: int = 0) -> float:
+    """The steady steering angle [rad] for a turning radius [m, positive to the left], exactly.
+
+    The mean of the residuals is piecewise linear and rises in the steering angle, and so does the formula: between the
+    breakpoints along the steering axis one linear equation is left.
+
+    Raises:
+        InvalidInput: No angle of the training range gives that radius at that speed.
+    """
+    import relukit
+
+    notes, residuals = load(out, car)
+    low, high = notes["box"]
+    start = np.clip(np.array([speed, 0.0, 0.0, 0.0, 0.0]), low, high)
+    a, b = start.copy(), start.copy()
+    a[4], b[4] = low[4], high[4]
+    knots = np.unique(np.concatenate([relukit.breakpoints(n, a, b).points()[:, 4] for n in residuals]))
+    points = np.tile(start, (len(knots), 1))
+    points[:, 4] = knots
+    values = _model.understeer(notes["formula"], speed, knots) + np.mean([n(points)[:, 0] for n in residuals], 0)
+    wanted = speed / radius
+    if not values[0] <= wanted <= values[-1]:
+        raise InvalidInput(
+            f"a radius of {radius:g} m at {speed:g} m/s needs {wanted:.4g} rad/s; angles of the log reach {values[0]:.4g} to {values[-1]:.4g}"
+        )
+    return float(np.interp(wanted, values, knots))
