@@ -146,5 +146,5 @@ def t_interval(values: Sequence[float]) -> dict[str, Any]:
     from scipy.stats import t
 
     v = np.asarray(values, float)
-    half = float(t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / len(v) ** 0.5) if len(v) > 1 else float("nan")
+    half = float(t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / len(v) ** 0.5) if len(v) > 1 else None
     return {"mean": float(v.mean()), "half_width": half, "values": [float(x) for x in v]}

@@ -55,12 +55,11 @@ def fit_inactivated(curves: Sequence[Curve]) -> Hybrid:
     return hybrid(inactivated, curves, {**_START, "kd": 1e-3}, noise=NOISE, step=STEP)
 
 
-def fit_repressed(curves: Sequence[Curve], knots: int = 6, prior: float = 1.0) -> Hybrid:
+def fit_repressed(curves: Sequence[Curve], knots: int = 6, prior: float = 2.0) -> Hybrid:
     """Simulated data, where noise is relative (5 %, and a floor)."""
     noise = lambda readings: 0.05 * readings + 0.02
-    return hybrid(
-        by_product, curves, {"kcat": 0.5, "KM": 40.0}, unknown=decreasing_factor(knots, 100.0), noise=noise, prior=prior
-    )
+    factor = decreasing_factor(knots, 100.0)
+    return hybrid(by_product, curves, {"kcat": 0.5, "KM": 40.0}, unknown=factor, noise=noise, prior=prior, limit=60)
 
 
 def fit_oxidase(curves: Sequence[Curve]) -> Hybrid:

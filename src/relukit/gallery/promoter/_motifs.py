@@ -42,9 +42,10 @@ def carried(scores: Array, numbers: Array, letters: str) -> Array:
     """(count, places): attribution of the letters of each window that match the box."""
     own = np.take_along_axis(scores, numbers[:, None, :].astype(np.int64), 1)[:, 0]
     stop = numbers.shape[1] - len(letters) + 1
-    return sum(
+    parts = [
         np.where(numbers[:, j : stop + j] == LETTERS.index(c), own[:, j : stop + j], 0) for j, c in enumerate(letters)
-    )
+    ]
+    return np.sum(parts, axis=0)
 
 
 def best_gaps(minus35: Array, minus10: Array) -> tuple[Array, Array]:
