@@ -1,0 +1,56 @@
+"""Studies of economy, climate and images: promises that hold by construction, and results on the data where they are."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import relukit
+from relukit.gallery.borrowing_limit import _solve
+from relukit.gallery.borrowing_limit.study import kinks
+
+DATA = Path(os.environ.get("RELUKIT_DATA", "absent"))
+needs = lambda folder: pytest.mark.skipif(not (DATA / folder).exists(), reason=f"RELUKIT_DATA/{folder} is absent")
+
+
+def small_model() -> _solve.Calibration:
+    return _solve.Calibration(0.95, 1.02, 2.0, 0.0, np.array([0.5, 1.5]), np.array([[0.8, 0.2], [0.2, 0.8]]))
+
+
+def value_iteration_kink(model: _solve.Calibration, state: int) -> float:
+    """Where saving starts, by brute value iteration on a grid: shares nothing with the solver."""
+    assets = 6 * np.linspace(0, 1, 500) ** 2
+    value = np.zeros((2, 500))
+    for _ in range(500):
+        future = model.beta * model.transition @ value
+        cash = model.R * assets[None] + model.income[:, None]
+        spent = cash[:, :, None] - assets
+        value = np.where(spent > 0, -1 / np.maximum(spent, 1e-12), -1e9).__add__(future[:, None, :]).max(2)
+    cash = np.linspace(0.3, 2.0, 400)
+    spent = cash[:, None] - assets
+    choice = np.where(spent > 0, -1 / np.maximum(spent, 1e-12), -1e9) + model.beta * model.transition[state] @ value
+    return float(cash[np.argmax(choice.argmax(1) > 0)])
+
+
+def test_policy_respects_the_limit_exactly_and_its_kink_is_that_of_value_iteration():
+    model = small_model()
+    policy = _solve.solve(model, 24, 0, 6.0, 300)
+    cash = np.linspace(0.01, 20, 3000)
+    for state in range(2):
+        network = relukit.load(policy.chain(state))
+        saving = network(cash[:, None])[:, 0]
+        assert (saving >= 0).all()
+        assert (cash - saving > 0).all()
+        np.testing.assert_allclose(saving, policy.save(state, cash), atol=1e-9)
+        assert (saving[cash < kinks(policy)[state]] == 0).all()
+    assert kinks(policy)[1] == pytest.approx(value_iteration_kink(model, 1), rel=0.02)
+
+
+@needs("consumption_savings")
+def test_kinks_agree_with_the_reference():
+    file = DATA / "consumption_savings" / "egm_reference_0.json"
+    values = json.loads(file.read_text())
+    policy = _solve.solve(_solve.Calibration.of(values), seed=3, top=40.0)
+    np.testing.assert_allclose(kinks(policy), values["kink_cash_on_hand"], rtol=0.005)
