@@ -2,7 +2,7 @@ r"""Understeer formula on lagged steering, and a residual that rises with steeri
 
 .. math:: \omega = \frac{v (z - z_0)}{L + K v^2} + r(v, a, \text{throttle}, \text{brake}, z)
 
-with z the steering angle behind two first-order lags (the actuator and the tires). The formula rises in z as long as
+with z the steering angle behind one second-order system (steering actuator, tires and yaw inertia together). The formula rises in z as long as
 :math:`L + K v^2 > 0`. The residual is one layer of ReLUs in three groups: weights of z and of the output both positive,
 both negative, or no weight of z at all: it rises in z whatever the other numbers are. So their sum rises, a steering
 angle for a given radius is unique, and it is found exactly, piece by piece.
@@ -54,6 +54,20 @@ def lagged(times: Array, values: Array, *lags: float) -> Array:
     return out
 
 
+def settled(times: Array, steering: Array, frequency: float, damping: float) -> Array:
+    """Steering behind w^2 / (p^2 + 2 d w p + w^2), w in rad/s, held between samples; at rest at each start."""
+    from scipy.signal import cont2discrete, lfilter, lfilter_zi
+
+    w, d = abs(frequency) + 0.1, abs(damping) + 0.02
+    out = np.empty(len(steering))
+    for rows in stretches(times):
+        step = float(np.median(np.diff(times[rows]))) if len(rows) > 1 else 0.04
+        top, bottom, _ = cont2discrete(([w * w], [1, 2 * d * w, w * w]), step, "zoh")
+        start = lfilter_zi(top.ravel(), bottom) * steering[rows][0]
+        out[rows] = lfilter(top.ravel(), bottom, steering[rows], zi=start)[0]
+    return out
+
+
 def understeer(parameters: Array, speed: Array, steering: Array) -> Array:
     """v (z - z_0) / (L + K v^2); parameters end with L [m], K [s^2/m], z_0 [rad]."""
     length, gradient, offset = parameters[-3:]
@@ -61,17 +75,17 @@ def understeer(parameters: Array, speed: Array, steering: Array) -> Array:
 
 
 def fit_formula(table: Any, lags: bool = True) -> Array:
-    """Two lags, wheelbase, understeer gradient and steering offset by least squares; without lags the last three only."""
+    """Frequency and damping of the lag, wheelbase, understeer gradient and steering offset by least squares; without lags the last three only."""
     from scipy.optimize import least_squares
 
     times, speed, steering = (table[c].to_numpy(float) for c in INPUTS[:3])
     truth = table[TARGET].to_numpy(float)
 
     def error(p: Array) -> Array:
-        z = lagged(times, steering, *p[:2]) if lags else steering
+        z = settled(times, steering, *p[:2]) if lags else steering
         return understeer(p, speed, z) - truth
 
-    start, size = [0.2, 0.2, 3.0, 0.001, 0.0], [0.1, 0.1, 1.0, 0.001, 0.01]
+    start, size = [5.0, 0.9, 3.0, 0.001, 0.0], [1.0, 0.3, 1.0, 0.001, 0.01]
     skip = 0 if lags else 2
     p = least_squares(error, start[skip:], x_scale=size[skip:], max_nfev=25).x
     return np.concatenate([np.abs(p[:2]), p[2:]]) if lags else p
@@ -81,7 +95,7 @@ def inputs(table: Any, parameters: Array) -> Array:
     """(rows, 5) of the residual: speed, smoothed acceleration, throttle and brake, lagged steering."""
     times, speed, steering, ax, throttle, brake = (table[c].to_numpy(float) for c in INPUTS)
     smooth = [lagged(times, x, SMOOTH) for x in (ax, throttle, brake)]
-    return np.column_stack([speed, *smooth, lagged(times, steering, *parameters[:2])])
+    return np.column_stack([speed, *smooth, settled(times, steering, *parameters[:2])])
 
 
 def fit_residual(X: Array, gap: Array, seed: int, epochs: int) -> Any:

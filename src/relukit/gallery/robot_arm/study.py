@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +70,12 @@ def discrete() -> tuple[np.ndarray, np.ndarray]:
 
 def lqr() -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Gain K, Lyapunov matrix P of the closed loop, its square root's transform T, and the contraction of ||T x||_inf."""
-    from scipy.linalg import eig, solve_discrete_are
+    from scipy.linalg import solve_discrete_are
 
     A, B = discrete()
     P = solve_discrete_are(A, B, np.diag([400.0, 4.0]), np.array([[1.0]]))
     K = np.linalg.solve(1 + B.T @ P @ B, B.T @ P @ A)
-    values, vectors = eig(A - B @ K)
+    values, vectors = np.linalg.eig(A - B @ K)
     if np.abs(values.imag).max() < 1e-9:
         T = np.linalg.inv(vectors.real)
     else:
@@ -171,8 +170,8 @@ def score(out: Path, files: Sequence[Path], controller: str | None = None, **_: 
             frequency_errors.append(abs(seen.frequency / exact.frequency - 1))
             damping_errors.append(abs(seen.damping / exact.damping - 1))
             overshoot_errors.append(abs(seen.overshoot - exact.overshoot))
-            rows[f"{name}_{joints}_joints"] = {"measured": asdict(seen), "exact": asdict(exact)}
-        rows[name] = {"slope": slope, **margins(joint, slope)}
+            rows[f"{name}_{joints}_joints"] = {"measured": vars(seen), "exact": vars(exact)}
+        rows[name] = {"slope": slope} | margins(joint, slope)
     one = {n: rows[f"{n}_1_joints"]["measured"] for n in LAWS}
     equal = Joint(joint.inertia, joint.damping, joint.gain * 4)  # the sigmoid's small-signal gain made the ReLU pair's
     same, _ = closed_loop(equal, LAWS["sigmoid"], SLOPES["sigmoid"])
@@ -189,5 +188,5 @@ def score(out: Path, files: Sequence[Path], controller: str | None = None, **_: 
         metrics["controller"] = {**rows["controller_1_joints"]["measured"], "exact": rows["controller_1_joints"]["exact"]}  # fmt: skip
     return {
         "study": NAME, "metrics": metrics, "baselines": {"exact_frequency_ratio": 2.0, "exact_damping_ratio_ratio": 0.5},
-        "rows": len(frequency_errors), "loops": rows, "equal_gain_sigmoid": asdict(same), "describing_function": large,
+        "rows": len(frequency_errors), "loops": rows, "equal_gain_sigmoid": vars(same), "describing_function": large,
     }  # fmt: skip
