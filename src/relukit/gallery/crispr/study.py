@@ -76,7 +76,10 @@ def _folds(genes: Array) -> Array:
 
 
 def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """Metrics of the trained study and of every baseline on the given screens (one layout per call)."""
+    """Metrics of the trained study and of every baseline on the given screens (one layout per call).
+
+    The score averages the networks and the boosting that saw the same rows; `network_alone` is given beside it.
+    """
     loaded = load_states(out / "model.pt", NAME)
     screens = [read(Path(f)) for f in files]
     screen = Screen(
@@ -86,9 +89,10 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
         screens[0].kind,
     )
     each = _model.predict(_model.restore(loaded["states"]), screen.sequences)[:, :, screen.kind]
-    ours = each.mean(0)
+    network, trees = each.mean(0), _baselines.predict(out, screen.sequences)
+    ours = _standard(network) + _standard(trees["lightgbm_both"])
     baselines, gaps = {}, {}
-    for name, values in _baselines.predict(out, screen.sequences).items():
+    for name, values in trees.items():
         baselines[name] = {"spearman": rank_correlation(values, screen), "spearman_by_gene": by_gene(values, screen)}
         gaps[name] = bootstrap_difference(
             lambda rows, other=values: (
@@ -104,6 +108,10 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
         "metrics": {
             "spearman": rank_correlation(ours, screen),
             "spearman_by_gene": by_gene(ours, screen),
+            "network_alone": {
+                "spearman": rank_correlation(network, screen),
+                "spearman_by_gene": by_gene(network, screen),
+            },
             "spearman_single_network": t_interval(seeds),
         },
         "baselines": baselines,
@@ -111,6 +119,10 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
         "rows": len(ours),
         "rows_seen_in_training": _seen(screen.sequences),
     }
+
+
+def _standard(values: Array) -> Array:
+    return (values - values.mean()) / max(float(values.std()), 1e-12)
 
 
 def _seen(sequences: list[str]) -> int | None:
