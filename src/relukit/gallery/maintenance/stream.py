@@ -173,7 +173,7 @@ def _mill_rows(out: Path, head: str) -> Warn:
         alone = np.array([_alone(net, x, j) if notes["vote"][j] else 0.0 for j in range(len(x))])
         return {
             "warning": "the tool seems worn", "vote": round(vote, 3),
-            "reason": [f"{names[j]} is {x[j]:.4g}" for j in np.argsort(-alone)[:3]],
+            "reason": [f"{names[j]} is {x[j]:.4g}" for j in np.argsort(-alone)[:3] if alone[j] > 0],
         }  # fmt: skip
 
     return said

@@ -153,7 +153,7 @@ def closed_loop(joint: Joint, law: Law, slope: float, joints: int = 1, step: flo
     return measure(times, angles[:, 0], step), exact
 
 
-def score(out: Path, files: Sequence[Path], controller: str | None = None, **_: Any) -> dict[str, Any]:
+def score(out: Path, files: Sequence[Path], controller: str | None = None) -> dict[str, Any]:
     """Run the closed loops; with `controller`, that network beside the two laws."""
     import relukit
 
