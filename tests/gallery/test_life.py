@@ -116,6 +116,7 @@ def test_crispr_study_runs_scores_and_is_used(tmp_path):
 
 
 @real
+@pytest.mark.slow
 def test_enzyme_study_beats_the_law_alone_on_what_it_fits(tmp_path):
     from relukit.gallery import enzyme
 
