@@ -54,3 +54,43 @@ def test_kinks_agree_with_the_reference():
     values = json.loads(file.read_text())
     policy = _solve.solve(_solve.Calibration.of(values), seed=3, top=40.0)
     np.testing.assert_allclose(kinks(policy), values["kink_cash_on_hand"], rtol=0.005)
+
+
+def test_flood_loss_rises_with_depth_and_value_and_stays_below_the_value():
+    from relukit.gallery.catastrophe import _model
+
+    rng = np.random.default_rng(0)
+    x = np.abs(rng.normal(size=(400, 5))) * [8, 3, 1, 1, 1]
+    chain = _model.fit(x, rng.uniform(size=400), np.ones(400), seed=0, epochs=2)
+    assert _model.monotone(chain)
+    network = relukit.load(chain)
+    loss = lambda z: np.exp(z[:, 1]) * _model.ratio(network, z)[:, 0]
+    for column in (0, 1):
+        more = x.copy()
+        more[:, column] += rng.uniform(0, 2, 400)
+        assert (loss(more) >= loss(x) * (1 - 1e-12)).all()
+    assert (loss(x) <= np.exp(x[:, 1]) * (1 + 1e-12)).all()
+    turned = {**chain, "W4": -chain["W4"]}
+    assert not _model.monotone(turned)
+
+
+def test_feet_from_a_column_of_feet_and_inches():
+    from relukit.gallery.catastrophe._claims import feet
+
+    np.testing.assert_allclose(
+        feet(np.array([4.0, 12.0, 36.0, -24.0, 12.0]), np.array([2012, 2012, 2012, 2012, 1985])), [4, 1, 3, -2, 12]
+    )
+
+
+def test_attack_stays_inside_its_radius_and_flips():
+    import torch
+
+    from relukit.gallery.images import _model
+
+    module = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+        module.bias.zero_()
+    # by hand: x0 - x1 = 0.2 closes when both move by 0.1
+    found = _model.attack(module, np.array([0.6, 0.4, 0.5], np.float32), np.array([0.05, 0.09, 0.11, 0.2]))
+    assert 0.1 <= found <= 0.11 + 1e-6

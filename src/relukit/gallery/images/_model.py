@@ -1,0 +1,96 @@
+"""The three networks of the study and how they are trained; inputs are flat and lie in [0, 1]."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def build(kind: str) -> Any:
+    """`mlp` (784-256-256-10), `cnn` (digits), `pets` (cats and dogs, 32 x 32 x 3)."""
+    from torch import nn
+
+    if kind == "mlp":
+        return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
+    if kind == "cnn":
+        return nn.Sequential(
+            nn.Unflatten(1, (1, 28, 28)),
+            nn.Conv2d(1, 16, 5, 2, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 1, 1), nn.ReLU(),
+            nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 49, 96), nn.ReLU(), nn.Linear(96, 10),
+        )  # fmt: skip
+    block = lambda a, b, s: [nn.Conv2d(a, b, 3, s, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+    return nn.Sequential(
+        nn.Unflatten(1, (3, 32, 32)),
+        *block(3, 24, 1), *block(24, 48, 2), *block(48, 48, 1), *block(48, 96, 2), *block(96, 96, 1), *block(96, 96, 2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(96, 2),
+    )  # fmt: skip
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """Bytes (n, h, w) or (n, h, w, 3) as float32 rows in [0, 1], channels first."""
+    x = images.astype(np.float32) / 255
+    return (x.transpose(0, 3, 1, 2) if x.ndim == 4 else x).reshape(len(x), -1)
+
+
+def fit(
+    kind: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    epochs: int,
+    on_epoch: Callable[[int], None] | None = None,
+) -> Any:
+    """Cross-entropy on shifted images (and mirrored pets), with labels smoothed by 0.05."""
+    import torch
+    from torch.nn import functional as F
+
+    from relukit.gallery._life import seeded, train_module
+
+    side, pet = images.shape[1], kind == "pets"
+    reach = 4 if pet else 2
+    X = torch.from_numpy(flat(images).reshape(len(images), -1, side, side))
+    X, Y = F.pad(X, [reach] * 4), torch.from_numpy(labels.astype(np.int64))
+    with seeded(seed):
+        module = build(kind)
+
+        def loss(rows: Any) -> Any:
+            i, j = (int(v) for v in torch.randint(0, 2 * reach + 1, (2,)))
+            batch = X[rows, :, i : i + side, j : j + side]
+            if pet and torch.rand(()) < 0.5:
+                batch = batch.flip(3)
+            return F.cross_entropy(module(batch.flatten(1)), Y[rows], label_smoothing=0.05)
+
+        rate = 4e-3 if pet else 2e-3
+        return train_module(
+            module, loss, len(X), epochs=epochs, learning_rate=rate, weight_decay=0.05, batch=64 if pet else 128, seed=seed,
+            on_epoch=on_epoch,
+        )  # fmt: skip
+
+
+def decide(module: Any, x: np.ndarray) -> np.ndarray:
+    import torch
+
+    with torch.no_grad():
+        return np.concatenate(
+            [module(torch.from_numpy(p)).argmax(1).numpy() for p in np.array_split(x, max(1, len(x) // 500))]
+        )
+
+
+def attack(module: Any, x: np.ndarray, radii: np.ndarray, steps: int = 30) -> float:
+    """The smallest of the radii at which projected gradient ascent (Madry et al., 2018) turns the decision; inf if none."""
+    import torch
+
+    start = torch.from_numpy(x[None])
+    with torch.no_grad():
+        label = module(start).argmax(1)
+    for radius in map(float, radii):
+        z = start.clone()
+        for _ in range(steps):
+            z.requires_grad_(True)
+            out = module(z)
+            if int(out.argmax()) != int(label):
+                return float((z.detach() - start).abs().max())
+            (slope,) = torch.autograd.grad(torch.nn.functional.cross_entropy(out, label), z)
+            with torch.no_grad():
+                z = (z + 0.2 * radius * slope.sign()).clamp(start - radius, start + radius).clamp(0, 1)
+    return float("inf")
