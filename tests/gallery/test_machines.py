@@ -206,3 +206,18 @@ def test_car_never_reads_the_answer(car, tmp_path):
     assert np.array_equal(_predict(table, *args), _predict(blind, *args))
     table.to_csv(tmp_path / "log.csv", index=False)
     assert score(out, [tmp_path / "log.csv"])["rows"] == 300
+
+
+def test_rising_layers_rise_and_residuals_add():
+    import torch
+
+    import relukit
+
+    torch.manual_seed(0)
+    layer = relukit.nn.Rising(3, 8)
+    x = torch.randn(500, 3)
+    further = x.clone()
+    further[:, 2] += torch.rand(500)
+    assert torch.all(layer(further) > layer(x))
+    both = relukit.nn.Residual(lambda x: x[:, 2:] ** 2, layer, scale=0.5)
+    assert torch.allclose(both(x) - x[:, 2:] ** 2, 0.5 * layer(x), atol=1e-6)

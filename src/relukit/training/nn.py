@@ -1,5 +1,6 @@
-"""torch modules that torch lacks: squared ReLU, CReLU, maxout, and weight-decay groups that spare PReLU slopes."""
+"""torch modules that torch lacks: squared ReLU, CReLU, maxout, a formula with a residual, and weight-decay groups that spare PReLU slopes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -55,6 +56,55 @@ class Maxout(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.linear(x).unflatten(-1, (self.outputs, self.pieces)).amax(-1)
+
+
+class Rising(nn.Module):
+    """One layer of ReLUs that rises with its last input by construction, whatever the other inputs do.
+
+    Three groups of `hidden` units: the last input's weight and the output's both positive, both negative, or no weight of the
+    last input at all. Positive numbers are softplus of free ones, so nothing is penalized and nothing can be violated.
+
+    Arguments:
+        inputs: Features in, at least 1; shape `(..., inputs)` to `(..., 1)`.
+        hidden: Units in each group.
+    """
+
+    def __init__(self, inputs: int, hidden: int = 12) -> None:
+        super().__init__()
+        if inputs < 1 or hidden < 1:
+            raise InvalidInput(f"a rising layer needs at least one input and one unit, got {inputs} and {hidden}")
+        self.inner = nn.Parameter(torch.randn(3 * hidden, inputs) * 0.5)
+        self.bias = nn.Parameter(torch.randn(3 * hidden) * 0.5)
+        self.outer = nn.Parameter(torch.randn(3 * hidden) * 0.05)
+        self.rest = nn.Parameter(torch.zeros(1))
+        self.register_buffer("sign", torch.tensor([1.0, -1.0, 0.0]).repeat_interleave(hidden))
+
+    def weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The signed weights of the inputs `(units, inputs)` and of the output `(units,)`."""
+        last = nn.functional.softplus(self.inner[:, -1] - 1) * self.sign
+        out = torch.where(self.sign == 0, self.outer, nn.functional.softplus(self.outer - 4) * self.sign)
+        return torch.cat([self.inner[:, :-1], last[:, None]], 1), out
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        W, out = self.weights()
+        return (torch.relu(x @ W.T + self.bias) @ out)[..., None] + self.rest
+
+
+class Residual(nn.Module):
+    """A known formula and a network for the rest: `formula(x) + scale * network(x)`.
+
+    Arguments:
+        formula: Takes the inputs and gives the outputs; a module of its own is trained along, a plain function stays.
+        network: Any module of the same shapes; `optimize` bounds what it adds over a box.
+        scale: Size of the rest in units of the output, so that the network works with numbers near 1.
+    """
+
+    def __init__(self, formula: Callable[[torch.Tensor], torch.Tensor], network: nn.Module, scale: float = 1.0) -> None:
+        super().__init__()
+        self.formula, self.network, self.scale = formula, network, scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.formula(x) + self.scale * self.network(x)
 
 
 def decay_groups(model: nn.Module, weight_decay: float = 1e-2) -> list[dict[str, Any]]:

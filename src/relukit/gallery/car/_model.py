@@ -62,7 +62,7 @@ def settled(times: Array, steering: Array, frequency: float, damping: float) -> 
     out = np.empty(len(steering))
     for rows in stretches(times):
         step = float(np.median(np.diff(times[rows]))) if len(rows) > 1 else 0.04
-        top, bottom, _ = cont2discrete(([w * w], [1, 2 * d * w, w * w]), step, "zoh")
+        top, bottom = cont2discrete(([w * w], [1, 2 * d * w, w * w]), step, "zoh")[:2]
         start = lfilter_zi(top.ravel(), bottom) * steering[rows][0]
         out[rows] = lfilter(top.ravel(), bottom, steering[rows], zi=start)[0]
     return out
@@ -101,40 +101,20 @@ def inputs(table: Any, parameters: Array) -> Array:
 def fit_residual(X: Array, gap: Array, seed: int, epochs: int) -> Any:
     """The residual as a `Network` of the raw inputs, standardization folded in."""
     import torch
-    from torch import nn
+    from torch.nn.functional import smooth_l1_loss
 
+    import relukit
     from relukit.activations import get
     from relukit.network import from_layers
 
     center, spread = X.mean(0), X.std(0) + 1e-9
-    softplus = nn.functional.softplus
-
-    class Rising(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.Parameter(torch.randn(3 * HIDDEN, X.shape[1]) * 0.5)
-            self.bias = nn.Parameter(torch.randn(3 * HIDDEN) * 0.5)
-            self.outer = nn.Parameter(torch.randn(3 * HIDDEN) * 0.05)
-            self.rest = nn.Parameter(torch.zeros(1))
-
-        def signed(self) -> tuple[Any, Any]:
-            """Weights of the inputs and of the output, with the signs that make the sum rise in the last input."""
-            up = torch.cat([torch.ones(HIDDEN), -torch.ones(HIDDEN), torch.zeros(HIDDEN)])
-            last = softplus(self.inner[:, -1] - 1) * up
-            out = torch.where(up == 0, self.outer, softplus(self.outer - 4) * up)
-            return torch.cat([self.inner[:, :-1], last[:, None]], 1), out
-
-        def forward(self, x: Any) -> Any:
-            W, out = self.signed()
-            return (x @ W.T + self.bias).relu() @ out + self.rest
-
     clipped = np.clip((X - center) / spread, -REACH, REACH)
     A, y = torch.tensor(clipped, dtype=torch.float32), torch.tensor(gap / SCALE, dtype=torch.float32)
     with seeded(seed):
-        module = Rising()
-        loss = lambda r: nn.functional.smooth_l1_loss(module(A[r]), y[r])
+        module = relukit.nn.Rising(X.shape[1], HIDDEN)
+        loss = lambda r: smooth_l1_loss(module(A[r])[:, 0], y[r])
         train_module(module, loss, len(A), epochs=epochs, learning_rate=1e-2, weight_decay=0.3, seed=seed)
     with torch.no_grad():
-        W, out = (t.double().numpy() for t in module.signed())
+        W, out = (t.double().numpy() for t in module.weights())
         bias, rest = module.bias.double().numpy(), module.rest.double().numpy()
     return from_layers([W / spread, SCALE * out[None]], [bias - W @ (center / spread), SCALE * rest], [get("relu")])

@@ -45,7 +45,9 @@ def train(
             "residual_bound": max(_bound(net, box) for net in residuals),
         })  # fmt: skip
         summary[name] = {
-            "formula": dict(zip(("lag_frequency", "lag_damping", "wheelbase", "understeer", "offset"), formula.tolist())),
+            "formula": dict(
+                zip(("lag_frequency", "lag_damping", "wheelbase", "understeer", "offset"), formula.tolist())
+            ),
             "residual_bound": json.loads((out / f"car{c}.json").read_text())["residual_bound"],
             "segments_held_in_turn": _in_turn(table, 1 if quick else 2, epochs, quick),
         }
