@@ -63,7 +63,7 @@ def inputs(table: Any) -> np.ndarray:
     basement, place = number("basementEnclosureCrawlspaceType"), number("locationOfContents")
     columns = [
         clear, value,
-        np.isnan(raw), depth <= 0, (raw > 8) & (year > 2000), (np.abs(raw) >= 1) & (year > 2003) & (year < 2017),
+        np.isnan(raw), (raw > 8) & (year > 2000), (np.abs(raw) >= 1) & (year > 2003) & (year < 2017),
         np.clip((year - 2000) / 20, -1, 0.6), np.sin(date.dt.month * np.pi / 6), np.cos(date.dt.month * np.pi / 6),
         np.nan_to_num((built - 1970) / 30), np.isnan(built),
         log(coverage) - 11, coverage <= 0, log(contents) / 10, contents <= 0,

@@ -66,7 +66,6 @@ def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, An
     x = _claims.inputs(table)
     # the unit is known here: feet, set past the rule that guesses it
     x[:, 0] = np.clip(np.nan_to_num(depth), -_claims.DEPTH_BELOW, _claims.DEPTH_ABOVE) + _claims.DEPTH_BELOW
-    x[:, 3] = np.nan_to_num(depth) <= 0
     water = np.mean([_model.ratio(n, x)[:, 0] for n in restore(Path(out))], 0) * ~np.isnan(depth)
     blown = np.array([wind_ratio(s, str(b.get("material", "wood"))) for s, b in zip(wind, portfolio, strict=True)])
     loss = value * (water + (1 - water) * blown)
