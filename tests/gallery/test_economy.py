@@ -94,3 +94,17 @@ def test_attack_stays_inside_its_radius_and_flips():
     # by hand: x0 - x1 = 0.2 closes when both move by 0.1
     found = _model.attack(module, np.array([0.6, 0.4, 0.5], np.float32), np.array([0.05, 0.09, 0.11, 0.2]))
     assert 0.1 <= found <= 0.11 + 1e-6
+
+
+def test_sparse_first_layer_is_a_product_with_the_token_matrix():
+    from scipy.sparse import random as sparse_rows
+
+    from relukit.gallery.retail_index import _model
+
+    rows = sparse_rows(30, 50, 0.2, format="csr", dtype=np.float32, random_state=0)
+    module = _model.fit(rows, np.arange(30) % 3, 3, seed=0, epochs=1)
+    W = [p.detach().numpy().astype(float) for p in module.parameters()]
+    hidden = np.maximum(rows.toarray() @ W[0], 0)
+    scores = np.maximum(hidden @ W[1].T + W[2], 0) @ W[3].T + W[4]
+    expected = np.exp(scores - scores.max(1, keepdims=True))
+    np.testing.assert_allclose(_model.probabilities(module, rows), expected / expected.sum(1, keepdims=True), atol=1e-5)
