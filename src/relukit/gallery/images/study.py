@@ -107,7 +107,7 @@ def score(out: Path, files: Sequence[Path], flips: int = 0) -> dict[str, Any]:
     return answer
 
 
-def measure(module: Any, x: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
+def measure(module: Any, x: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
     """Proven distances of the rows, and how far above them an attack stops."""
     import time
 
@@ -132,7 +132,7 @@ def measure(module: Any, x: np.ndarray) -> tuple[dict[str, float], dict[str, flo
         },
         {
             "median_distance": float(np.median(attacked)),
-            "median_gap": float(np.median(gap)) if len(gap) else float("nan"),
+            "median_gap": float(np.median(gap)) if len(gap) else None,
         },
     )
 

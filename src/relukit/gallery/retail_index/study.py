@@ -79,7 +79,7 @@ def _shares(rows: Any, W: np.ndarray, b: np.ndarray) -> np.ndarray:
     return p / p.sum(1, keepdims=True)
 
 
-def _metrics(p: np.ndarray, y: np.ndarray, table: Any, known: set[str]) -> dict[str, float]:
+def _metrics(p: np.ndarray, y: np.ndarray, table: Any, known: set[str]) -> dict[str, Any]:
     """Accuracy (all, unseen merchants), mean F1 over classes, and error of monthly totals by category over their sum."""
     from sklearn.metrics import f1_score
 
@@ -92,7 +92,7 @@ def _metrics(p: np.ndarray, y: np.ndarray, table: Any, known: set[str]) -> dict[
     np.add.at(truth, (month, y), amount)
     return {
         "accuracy": float((decided == y).mean()),
-        "accuracy_unseen_merchants": float((decided == y)[new].mean()) if new.any() else float("nan"),
+        "accuracy_unseen_merchants": float((decided == y)[new].mean()) if new.any() else None,
         "macro_f1": float(f1_score(y, decided, average="macro", zero_division=0)),
         "wape": float(100 * np.abs(cells - truth).sum() / np.abs(truth).sum()),
     }
