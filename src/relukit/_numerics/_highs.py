@@ -30,5 +30,6 @@ def quiet_highs() -> Any:
             os.close(null)
         _greeted = True
     solver.setOptionValue("output_flag", False)
-    solver.setOptionValue("threads", 1)
+    # Not `threads`: a process has one pool for all solvers, and a number other than that of the first is an error.
+    solver.setOptionValue("parallel", "off")
     return solver

@@ -10,6 +10,9 @@ def command(
     maximize: str = typer.Option("", help='What to maximize: "y[0]" or "2*y[3] - y[2]"'),
     minimize: str = typer.Option("", help="What to minimize"),
     box: Path | None = typer.Option(None, help="VNN-LIB file with the box (default: the file's lo and hi)"),
+    constraint: list[str] = typer.Option([], help='Such as "x[0] + x[1] <= 1" or "y[1] >= 0.9"; several may be given'),
+    integer: list[int] = typer.Option([], help="Inputs that take whole numbers only"),
+    export: Path | None = typer.Option(None, help="Write the problem as a mixed-integer program instead: .mps or .lp"),
     tolerance: float = typer.Option(1e-4, help="Relative gap at which the proof ends"),
     timeout: float = typer.Option(60.0, help="Seconds"),
     check: bool = typer.Option(False, "--check", help="Exit with 11 where the optimum is not proven"),
@@ -24,7 +27,23 @@ def command(
         from relukit.verification import vnnlib
 
         domain = vnnlib.read_box(box)
-    found = relukit.optimize(relukit.load(model), maximize or None, minimize or None, domain, tolerance, timeout)
+    network = relukit.load(model)
+    if export is not None:
+        from relukit.optimization import to_program
+
+        program = to_program(network, maximize or None, minimize or None, domain, constraint, integer)
+        program.write(export)
+        content = {
+            "written": str(export),
+            "columns": len(program.names),
+            "rows": int(program.A.shape[0]),
+            "integer": int(program.integer.sum()),
+        }
+        print_json(content) if as_json else print(f"{export}: {program}")
+        return
+    found = relukit.optimize(
+        network, maximize or None, minimize or None, domain, constraint, integer, tolerance=tolerance, timeout=timeout
+    )
     if as_json:
         print_json(found.to_dict())
     else:

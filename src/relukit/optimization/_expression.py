@@ -66,7 +66,9 @@ def parse_linear(text: str, inputs: int, outputs: int) -> Linear:
         else:
             target, kind = (X, "inputs") if name == "x" else (Y, "outputs")
             if int(index) >= len(target):
-                raise InvalidInput(f"{name}[{index}] in '{text}': the network has {kind} {name}[0] to {name}[{len(target) - 1}]")
+                raise InvalidInput(
+                    f"{name}[{index}] in '{text}': the network has {kind} {name}[0] to {name}[{len(target) - 1}]"
+                )
             target[int(index)] += value
         at, first = match.end(), False
     return Linear(X, Y, constant)
