@@ -37,8 +37,10 @@ def test_the_smaller_network_is_equal_within_its_bound(net, seed, width):
 
 def test_known_share_of_the_digits_network(data_folder):
     network = relukit.load(data_folder / "bench" / "optimize" / "adv_digits_50x50_e0.05.npz")
-    found = compress(network, network.box)
-    assert (found.parameters_before, found.parameters_after, found.stable_units) == (6310, 2246, 80)
+    bounded = compress(network, network.box, timeout=0)
+    assert (bounded.parameters_before, bounded.parameters_after, bounded.stable_units) == (6310, 2246, 80)
+    found = compress(network, network.box)  # branch and bound finds two more; a MILP puts their minima at 0.03 and 0.07
+    assert (found.parameters_before, found.parameters_after, found.stable_units) == (6310, 2080, 82)
     assert found.error_bound < 1e-9 and found.max_difference < 1e-4
 
 

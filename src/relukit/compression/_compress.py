@@ -77,7 +77,7 @@ class Compression:
         )
 
 
-def compress(network: Network, input_set: AbstractSet, seed: int = 0) -> Compression:
+def compress(network: Network, input_set: AbstractSet, seed: int = 0, timeout: float = 10.0) -> Compression:
     """A network with fewer parameters that equals this one on a set.
 
     Sampling comes first: units seen on both sides of their kink are undecided for certain. Linear bounds then prove
@@ -86,6 +86,7 @@ def compress(network: Network, input_set: AbstractSet, seed: int = 0) -> Compres
     Arguments:
         network: Piecewise linear.
         input_set: The domain: one box, ball or polytope.
+        timeout: Seconds for branch and bound over all units together; 0 leaves it out.
 
     Raises:
         UnsupportedOperation: An activation is smooth.
@@ -116,7 +117,11 @@ def compress(network: Network, input_set: AbstractSet, seed: int = 0) -> Compres
             reason,
             time.process_time() - started,
         )
-    bounds = linear(network, input_set)
+    bounds, searched, left = linear(network, input_set), 0, 0
+    if timeout > 0:
+        from relukit.compression._settle import settle
+
+        bounds, searched, left = settle(network, input_set, bounds, points, timeout, seed)
     dead = sum(int(bounds.off(i).sum()) for i in network.activations)
     on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
     small = compact(network, input_set, bounds)

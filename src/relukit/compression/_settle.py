@@ -1,0 +1,79 @@
+"""Branch and bound for units that sampling saw on one side of their kink only and linear bounds could not settle."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from relukit._types import Array
+from relukit.bounds import Bounds, linear
+from relukit.network import Affine, Network
+from relukit.piecewise import PiecewiseLinear
+from relukit.search import decide
+from relukit.sets import AbstractSet, Box
+
+_LEAST = 0.02  # seconds that a unit gets at least
+
+
+def settle(
+    network: Network, input_set: AbstractSet, bounds: Bounds, points: Array, timeout: float, seed: int = 0
+) -> tuple[Bounds, int, int]:
+    """Tighter bounds, units that a search proved to stay on one side, and candidates left open.
+
+    A ReLU whose samples are all on one side is asked whether the other side can be reached. Searches go from the first
+    layer to the last, and after each layer that gained something the linear bounds behind it are made again. The
+    question is asked over the box around the set, which proves it for the set.
+
+    Arguments:
+        bounds: Linear bounds over the set.
+        points: Rows of the set.
+        timeout: Seconds of wall time for all units together.
+    """
+    stop, proven, left = time.perf_counter() + timeout, 0, 0
+    box, values = input_set.box(), network.values(np.asarray(points, np.float64))
+    waiting = {i: _one_sided(network, i, values, bounds) for i in network.activations}
+    for i in network.activations:
+        entries = waiting[i][bounds.undecided(i)[waiting[i]]]
+        if not len(entries):
+            continue
+        source, found = network.nodes[i].inputs[0], 0
+        prefix = replace(network, nodes=network.nodes[: source + 1], head="", box=None)
+        lower, upper = list(bounds.lower), list(bounds.upper)
+        lower[source], upper[source] = lower[source].copy(), upper[source].copy()
+        ahead = sum(len(w) for j, w in waiting.items() if j > i)
+        for k, entry in enumerate(entries):
+            remaining = stop - time.perf_counter()
+            side = 1.0 if values[source][0, entry] > 0 else -1.0
+            share = max(_LEAST, remaining / (len(entries) - k + ahead) * 3)
+            if remaining <= 0 or not _stays(prefix, box, int(entry), side, min(share, remaining), seed):
+                left += 1
+            elif side > 0:
+                lower[source][entry], found = 0.0, found + 1
+            else:  # strictly below 0: which piece the kink itself belongs to plays no role
+                upper[source][entry], found = np.nextafter(0.0, -1.0), found + 1
+        if found:
+            proven += found
+            bounds = linear(network, input_set, Bounds(network, tuple(lower), tuple(upper)))
+    return bounds, proven, left
+
+
+def _one_sided(network: Network, index: int, values: list[Array], bounds: Bounds) -> np.ndarray:
+    """Undecided entries of a ReLU node whose samples never cross 0."""
+    node = network.nodes[index]
+    source = network.nodes[node.inputs[0]]
+    if not (isinstance(node.op, PiecewiseLinear) and node.op.is_relu and isinstance(source.op, Affine)):
+        return np.zeros(0, np.int64)
+    z = values[node.inputs[0]]
+    return np.flatnonzero(bounds.undecided(index) & ((z > 0).all(axis=0) | (z < 0).all(axis=0)))
+
+
+def _stays(prefix: Network, box: Box, entry: int, side: float, timeout: float, seed: int) -> bool:
+    """Whether `side * z > 0` over the whole box, proven."""
+    row = np.zeros((1, prefix.outputs))
+    row[0, entry] = side
+
+    def confirm(points: Array) -> Array | None:
+        across = points[(prefix(points) @ row.T)[:, 0] <= 0]
+        return across[0] if len(across) else None
+
+    return decide(prefix, box, row, np.zeros(1), confirm, timeout, seed).status == "unsat"
