@@ -6,6 +6,7 @@ python -m benchmarks speed [--smoke]
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,10 @@ def main(argv: list[str]) -> None:
     smoke = "--smoke" in argv
     torch.set_num_threads(1)
     cases = [(128, 0.9)] if smoke else [(d, share) for d in (2048, 4096) for share in (0.9, 0.95)]
-    table = [case(d, share, 0.2 if smoke else 6.0, batches=(1,) if smoke or d > 2048 else (1, 4, 16, 64)) for d, share in cases]
+    table = [
+        case(d, share, 0.2 if smoke else 6.0, batches=(1,) if smoke or d > 2048 else (1, 4, 16, 64))
+        for d, share in cases
+    ]
     content = {"gaussian": table, "trained": trained(smoke)}
     keep("speed", content, smoke)
 
@@ -32,7 +36,7 @@ def case(d: int, share: float, budget: float, batches: tuple[int, ...]) -> dict:
     g = np.random.default_rng(0)
     shift = np.full(4 * d, -statistics.NormalDist().inv_cdf(share))
     weights = [g.standard_normal((4 * d, d)) / np.sqrt(d), g.standard_normal((d, 4 * d)) / np.sqrt(4 * d)]
-    network = from_layers(weights, [shift, np.zeros(d)], [get("relu")])
+    network = replace(from_layers(weights, [shift, np.zeros(d)], [get("relu")]), dtype=np.dtype(np.float32))
     x = g.standard_normal((32, d)).astype(np.float32)
     fast = relukit.speed(network, x, batches, budget=budget)
     active = [np.flatnonzero(fast.layers[0].run(row[None], "dense")[0]) for row in x]
@@ -66,7 +70,11 @@ def trained(smoke: bool) -> list[dict]:
     for width, penalty in ((64, 0.0),) if smoke else ((512, 0.0), (512, 1e-3), (2048, 1e-3)):
         torch.manual_seed(0)
         net = torch.nn.Sequential(
-            torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 10)
+            torch.nn.Linear(64, width),
+            torch.nn.ReLU(),
+            torch.nn.Linear(width, width),
+            torch.nn.ReLU(),
+            torch.nn.Linear(width, 10),
         )
         optimizer = torch.optim.Adam(net.parameters(), 1e-3)
         for _ in range(5 if smoke else 25):
@@ -92,7 +100,9 @@ def _torch(network):
     import torch
 
     chain = network.dense_chain(1 << 31)
-    parts = [(torch.from_numpy(W.astype(np.float32)), torch.from_numpy(b.astype(np.float32))) for W, b in zip(*chain[:2])]
+    parts = [
+        (torch.from_numpy(W.astype(np.float32)), torch.from_numpy(b.astype(np.float32))) for W, b in zip(*chain[:2])
+    ]
 
     def run(row):
         with torch.no_grad():

@@ -50,7 +50,9 @@ def command(
             print(f"\n{facts['name']}: + {facts['pros']}\n{' ' * len(facts['name'])}  - {facts['cons']}")
 
 
-def _compare(names: list[str] | None, data: Path | None, seeds: int, epochs: int, plot: Path | None, as_json: bool) -> None:
+def _compare(
+    names: list[str] | None, data: Path | None, seeds: int, epochs: int, plot: Path | None, as_json: bool
+) -> None:
     from relukit._errors import InvalidInput
     from relukit.cli._frame import print_json, progress
     from relukit.training.compare import NAMES, compare, draw
@@ -75,7 +77,9 @@ def _compare(names: list[str] | None, data: Path | None, seeds: int, epochs: int
     if as_json:
         print_json(found.to_dict())
         return
-    print(f"{'activation':11} {'layers':>6} {'score':>16} {'gap':>8} {'epochs':>7} {'width':>6} {'zeros':>6} {'dead':>6} {'mean':>7} {'reach':>9} {'ms':>6} {'KiB':>7}")
+    print(
+        f"{'activation':11} {'layers':>6} {'score':>16} {'gap':>8} {'epochs':>7} {'width':>6} {'zeros':>6} {'dead':>6} {'mean':>7} {'reach':>9} {'ms':>6} {'KiB':>7}"
+    )
     for r in found.rows:
         score = f"{r['score']['mean']:.4f}+-{r['score']['half_width']:.4f}"
         level = "-" if r["epochs_to_level"] is None else f"{r['epochs_to_level']:.1f}"

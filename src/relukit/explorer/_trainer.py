@@ -5,11 +5,12 @@ page's server starts without torch.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from relukit._errors import InvalidInput
-from relukit._types import Array, BoolArray, IntArray
+from relukit._types import AnyArray, Array, BoolArray, IntArray
 from relukit.activations import get
 from relukit.explorer._state import Settings
 from relukit.network import Network, from_layers
@@ -33,7 +34,8 @@ def data(name: str, seed: int, points: tuple = ()) -> tuple[Array, Array]:
     if name == "digits":
         from sklearn.datasets import load_digits
 
-        images, labels = load_digits(return_X_y=True)
+        bunch: Any = load_digits()
+        images, labels = bunch.data, bunch.target
         middle = images - images.mean(axis=0)
         axes = np.linalg.svd(middle, full_matrices=False)[2][:2]
         flat = middle @ axes.T
@@ -266,7 +268,7 @@ class Trainer:
         copies = [W.copy() for W in self.W], [b.copy() for b in self.b]
         return from_layers(*copies, [self.activation(k) for k in range(len(self.W) - 1)])
 
-    def thumbnails(self, size: int = 12) -> Array:
+    def thumbnails(self, size: int = 12) -> AnyArray:
         """Activation of each hidden unit on a grid, scaled to 0..255, shape `(units, size * size)`, rows from low y to high."""
         ticks = np.linspace(-1.25, 1.25, size)
         h = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)

@@ -318,7 +318,7 @@ def _torch_activation(name: str) -> Any:
         raise InvalidInput(
             f"fit cannot use '{name}': torch has no module for it that takes and gives one number per unit"
         )
-    return getattr(nn, kind.torch, None)() if hasattr(nn, kind.torch) else getattr(own, kind.torch)()
+    return getattr(nn if hasattr(nn, kind.torch) else own, kind.torch)()
 
 
 def _score(out: Any, goals: Any, loss_of: Any, task: str) -> tuple[float, float]:
