@@ -18,7 +18,7 @@ from benchmarks._common import keep
 WIDTH = 32
 CASES = [  # data, layers, activation, start, most steps
     ("spirals", 1_000, "relu", "deep", 600), ("spirals", 10_000, "relu", "deep", 300), ("spirals", 10_000, "leaky_relu", "deep", 300),
-    ("digits", 1_000, "relu", "deep", 400), 
+    ("digits", 1_000, "relu", "deep", 400),
     ("spirals", 1_000, "relu", "default", 60), ("spirals", 1_000, "relu", "he", 60), ("spirals", 1_000, "sigmoid", "default", 60),
     ("spirals", 30, "sigmoid", "default", 600), ("spirals", 30, "relu", "deep", 600),
 ]  # fmt: skip

@@ -331,7 +331,7 @@ def widen(watch: Any, finding: Finding) -> str:
             fresh = nn.Parameter(torch.zeros(shape, dtype=old.dtype, device=old.device))
             swapped[id(old)] = fresh
             setattr(module, name, fresh)
-    for k, layer in enumerate(linear):
+    for layer in linear:
         layer.module.out_features, layer.module.in_features = layer.module.weight.shape
     if watch.optimizer is not None:
         for group in watch.optimizer.param_groups:

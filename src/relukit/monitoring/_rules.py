@@ -419,9 +419,9 @@ def vanishing(f: Facts) -> list[Finding]:
         return []
     limit = 2e-3 if f.steps >= 12 else 1e-5
     absolute = float(np.median(np.nan_to_num(f.record.samples[-1].grad[f.hidden]))) if f.hidden else 1.0
-    if min(f.ratio, f.first_ratio * 3) > limit and not (f.ratio <= limit and f.steps > 30):
-        if not (f.zero_gradient or absolute < 1e-9):
-            return []
+    fading = min(f.ratio, f.first_ratio * 3) <= limit or (f.ratio <= limit and f.steps > 30)
+    if not (fading or f.zero_gradient or absolute < 1e-9):
+        return []
     saturating = bool(f.kinds & {"Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh"}) and not f.kinds & (
         RELU_LIKE - {"Hardtanh", "Hardsigmoid"}
     )
