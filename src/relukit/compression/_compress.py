@@ -117,11 +117,11 @@ def compress(network: Network, input_set: AbstractSet, seed: int = 0, timeout: f
             reason,
             time.process_time() - started,
         )
-    bounds, searched, left = linear(network, input_set), 0, 0
+    bounds, _searched, _left = linear(network, input_set), 0, 0
     if timeout > 0:
         from relukit.compression._settle import settle
 
-        bounds, searched, left = settle(network, input_set, bounds, points, timeout, seed)
+        bounds, _searched, _left = settle(network, input_set, bounds, points, timeout, seed)
     dead = sum(int(bounds.off(i).sum()) for i in network.activations)
     on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
     small = compact(network, input_set, bounds)
