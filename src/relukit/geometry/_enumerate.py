@@ -55,6 +55,7 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array) -> Any:
         np.empty((depth, wide)), np.empty(vertices), np.empty(vertices), np.empty(vertices), np.empty(vertices, np.int64),
         np.zeros(2 * vertices, np.int64), np.zeros(cells + 1, np.int64), np.empty(8 * cells, np.int64),
         np.empty(8 * cells, np.int64), np.empty((cells, words), np.uint64), np.empty((cells, 3 * form.outputs)), np.zeros(2),
+        np.empty((4, corners)), np.empty((6, corners), np.int64), np.empty((2, 2)),
     )  # fmt: skip
     (a, b), (c, d) = lower, upper
     xs, ys = np.array([a, c, c, a]), np.array([b, b, d, d])
@@ -86,7 +87,7 @@ def _grown(form: Form, found: Any, walk: Any, why: int) -> Any:
         return found._replace(**{n: _longer(getattr(found, n), 2 * len(found.x)) for n in names})
     if why == CORNERS_FULL:
         wider = lambda a: np.concatenate([a, np.empty_like(a)], axis=1)
-        found = found._replace(**{n: wider(getattr(found, n)) for n in ("x", "y", "d", "v", "label")})
+        found = found._replace(**{n: wider(getattr(found, n)) for n in ("x", "y", "d", "v", "label", "number", "whole")})
     if why == VERTICES_FULL:
         table = np.zeros(4 * len(found.table), np.int64)
         rehash(table, found.vkey, walk.counts[VERTICES])

@@ -16,7 +16,7 @@ _LARGE = 2.0**1000  # Splitting a factor multiplies it by 2^27
 _SPLIT = 134217729.0  # 2^27 + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def grow(e, n, b):
     """Add `b` to the expansion `e[:n]`; returns its new length (zeros dropped)."""
     Q, m = b, 0
@@ -34,7 +34,7 @@ def grow(e, n, b):
     return compress(e, m) if m > ROOM // 2 else m
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def compress(e, m):
     """The same value in as few components as may be."""
     if m < 2:
@@ -61,7 +61,7 @@ def compress(e, m):
     return top + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def add_product(e, n, a, b, state):
     """Add `a * b` to the expansion, exactly."""
     if a == 0.0 or b == 0.0:
@@ -79,7 +79,7 @@ def add_product(e, n, a, b, state):
     return grow(e, n, p)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def add_scaled(e, n, x, nx, w, state):
     """Add `w` times the expansion `x[:nx]`."""
     for i in range(nx):
@@ -87,7 +87,7 @@ def add_scaled(e, n, x, nx, w, state):
     return n
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def determinant_sign(rows, counts, D, minors, lengths, room, state):
     """Sign of the last row's function at the point where the first D rows vanish; 0 also where these are dependent.
 

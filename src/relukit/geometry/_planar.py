@@ -66,15 +66,18 @@ class Polygons(NamedTuple):
     patterns: Array
     maps: Array
     area: Array  # twice the sum, and what rounding took from it
+    number: Array  # room for one polygon, (4, corners)
+    whole: IntArray  # (6, corners)
+    extent: Array  # (2, 2)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def slot(table, key):
     h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((h >> np.uint64(20)) & np.uint64(len(table) - 1))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def rehash(table, keys, count):
     """Fill an empty table with the keys of vertices that cut an edge."""
     for v in range(count):
@@ -85,7 +88,7 @@ def rehash(table, keys, count):
             table[s] = v + 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _line(size, first, stage, direct_at, rows, slope_error, shift_error, lower, upper, label):
     """a, b, c of a line, and its stage's C and E."""
     if label >= 0:
@@ -97,7 +100,7 @@ def _line(size, first, stage, direct_at, rows, slope_error, shift_error, lower, 
     return (1.0 if side < 2 else 0.0), (0.0 if side < 2 else 1.0), -bound, 0.0, 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _vertex(x, y, a, b, c, C, E, e, f, k, C2, E2):
     """Where two lines meet near (x, y), and a bound of the error, by Cramer's rule on their residuals."""
     if c == 0.0 and k == 0.0 and E == 0.0 and E2 == 0.0:
@@ -111,7 +114,7 @@ def _vertex(x, y, a, b, c, C, E, e, f, k, C2, E2):
     return x, y, (1.01 * (first * two + second * one) / det if det > 0 else _FAR)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _known(table, keys, a, b):
     """The vertex that cuts the edge between vertices a and b, or -1 - (its place in the table)."""
     key = (a << 32) | b if a > b else (b << 32) | a
@@ -124,7 +127,7 @@ def _known(table, keys, a, b):
     return -1 - s
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _side(n, V, L, S, new, g, sign, V2, L2):
     """Corners and edge labels of the part where `sign * z >= 0`; new[i] is the vertex inside edge i."""
     m = 0
@@ -140,7 +143,7 @@ def _side(n, V, L, S, new, g, sign, V2, L2):
     return m
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
 def _signs(a, b, c, C, E, n, X, Y, D, Z, S):
     """Signs of one hinge at all corners, 2 where rounding leaves it open; returns how many are +, -, open."""
     steep = abs(a) + abs(b) + 2 * C
@@ -163,10 +166,9 @@ def _signs(a, b, c, C, E, n, X, Y, D, Z, S):
     return plus, minus, unknown
 
 
-@njit(cache=True, nogil=True)
-def _exact_signs(net, w, g, n, L, Z, S):
+@njit(cache=True, nogil=True, _nrt=False)
+def _exact_signs(net, w, g, n, L, Z, S, pair):
     """The open signs by exact arithmetic; returns how many are + and -."""
-    pair = np.empty(2, np.int64)
     plus, minus = 0, 0
     for i in range(n):
         if S[i] == 2:
@@ -179,7 +181,7 @@ def _exact_signs(net, w, g, n, L, Z, S):
     return plus, minus
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _box(n, X, Y, D, center, half):
     """The box around a polygon (rounded outward); returns the largest |x| + |y| and corner error."""
     x0, x1, y0, y1, d = X[0], X[0], Y[0], Y[0], D[0]
@@ -192,7 +194,7 @@ def _box(n, X, Y, D, center, half):
     return max(abs(x0), abs(x1)) + max(abs(y0), abs(y1)), d
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _area(n, X, Y, total):
     """Add twice the polygon's area to a sum with its compensation (Neumaier, 1974)."""
     area = 0.0
@@ -203,14 +205,13 @@ def _area(n, X, Y, total):
     total[0] = t
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def walk_polygons(net, w, p, stop):
     """Finish waiting polygons until none waits, `stop` pieces are found, or room runs out; returns why."""
     room = p.x.shape[1]
-    X, Y, D = np.empty(room), np.empty(room), np.empty(room)
-    V, L, V2, L2 = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
-    Z, S, new = np.empty(room), np.empty(room, np.int64), np.empty(room, np.int64)
-    center, half = np.empty(2), np.empty(2)
+    X, Y, D, Z = p.number[0], p.number[1], p.number[2], p.number[3]
+    V, L, V2, L2, S, new = p.whole[0], p.whole[1], p.whole[2], p.whole[3], p.whole[4], p.whole[5]
+    center, half = p.extent[0], p.extent[1]
     size, first, direct, direct_at = net.size, net.first, net.direct, net.direct_at
     weight, weight_at, keep = net.weight, net.weight_at, net.keep
     slope_error, shift_error, skips = net.slope_error, net.shift_error, len(net.skip)
@@ -247,7 +248,7 @@ def walk_polygons(net, w, p, stop):
                     counts[TESTS] += n
                     counts[ZERO] += n - plus - minus - unknown
                     if unknown:
-                        plus, minus = _exact_signs(net, w, g, n, L, Z, S)
+                        plus, minus = _exact_signs(net, w, g, n, L, Z, S, V2)
                     kept = keep[g]
                     if plus and minus:
                         if n + 2 > room:

@@ -17,9 +17,9 @@ from relukit.geometry._form import Form
 
 FAST = {"contract"}
 # places in `Walk.counts`
-STACK, CELLS, INDICES, VERTICES, STAMP, EXACT, RANGE, TESTS, ZERO, INNER = range(10)
+STACK, CELLS, INDICES, VERTICES, STAMP, EXACT, RANGE, TESTS, ZERO, INNER, FACETS, FLAT, SIGNS = range(13)
 # why a walk returns
-DONE, BUDGET, STACK_FULL, VERTICES_FULL, CORNERS_FULL, FACETS_FULL = range(6)
+DONE, BUDGET, STACK_FULL, VERTICES_FULL, CORNERS_FULL, FACETS_FULL, SIGNS_FULL = range(7)
 
 
 class Walk(NamedTuple):
@@ -67,7 +67,7 @@ def walk_of(form: Form, lower: Array, upper: Array) -> Walk:
 # Compiled functions take single arrays where they are called often: passing a tuple of arrays counts references to all.
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
 def add_on(rows, base, n, weight, at, m, u, D, carry):
     """Hinge u of a stage (n rows at `base`) is on: its row, times its weights, joins the next stage's m rows."""
     if at < 0:
@@ -80,7 +80,7 @@ def add_on(rows, base, n, weight, at, m, u, D, carry):
             part[v] += gain[v] * r
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
 def add_decided(rows, base, n, weight, at, m, on, count, D, carry):
     """As `add_on` for the first `count` hinges in `on`, four at a time."""
     if at < 0:
@@ -104,17 +104,17 @@ def add_decided(rows, base, n, weight, at, m, on, count, D, carry):
         i += 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def is_on(pattern, g):
     return (pattern[g >> 6] >> np.uint64(g & 63)) & np.uint64(1) != np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def set_on(pattern, g):
     pattern[g >> 6] |= np.uint64(1) << np.uint64(g & 63)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
 def add_skips(net, w, l, D):
     """What stages before the last one add to the rows of stage l."""
     n, base = net.size[l], net.direct_at[l]
@@ -129,7 +129,7 @@ def add_skips(net, w, l, D):
                             w.rows[base + c * n + v] += net.skip_weight[place + i * n + v] * r
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
 def decide(rows, base, n, D, C, slack, center, half, spread, value, margin, pattern, first, on, found):
     """Hinges of a stage that a cell's box decides are set, the others become candidates.
 
@@ -162,7 +162,7 @@ def decide(rows, base, n, D, C, slack, center, half, spread, value, margin, patt
     return decided, candidates
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _exact_row(net, w, l, u, D):
     """The expansions of row u of stage l for the current pattern; rows of earlier stages that are on must be there."""
     g = net.first[l] + u
@@ -202,7 +202,7 @@ def _exact_row(net, w, l, u, D):
     w.exact_stamp[g] = w.stamp[l]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _need_row(net, w, l, u, D):
     if w.exact_stamp[net.first[l] + u] == w.stamp[l]:
         return
@@ -213,7 +213,7 @@ def _need_row(net, w, l, u, D):
     _exact_row(net, w, l, u, D)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def load_line(net, w, i, label, D):
     """Row i of the exact matrix: hinge `label`, or side -1 - label of the box."""
     if label >= 0:
@@ -235,7 +235,7 @@ def load_line(net, w, i, label, D):
         w.matrix_counts[i, D] = 1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def exact_sign(net, w, labels, g, D):
     """Exact sign of hinge g where the D lines `labels` meet; 0 where they do not meet in one point."""
     w.counts[EXACT] += 1

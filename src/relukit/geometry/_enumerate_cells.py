@@ -1,0 +1,172 @@
+"""Running the walk through D-dimensional cells: room is made and grown here, progress told, Ctrl-C answered."""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import UnsupportedOperation
+from relukit._types import Array
+from relukit.geometry._form import Form
+
+DIMENSIONS = 12  # a box has 2^D corners, and an exact sign takes 2^(D + 1) minors
+_SLICE = 20_000  # cells between two calls of `on_progress`
+
+
+def solids(
+    form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Callable[[int], Any] | None
+) -> tuple[Any, Any, bool]:
+    """All cells: the finished arrays, the walk, and whether all were found."""
+    found: Any = None
+    walk: Any = None
+    complete = False
+    try:
+        for found, walk, complete in slices(form, lower, upper, limit):
+            if on_progress is not None:
+                from relukit.geometry._walk import CELLS
+
+                on_progress(int(walk.counts[CELLS]))
+    except KeyboardInterrupt:
+        complete = False
+    if found is None:
+        raise KeyboardInterrupt
+    return found, walk, complete
+
+
+def slices(
+    form: Form, lower: Array, upper: Array, limit: int | None, step: int = _SLICE
+) -> Iterator[tuple[Any, Any, bool]]:
+    """The walk after every `step` cells: `(found, walk, complete)`; the arrays go on growing."""
+    from relukit.geometry._solid import walk_cells
+    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, walk_of
+
+    D = form.dimension
+    if D > DIMENSIONS:
+        raise UnsupportedOperation(
+            f"cells are listed for up to {DIMENSIONS} inputs, this network has {D}: cut it with a plane (three points), or a segment"
+        )
+    words = 1
+    walk = walk_of(form, lower, upper)
+    found = _start(form, walk, lower, upper, words)
+    while True:
+        corners = found.whole.shape[1]
+        done = int(walk.counts[CELLS])
+        room = min(
+            (len(found.indices) - walk.counts[INDICES]) // corners,
+            (len(found.facets) - walk.counts[FACETS]) // (64 * words),
+            len(found.patterns) - done,
+        )
+        stop = min(done + room, done - done % step + step)
+        stop = stop if limit is None else min(stop, limit)
+        why = walk_cells(form.net, walk, found, D, words, stop)
+        if why == DONE:
+            yield found, walk, True
+            return
+        if why == FACETS_FULL:
+            words *= 2
+            walk = walk_of(form, lower, upper)
+            found = _start(form, walk, lower, upper, words)
+            continue
+        if why == BUDGET:
+            done = int(walk.counts[CELLS])
+            if limit is not None and done >= limit:
+                yield found, walk, False
+                return
+            if done % step == 0:
+                yield found, walk, False
+        found = _grown(found, walk, why, words)
+
+
+def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any:
+    """The box as the first waiting cell."""
+    from relukit.geometry._solid import Solids
+    from relukit.geometry._walk import FLAT, STACK, VERTICES
+
+    D, n = form.dimension, 1 << form.dimension
+    corners = 4 * n + 32
+    depth, cells, vertices = min(form.hinges + 4, 64), 1024, max(2048, 2 * n)
+    wide = (D + 1) * int(form.net.size.max())
+    pattern, I = len(walk.pattern), np.int64
+    found = Solids(
+        np.empty((depth, 4), I), np.empty((depth, 64 * words), I), np.empty((depth, pattern), np.uint64), np.empty((depth, wide)),
+        np.empty(depth * corners, I), np.empty((words, depth * corners), np.uint64),
+        np.empty((vertices, D)), np.empty(vertices), np.empty(vertices, I), np.zeros(2 * _power(vertices), I),
+        np.zeros(1024, I), np.zeros(1024, I),
+        np.zeros(cells + 1, I), np.empty(16 * cells, I), np.empty((words, 16 * cells), np.uint64), np.zeros(cells + 1, I),
+        np.empty(64 * cells, I), np.empty((cells, pattern), np.uint64), np.empty((cells, (D + 1) * form.outputs)),
+        *_room(D, words, corners), np.empty((3, 64 * words + 1), I), np.empty((2, D)),
+    )  # fmt: skip
+    highs = np.array(list(product((0, 1), repeat=D)), I).reshape(-1, D)
+    found.vx[:n] = np.where(highs == 1, upper, lower)
+    found.vd[:n], found.vkey[:n] = 0.0, -1
+    found.meta[0] = -1, 0, n, 0
+    found.slots[0, : 2 * D] = -1 - np.arange(2 * D)  # slot 2k: lower side of coordinate k; 2k + 1: upper
+    found.flat[:n] = np.arange(n)
+    found.flat_mask[:, :n] = 0
+    found.flat_mask[0, :n] = np.sum(np.uint64(1) << (2 * np.arange(D) + highs).astype(np.uint64), axis=1, dtype=np.uint64)
+    found.pattern[0] = 0
+    first = (D + 1) * int(form.net.size[0])
+    found.carry[0, :first] = form.net.direct[:first]
+    walk.counts[STACK], walk.counts[VERTICES], walk.counts[FLAT] = 1, n, n
+    return found
+
+
+def _room(D: int, words: int, corners: int) -> tuple[Array, Any, Array]:
+    return np.empty((D + 1, corners)), np.empty((6, corners), np.int64), np.empty((3 * words + 1, corners), np.uint64)
+
+
+def _power(n: int) -> int:
+    return 1 << (int(n) - 1).bit_length()
+
+
+def _longer(array: Array, rows: int, axis: int = 0) -> Array:
+    shape = list(array.shape)
+    shape[axis] = rows
+    out = np.empty(shape, array.dtype)
+    if axis:
+        out[:, : array.shape[1]] = array
+    else:
+        out[: len(array)] = array
+    return out
+
+
+def _grown(found: Any, walk: Any, why: int, words: int) -> Any:
+    """More room where it ran out."""
+    from relukit.geometry._planar import rehash
+    from relukit.geometry._solid import rehash_signs
+    from relukit.geometry._walk import (
+        CELLS, CORNERS_FULL, FACETS, FLAT, INDICES, SIGNS_FULL, STACK, STACK_FULL, VERTICES, VERTICES_FULL,
+    )  # fmt: skip
+
+    counts = walk.counts
+    if why == SIGNS_FULL:
+        key, sign = np.zeros(4 * len(found.sign_key), np.int64), np.zeros(4 * len(found.sign_key), np.int64)
+        rehash_signs(found.sign_key, found.sign, key, sign)
+        return found._replace(sign_key=key, sign=sign)
+    if why == CORNERS_FULL:
+        number, whole, word = _room(found.vx.shape[1], words, 2 * found.whole.shape[1])
+        found = found._replace(number=number, whole=whole, word=word)
+    corners = found.whole.shape[1]
+    if why == STACK_FULL or counts[FLAT] + 3 * corners > len(found.flat):
+        if counts[STACK] + 4 > len(found.meta):
+            names = ("meta", "slots", "pattern", "carry")
+            found = found._replace(**{n: _longer(getattr(found, n), 2 * len(found.meta)) for n in names})
+        if counts[FLAT] + 3 * corners > len(found.flat):
+            size = 2 * len(found.flat) + 4 * corners
+            found = found._replace(flat=_longer(found.flat, size), flat_mask=_longer(found.flat_mask, size, 1))
+    if why == VERTICES_FULL:
+        size = 4 * len(found.vd)
+        table = np.zeros(2 * _power(size), np.int64)
+        rehash(table, found.vkey, counts[VERTICES])
+        found = found._replace(table=table, **{n: _longer(getattr(found, n), size) for n in ("vx", "vd", "vkey")})
+    if counts[CELLS] + 1 >= len(found.patterns):
+        cells = 4 * len(found.patterns)
+        more = {n: _longer(getattr(found, n), cells + 1) for n in ("offsets", "facet_offsets")}
+        found = found._replace(patterns=_longer(found.patterns, cells), maps=_longer(found.maps, cells), **more)
+    if counts[INDICES] + 8 * corners >= len(found.indices):
+        size = 4 * len(found.indices) + 16 * corners
+        found = found._replace(indices=_longer(found.indices, size), masks=_longer(found.masks, size, 1))
+    if counts[FACETS] + 512 * words >= len(found.facets):
+        found = found._replace(facets=_longer(found.facets, 4 * len(found.facets) + 1024 * words))
+    return found
