@@ -1,0 +1,322 @@
+"""Derive a tree that an independent checker can follow: branch and bound in batches, with plain bounds only.
+
+The engines prove in compiled code and keep no record. This pass proves the same claim once more with bounds that are
+simple to check (backward planes with slopes fixed by the gates' own bounds) and writes down what a checker cannot guess:
+where boxes are cut, which gates are split, and the weights at the leaves. Nothing here needs to be right: a wrong tree is
+rejected.
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from relukit._types import Array
+
+FINISH = 5  # so many open gates are split by phase rather than the box: around a touching face boxes shrink for ever
+_BATCH, _DEEP, _SHRUNK = 96, 5, 0.75
+_SLACK = 1e-9  # relative margin that a leaf must keep, far above the rounding that the checker allows for
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A proof tree in flat arrays; children come after their parents.
+
+    Arguments:
+        split: Per node the input (`< n`) or gate (`n + number`) that is split, -1 at a leaf.
+        value: Where the input is cut.
+        fresh: Whether bounds are computed anew at the node.
+        child: Shape `(nodes, 2)`.
+        row: Per leaf its row of `weights`.
+        weights: Shape `(rows, R)`.
+        beta: Triples `(row, gate, weight)`.
+    """
+
+    split: Array
+    value: Array
+    fresh: Array
+    child: Array
+    row: Array
+    weights: Array
+    beta: list[tuple[int, int, float]]
+
+
+class _Growing:
+    """The tree so far."""
+
+    def __init__(self, rows: int) -> None:
+        self.split, self.value, self.fresh, self.child, self.row = [-1], [0.0], [1], [(-1, -1)], [-1]
+        self.weights: list[Array] = []
+        self.beta: list[tuple[int, int, float]] = []
+        self.known: dict[bytes, int] = {}
+
+    def cut(self, node: int, split: int, value: float) -> tuple[int, int]:
+        first = len(self.split)
+        self.split[node], self.value[node], self.child[node] = split, value, (first, first + 1)
+        for _ in range(2):
+            self.split.append(-1)
+            self.value.append(0.0)
+            self.fresh.append(1)
+            self.child.append((-1, -1))
+            self.row.append(-1)
+        return first, first + 1
+
+    def close(self, node: int, weights: Array, phases: list[tuple[int, int]], beta: Array) -> None:
+        used = [(gate, float(b)) for (gate, _), b in zip(phases, beta) if b > 0]
+        key = weights.tobytes() + repr(used).encode()
+        if key not in self.known:
+            self.known[key] = len(self.weights)
+            self.weights.append(weights)
+            self.beta.extend((self.known[key], gate, b) for gate, b in used)
+        self.row[node] = self.known[key]
+
+    def tree(self) -> Tree:
+        return Tree(
+            np.array(self.split, np.int64), np.array(self.value), np.array(self.fresh, np.int64), np.array(self.child, np.int64),
+            np.array(self.row, np.int64), np.array(self.weights), self.beta,
+        )  # fmt: skip
+
+
+@dataclass
+class _Node:
+    number: int
+    lower: Array
+    upper: Array
+    phases: list[tuple[int, int]]  # (gate, +1 on or -1 off)
+    depth: int
+
+
+@dataclass
+class _Block:
+    """Nodes under one fresh node, whose bounds hold for all of them."""
+
+    bounds: list[tuple[Array, Array]]
+    open: int
+    waiting: list[_Node]
+
+
+class Certifier:
+    """Proves `max(A h + D x + d) > 0` over a box, h being the last ReLU layer of a dense chain.
+
+    Arguments:
+        weights, biases: The dense layers before each ReLU.
+        A, D, d: Rows over the last ReLU layer (over x where there is none), over x, constants.
+    """
+
+    def __init__(self, weights: list[Array], biases: list[Array], A: Array, D: Array, d: Array) -> None:
+        self.W, self.b, self.A, self.D, self.d = weights, biases, A, D, d
+        self.first = np.cumsum([0] + [len(b) for b in biases])
+        self.n, self.R = D.shape[1], len(d)
+
+    def prove(self, lower: Array, upper: Array, stop: float, most: int) -> Tree | None:
+        """The tree, or None where time (`time.perf_counter`), `most` nodes or the bounds did not suffice."""
+        grown = _Growing(self.R)
+        bounds, lo, hi = [], lower, upper
+        for W, b in zip(self.W, self.b):
+            middle, half = W @ (0.5 * (lo + hi)) + b, np.abs(W) @ (0.5 * (hi - lo))
+            slack = 1e-12 * (np.abs(W) @ np.maximum(np.abs(lo), np.abs(hi)) + np.abs(b))
+            bounds.append((middle - half - slack, middle + half + slack))
+            lo, hi = np.maximum(bounds[-1][0], 0), np.maximum(bounds[-1][1], 0)
+        blocks = [_Block(bounds, -1, [_Node(0, lower, upper, [], 0)])]
+        while blocks:
+            block = blocks[-1]
+            if not block.waiting:
+                blocks.pop()
+                continue
+            if time.perf_counter() > stop or len(grown.split) > most:
+                return None
+            batch, block.waiting = block.waiting[-_BATCH:], block.waiting[:-_BATCH]
+            if not self._work(grown, blocks, block, batch):
+                return None
+        return grown.tree()
+
+    def _work(self, grown: _Growing, blocks: list[_Block], block: _Block, batch: list[_Node]) -> bool:
+        """Bound a batch of nodes of one block; close or split each."""
+        lo, hi = np.array([x.lower for x in batch]), np.array([x.upper for x in batch])
+        found, planes = self._refresh(block.bounds, lo, hi, batch)
+        G, e, used, size = self._rows(found, lo, hi)
+        G, e, owner = self._conditions(G, e, planes, batch)
+        weights, low, point = _joint(G, e, lo, hi, 12)
+        open_ = [(L < 0) & (U > 0) for L, U in found]
+        count = np.sum([o.sum(axis=1) for o in open_], axis=0) if open_ else np.zeros(len(batch), int)
+        need = _SLACK * size
+        flat = np.flatnonzero((count == 0) & (low <= need))
+        if len(flat):
+            w2, low2, _ = _joint(G[flat], e[flat], lo[flat], hi[flat], 400)
+            better = low2 > low[flat]
+            weights[flat[better]], low[flat[better]] = w2[better], low2[better]
+        empty = np.any([np.any(L > U, axis=1) for L, U in found], axis=0) if found else np.zeros(len(batch), bool)
+        score, loss = self._blame(found, open_, used, weights, planes, lo, hi)
+        for p, node in enumerate(batch):
+            if empty[p] or low[p] > need[p]:
+                grown.close(node.number, weights[p, : self.R], node.phases, weights[p, self.R :][owner[p]])
+                continue
+            if count[p] == 0:
+                w = _exact(G[p], e[p], lo[p], hi[p], need[p])
+                if w is None:
+                    return False
+                grown.close(node.number, w[: self.R], node.phases, w[self.R :][owner[p]])
+                continue
+            children = self._split(grown, node, count[p], score[p], loss[p], lo[p], hi[p], point[p])
+            if node.number and block.open >= 0 and count[p] > _SHRUNK * block.open and node.depth < _DEEP:
+                grown.fresh[node.number] = 0
+                for c in children:
+                    c.depth = node.depth + 1
+                block.waiting.extend(children)
+            else:
+                own = [(L[p].copy(), U[p].copy()) for L, U in found]
+                blocks.append(_Block(own, int(count[p]), children))
+        return True
+
+    def _split(self, grown, node: _Node, count: int, score: Array, loss: Array, lo: Array, hi: Array, point: Array) -> list[_Node]:
+        i = int(np.argmax(score))
+        if count <= FINISH or score[i] <= 0 or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
+            gate = int(np.argmax(loss))
+            on, off = grown.cut(node.number, self.n + gate, 0.0)
+            return [
+                _Node(off, node.lower, node.upper, [*node.phases, (gate, -1)], 0),
+                _Node(on, node.lower, node.upper, [*node.phases, (gate, 1)], 0),
+            ]
+        cut = 0.5 * (lo[i] + hi[i])
+        left, right = grown.cut(node.number, i, float(cut))
+        below, above = node.upper.copy(), node.lower.copy()
+        below[i] = above[i] = cut
+        pair = [_Node(left, node.lower, below, node.phases, 0), _Node(right, above, node.upper, node.phases, 0)]
+        return pair
+
+    def _refresh(self, bounds, lo: Array, hi: Array, batch: list[_Node]):
+        """Bounds of every gate that is open in the block (or split), and the planes they came from."""
+        count, found, planes = len(lo), [], {}
+        split = {gate for node in batch for gate, _ in node.phases}
+        for k, (W, b) in enumerate(zip(self.W, self.b)):
+            L, U = (np.repeat(v[None], count, axis=0) for v in bounds[k])
+            want = (bounds[k][0] < 0) & (bounds[k][1] > 0)
+            mine = [g - self.first[k] for g in split if self.first[k] <= g < self.first[k + 1]]
+            want[mine] = True
+            rows = np.flatnonzero(want)
+            if len(rows):
+                half = len(rows)
+                v, e = np.concatenate([W[rows], -W[rows]])[None], np.concatenate([b[rows], -b[rows]])[None]
+                v, e, _ = self._backward(k - 1, v, e, found)
+                v, e = np.broadcast_to(v, (count, 2 * half, self.n)), np.broadcast_to(e, (count, 2 * half))
+                low = _lowest(v, e, lo, hi)
+                L[:, rows] = np.maximum(L[:, rows], low[:, :half])
+                U[:, rows] = np.minimum(U[:, rows], -low[:, half:])
+                planes[k] = (rows, v, e)
+            for p, node in enumerate(batch):
+                for gate, sign in node.phases:
+                    if self.first[k] <= gate < self.first[k + 1]:
+                        j = gate - self.first[k]
+                        if sign > 0:
+                            L[p, j] = max(L[p, j], 0.0)
+                        else:
+                            U[p, j] = min(U[p, j], 0.0)
+            found.append((L, U))
+        return found, planes
+
+    def _backward(self, k: int, v: Array, e: Array, found) -> tuple[Array, Array, list[Array]]:
+        """Rows `v` over ReLU layer k become rows over x; the coefficients met on the way are returned too."""
+        used: list[Array] = [np.zeros(0)] * (k + 1)
+        for i in range(k, -1, -1):
+            L, U = found[i]
+            used[i] = v
+            open_ = (L < 0) & (U > 0)
+            gap = np.where(open_, U - L, 1.0)
+            up = np.where(open_, U / gap, (L >= 0) * 1.0)
+            low = np.where(open_, (U > -L) * 1.0, (L >= 0) * 1.0)
+            e = e + (np.minimum(v, 0) @ np.where(open_, -up * L, 0.0)[..., None])[..., 0]
+            v = np.where(v >= 0, low[:, None], up[:, None]) * v
+            shape = v.shape
+            flat = v.reshape(-1, shape[-1])
+            e = e + (flat @ self.b[i]).reshape(shape[:2])
+            v = (flat @ self.W[i]).reshape(*shape[:2], -1)
+        return v, e, used
+
+    def _rows(self, found, lo: Array, hi: Array):
+        """The claim's rows over x, the coefficients on each gate, and the size that rounding is measured by."""
+        count = len(lo)
+        v = np.broadcast_to(self.A[None], (count, *self.A.shape))
+        v, e, used = self._backward(len(self.W) - 1, v, np.broadcast_to(self.d, (count, self.R)), found)
+        size = 1.0 + np.abs(self.d).max()
+        for (L, U), coef in zip(found, used):
+            size = size + (np.abs(coef) @ np.maximum(np.abs(L), np.abs(U))[..., None])[..., 0].max(axis=1)
+        G = v + self.D
+        return G, e, used, size * np.ones(count)
+
+    def _conditions(self, G: Array, e: Array, planes, batch: list[_Node]):
+        """Phases as further rows that are at most 0: `-z` of a gate that is on, `z` of one that is off."""
+        most = max((len(x.phases) for x in batch), default=0)
+        owner = [np.arange(len(x.phases)) for x in batch]
+        if not most:
+            return G, e, owner
+        count = len(batch)
+        more, rest = np.zeros((count, most, self.n)), np.full((count, most), -1.0)  # a row that is -1 proves nothing
+        for p, node in enumerate(batch):
+            for q, (gate, sign) in enumerate(node.phases):
+                k = int(np.searchsorted(self.first, gate, side="right")) - 1
+                rows, v, const = planes[k]
+                at = int(np.searchsorted(rows, gate - self.first[k])) + (len(rows) if sign > 0 else 0)
+                more[p, q], rest[p, q] = v[p, at], const[p, at]
+        return np.concatenate([G, more], axis=1), np.concatenate([e, rest], axis=1), owner
+
+    def _blame(self, found, open_, used, weights: Array, planes, lo: Array, hi: Array):
+        """For each input and each gate how much of the bound's looseness is due to it."""
+        count, width = len(lo), hi - lo
+        score, losses = np.zeros((count, self.n)), []
+        for k, (L, U) in enumerate(found):
+            v = (weights[:, None, : self.R] @ np.broadcast_to(used[k], (count, *used[k].shape[1:])))[:, 0]
+            gap = np.where(open_[k], U - L, 1.0)
+            loss = np.where(open_[k], np.abs(v) * np.where(v > 0, np.minimum(U, -L), -U * L / gap), 0.0)
+            losses.append(loss + 1e-12 * open_[k])
+            if k in planes:
+                rows, plane, _ = planes[k]
+                share = (np.abs(plane[:, : len(rows)]) + np.abs(plane[:, len(rows) :])) * width[:, None]
+                total = share.sum(axis=2)
+                part = np.divide(loss[:, rows], total, out=np.zeros_like(total), where=total > 0)
+                score += (part[:, None] @ share)[:, 0]
+        return score, np.concatenate(losses, axis=1) if losses else np.zeros((count, 0))
+
+
+def _lowest(v: Array, e: Array, lo: Array, hi: Array) -> Array:
+    return e + (np.maximum(v, 0) @ lo[..., None] + np.minimum(v, 0) @ hi[..., None])[..., 0]
+
+
+def _joint(G: Array, e: Array, lo: Array, hi: Array, steps: int) -> tuple[Array, Array, Array]:
+    """Weights of the rows whose sum is bounded best (Frank and Wolfe's steps), that bound, and a point near the minimum of the largest row."""
+    count, R = e.shape
+    each = _lowest(G, e, lo, hi)
+    best = np.argmax(each, axis=1)
+    at = np.arange(count)
+    weights = np.zeros((count, R))
+    weights[at, best] = 1.0
+    low, trial = each[at, best].copy(), weights.copy()
+    point = np.where(G[at, best] >= 0, lo, hi)
+    if R == 1:
+        return weights, low, point
+    for step in range(steps):
+        worst = np.argmax((G @ point[..., None])[..., 0] + e, axis=1)
+        share = 2.0 / (step + 3.0)
+        trial *= 1 - share
+        trial[at, worst] += share
+        plane = (trial[:, None] @ G)[:, 0]
+        corner = np.where(plane >= 0, lo, hi)
+        value = np.sum(plane * corner, axis=1) + np.sum(trial * e, axis=1)
+        better = value > low
+        low[better], weights[better] = value[better], trial[better]
+        point = (1 - share) * point + share * corner
+    return weights, low, point
+
+
+def _exact(G: Array, e: Array, lo: Array, hi: Array, need: float) -> Array | None:
+    """The best weights of rows that are linear in x, by a linear program; None where they do not suffice."""
+    from scipy.optimize import linprog
+
+    R, n = G.shape
+    found = linprog(np.r_[np.zeros(n), 1.0], np.c_[G, -np.ones(R)], -e, bounds=[*zip(lo, hi), (None, None)], method="highs")
+    if found.status != 0:
+        return None
+    w = np.maximum(-found.ineqlin.marginals, 0)
+    if w.sum() <= 0:
+        return None
+    w = w / w.sum()
+    return w if float(_lowest((w @ G)[None, None], (w @ e)[None, None], lo[None], hi[None])[0, 0]) > 1e-3 * need else None
