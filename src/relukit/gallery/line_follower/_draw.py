@@ -8,12 +8,13 @@ Array = np.ndarray
 TIGHTEST = 6.0  # 1/m: no curve is tighter than a radius of 17 cm
 
 
-def draw(count: int, seed: int) -> list[Track]:
-    """`count` tracks of that seed, each with its own light, floor, camera and robot."""
-    return [_one(np.random.default_rng([seed, k]), f"seed {seed}, track {k}") for k in range(count)]
+def draw(count: int, seed: int, crowded: bool = False) -> list[Track]:
+    """`count` tracks of that seed, each with its own light, floor, camera and robot; `crowded`: more crossings and gaps."""
+    return [_one(np.random.default_rng([seed, k]), f"seed {seed}, track {k}", crowded) for k in range(count)]
 
 
-def _one(g: np.random.Generator, name: str) -> Track:
+def _one(g: np.random.Generator, name: str, crowded: bool) -> Track:
+    more = 3 if crowded else 1
     while True:
         points = _eight(g) if g.random() < 0.25 else _loop(g)
         line = Track(points).line()
@@ -22,16 +23,16 @@ def _one(g: np.random.Generator, name: str) -> Track:
     if g.random() < 0.5:
         points = points[::-1].copy()
     width = g.uniform(0.017, 0.025)
-    crossings = tuple((float(s), g.uniform(55, 125), g.uniform(0.1, 0.4)) for s in g.uniform(0, line.length, g.integers(0, 4)))
+    crossings = tuple((float(s), g.uniform(55, 125), g.uniform(0.1, 0.4)) for s in g.uniform(0, line.length, g.integers(0, 4) * more))
     gaps = []
-    for s in g.uniform(0, line.length, g.integers(0, 5)):
+    for s in g.uniform(0, line.length, g.integers(0, 5) * more):
         if all(abs(s - c[0]) > 0.25 for c in crossings):
             gaps.append((float(s), g.uniform(0.01, 0.06)))
     low, high = points.min(0), points.max(0)
     shadows = tuple(
-        (*g.uniform(low, high), g.uniform(0.1, 0.6), g.uniform(0.1, 0.45)) for _ in range(g.integers(0, 5))
+        (*map(float, g.uniform(low, high)), g.uniform(0.1, 0.6), g.uniform(0.1, 0.45)) for _ in range(g.integers(0, 5))
     )
-    floor = Floor(g.uniform(0.5, 0.85), g.uniform(0.04, 0.2), g.uniform(0, 0.07), g.choice([0.0, 0.0, g.uniform(0.2, 0.5)]), int(g.integers(2**31)))  # fmt: skip
+    floor = Floor(g.uniform(0.5, 0.85), g.uniform(0.04, 0.2), g.uniform(0, 0.07), float(g.choice([0.0, 0.0, g.uniform(0.2, 0.5)])), int(g.integers(2**31)))  # fmt: skip
     light = Light(
         g.uniform(0.65, 1.25), g.uniform(-0.25, 0.25), g.uniform(-0.25, 0.25), g.uniform(0, 0.3), g.uniform(0, 0.08),
         g.uniform(0, 0.03), shadows,

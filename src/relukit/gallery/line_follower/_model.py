@@ -21,8 +21,8 @@ def build() -> Any:
     from torch import nn
 
     return nn.Sequential(
-        nn.Conv2d(1, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(),
-        nn.Flatten(), nn.Linear(16 * (HEIGHT // 8) * (WIDTH // 8), 32), nn.ReLU(), nn.Linear(32, 1),
+        nn.Conv2d(1, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(24 * (HEIGHT // 8) * (WIDTH // 8), 48), nn.ReLU(), nn.Linear(48, 1),
     )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def train(seed: int, epochs: tuple[int, ...] = EPOCHS, on_round: Callable[[], No
     """A module and its error [1/m, RMS] on each round's frames before it was trained on them."""
     import torch
 
-    world = World(draw(TRACKS, 10_000 + seed))
+    world = World(draw(TRACKS, 10_000 + seed, crowded=True))
     robots = Robots(world, np.arange(FLEET) % TRACKS, seed)
     frames, wanted, errors = [], [], []
     with seeded(seed):
