@@ -32,6 +32,8 @@ _PUBLIC = {
     "health": "relukit.monitoring",
     "watch": "relukit.monitoring",
     "revive": "relukit.monitoring",
+    "build": "relukit.construction",
+    "unbuild": "relukit.construction",
     "regions": "relukit.geometry",
     "breakpoints": "relukit.geometry",
     "flip": "relukit.verification",
@@ -50,6 +52,7 @@ _PUBLIC = {
     "Program": "relukit.programs",
     "explore": "relukit.explorer",
     "bounds": "",
+    "construction": "",
     "activations": "",
     "gallery": "",
 }

@@ -22,6 +22,7 @@ COMMANDS = (
     "verify",
     "supports",
     "optimize",
+    "build",
     "compress",
     "speed",
     "gallery",
