@@ -35,9 +35,13 @@ def solids(
 
 
 def slices(
-    form: Form, lower: Array, upper: Array, limit: int | None, step: int = _SLICE
+    form: Form, lower: Array, upper: Array, limit: int | None, step: int = _SLICE, forget: bool = False
 ) -> Iterator[tuple[Any, Any, bool]]:
-    """The walk after every `step` cells: `(found, walk, complete)`; the arrays go on growing."""
+    """The walk after every `step` cells: `(found, walk, complete)`.
+
+    Arguments:
+        forget: Drop the cells after each step; otherwise the arrays go on growing. Vertices are kept either way.
+    """
     from relukit.geometry._solid import walk_cells
     from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, walk_of
 
@@ -73,6 +77,10 @@ def slices(
             if limit is not None and done >= limit:
                 yield found, walk, False
                 return
+            if forget and done == step:
+                yield found, walk, False
+                walk.counts[[CELLS, INDICES, FACETS]] = 0
+                continue
             if done % step == 0:
                 yield found, walk, False
         found = _grown(found, walk, why, words)

@@ -15,36 +15,8 @@ from relukit.sets import Box, Polytope
 _SIDE = np.array([3, 1, 0, 2])  # label -1 - s of the walk (x low, x high, y low, y high) -> side: below, right, above, left
 
 
-def regions(
-    network: Network,
-    domain: Box | Polytope | None = None,
-    plane: Plane | tuple[Array, Array, Array] | None = None,
-    limit: int = 5_000_000,
-    *,
-    partial: bool = False,
-    on_progress: Progress | None = None,
-) -> Regions:
-    """The linear pieces of a network on its 2-D box or polygon, or on a plane in its inputs.
-
-    Arguments:
-        network: Piecewise linear; with two inputs unless a plane is given.
-        domain: Box or polytope of the two inputs, or of the plane's coordinates.
-        plane: A `Plane`, or three points A, B, C; coordinates (0, 0), (1, 0), (0, 1) are A, B, C. By default a square
-            around the triangle with a margin of a quarter.
-        limit: Most pieces before giving up.
-        partial: Return what was found, marked `complete=False`, at the limit and on Ctrl-C, instead of raising.
-        on_progress: Called with the number of pieces so far.
-
-    Raises:
-        UnsupportedOperation: An activation is smooth, or more than `limit` pieces.
-        InvalidInput: The three points lie on a line, or a domain is missing, unbounded or without area.
-        EmptySet: The polytope holds no polygon.
-
-    Example:
-        >>> found = relukit.regions(relukit.load("net.npz"), relukit.Box([-1, -1], [1, 1]))
-        >>> len(found), found.exact
-    """
-    network.require_piecewise_linear("exact pieces")
+def polygons(network: Network, domain: Any, plane: Any, limit: int, partial: bool, on_progress: Progress | None) -> Regions:
+    """The pieces on a plane, or of two inputs; arguments as for `regions`."""
     where, domain = _where(network, domain, plane)
     box = domain.within if isinstance(domain, Polytope) else domain
     lower, upper = np.asarray(box.lower, float), np.asarray(box.upper, float)

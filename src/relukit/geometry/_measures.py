@@ -1,0 +1,368 @@
+"""What is asked of finished cells: neighbors, edges, half-spaces, Chebyshev centers, volumes."""
+
+import numpy as np
+from numba import njit
+
+from relukit.geometry._bits import lowest, ones
+
+_FAST = {"contract"}
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _mix(v):
+    """A random-looking word per vertex (SplitMix64, Steele, Lea and Flood, 2014)."""
+    z = np.uint64(v + 1) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def facet_neighbors(offsets, indices, masks, facet_offsets, outside, keys, table, owner, neighbor):
+    """The cell across each facet, -1 at the domain's sides, -2 where none was found; returns how many of the latter.
+
+    The two sides of an inner facet hold the same vertices, so that the sum of their random words names it. A facet
+    is seen by two cells; a third would count as not found.
+
+    Arguments:
+        outside: Whether each facet lies on a side of the domain.
+        keys, table, owner: Room: one word per facet, a hash table of a power of two, the cell of each facet.
+    """
+    W = len(masks)
+    for c in range(len(offsets) - 1):
+        f = facet_offsets[c]
+        for k in range(f, facet_offsets[c + 1]):
+            keys[k], owner[k] = 0, c
+        for q in range(W):
+            for i in range(offsets[c], offsets[c + 1]):
+                m, h = masks[q, i], _mix(indices[i])
+                while m:
+                    keys[f + 64 * q + lowest(m)] += h
+                    m &= m - np.uint64(1)
+    unmatched, last = 0, len(table) - 1
+    for k in range(len(keys)):
+        if outside[k]:
+            neighbor[k] = -1
+            continue
+        neighbor[k] = -2
+        s = np.int64((keys[k] >> np.uint64(20)) & np.uint64(last))
+        while table[s] and keys[table[s] - 1] != keys[k]:
+            s = (s + 1) & last
+        if table[s] == 0:
+            table[s] = k + 1
+            unmatched += 1
+        else:
+            other = table[s] - 1
+            if neighbor[other] == -2:
+                neighbor[other], neighbor[k] = owner[k], owner[other]
+                unmatched -= 1
+            else:
+                unmatched += 1
+    return unmatched
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def cell_edges(offsets, indices, masks, D, count, ends):
+    """Edges of all cells as vertex pairs (`larger << 32 | smaller`) into `ends`, if there is room; returns how many.
+
+    Two vertices on more than D facets each are joined where no third one lies on all the facets they share.
+    """
+    W, total = len(masks), 0
+    for c in range(count):
+        a, b = offsets[c], offsets[c + 1]
+        for i in range(a, b):
+            for j in range(a, i):
+                shared, first, second = 0, 0, 0
+                for q in range(W):
+                    shared += ones(masks[q, i] & masks[q, j])
+                if shared < D - 1:
+                    continue
+                for q in range(W):
+                    first += ones(masks[q, i])
+                    second += ones(masks[q, j])
+                edge = True
+                if first > D and second > D:
+                    for k in range(a, b):
+                        if k != i and k != j:
+                            inside = True
+                            for q in range(W):
+                                both = masks[q, i] & masks[q, j]
+                                inside = inside and (masks[q, k] & both) == both
+                            if inside:
+                                edge = False
+                                break
+                if edge:
+                    if total < len(ends):
+                        ends[total] = (max(indices[i], indices[j]) << 32) | min(indices[i], indices[j])
+                    total += 1
+    return total
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def distinct(keys, table):
+    """How many different keys there are; `table` is zero, a power of two, and larger."""
+    total, last = 0, len(table) - 1
+    for i in range(len(keys)):
+        s = np.int64(_mix(keys[i]) & np.uint64(last))
+        while table[s] and table[s] != keys[i] + 1:
+            s = (s + 1) & last
+        if table[s] == 0:
+            table[s] = keys[i] + 1
+            total += 1
+    return total
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _is_on(patterns, c, g):
+    return (patterns[c, g >> 6] >> np.uint64(g & 63)) & np.uint64(1) != np.uint64(0)
+
+
+@njit(cache=True, nogil=True, _nrt=False, fastmath=_FAST)
+def _rows(net, D, patterns, c, rows):
+    """Rows of all stages for the pattern of cell c, as in the walk."""
+    for l in range(len(net.size) - 1):
+        n, base = net.size[l], net.direct_at[l]
+        for i in range((D + 1) * n):
+            rows[base + i] = net.direct[base + i]
+        if l and net.weight_at[l] >= 0:
+            k = l - 1
+            for i in range(net.size[k]):
+                if _is_on(patterns, c, net.first[k] + i):
+                    at = net.weight_at[l] + i * n
+                    for d in range(D + 1):
+                        r = rows[net.direct_at[k] + d * net.size[k] + i]
+                        for v in range(n):
+                            rows[base + d * n + v] += net.weight[at + v] * r
+        for s in range(len(net.skip)):
+            if net.skip[s, 0] == l:
+                k, place = net.skip[s, 1], net.skip[s, 2]
+                for i in range(net.size[k]):
+                    if _is_on(patterns, c, net.first[k] + i):
+                        for d in range(D + 1):
+                            r = rows[net.direct_at[k] + d * net.size[k] + i]
+                            for v in range(n):
+                                rows[base + d * n + v] += net.skip_weight[place + i * n + v] * r
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def half_spaces(net, D, patterns, first, stop, facet_offsets, facets, lower, upper, rows, A, b):
+    """Half-spaces A x <= b of cells first to stop - 1: one row per facet, of length one, so none is redundant."""
+    start = facet_offsets[first]
+    for c in range(first, stop):
+        _rows(net, D, patterns, c, rows)
+        for f in range(facet_offsets[c], facet_offsets[c + 1]):
+            g, k = facets[f], f - start
+            if g < 0:
+                side = -1 - g
+                for d in range(D):
+                    A[k, d] = 0.0
+                A[k, side >> 1] = -1.0 if side % 2 == 0 else 1.0
+                b[k] = -lower[side >> 1] if side % 2 == 0 else upper[side >> 1]
+                continue
+            l = net.stage[g]
+            at, n, size = net.direct_at[l] + g - net.first[l], net.size[l], 0.0
+            for d in range(D):
+                size += rows[at + d * n] ** 2
+            size = 1.0 / np.sqrt(size) if size > 0 else 1.0
+            sign = -size if _is_on(patterns, c, g) else size
+            for d in range(D):
+                A[k, d] = sign * rows[at + d * n]
+            b[k] = -sign * rows[at + D * n]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _solve(T, n):
+    """Gauss-Jordan on the n x (n + 1) system T, in place; False where it is singular."""
+    for r in range(n):
+        best = r
+        for i in range(r + 1, n):
+            if abs(T[i, r]) > abs(T[best, r]):
+                best = i
+        if abs(T[best, r]) < 1e-14:
+            return False
+        if best != r:
+            for k in range(r, n + 1):
+                T[r, k], T[best, k] = T[best, k], T[r, k]
+        scale = 1.0 / T[r, r]
+        for k in range(r, n + 1):
+            T[r, k] *= scale
+        for i in range(n):
+            factor = T[i, r]
+            if i != r and factor != 0.0:
+                for k in range(r, n + 1):
+                    T[i, k] -= factor * T[r, k]
+    return True
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def chebyshev(A, b, m, D, x, T, y, working):
+    """Center of the largest ball in {A x <= b} (rows of length one), from a point x inside; returns its radius.
+
+    Primal simplex in (x, r) from inside: r grows along a direction that keeps the rows met so far, until D + 1 of them hold;
+    then a row with a negative multiplier leaves. x is overwritten; at least the inscribed radius at x comes back.
+    """
+    n, r = D + 1, 1e300
+    for i in range(m):
+        slack = b[i]
+        for k in range(D):
+            slack -= A[i, k] * x[k]
+        r = min(r, slack)
+    count = 0
+    for turn in range(60 + 4 * m):
+        # direction: the projection of e_r onto the null space of the working rows, by normal equations
+        for i in range(count):
+            for j in range(count):
+                dot = 1.0
+                for k in range(D):
+                    dot += A[working[i], k] * A[working[j], k]
+                T[i, j] = dot
+            T[i, count] = 1.0
+        if count and not _solve(T, count):
+            count -= 1
+            continue
+        size = 1.0
+        for i in range(count):
+            size -= T[i, count]
+        if size <= 1e-13:  # r cannot grow along the working rows: multipliers T[:, count]
+            worst, low = -1, -1e-12
+            for i in range(count):
+                if T[i, count] < low:
+                    worst, low = i, T[i, count]
+            if worst < 0:
+                return r
+            for i in range(worst, count - 1):
+                working[i] = working[i + 1]
+            count -= 1
+            continue
+        for k in range(D):
+            y[k] = 0.0
+            for i in range(count):
+                y[k] -= T[i, count] * A[working[i], k]
+        step, hit = 1e300, -1
+        for i in range(m):
+            speed, slack = size, b[i] - r
+            for k in range(D):
+                speed += A[i, k] * y[k]
+                slack -= A[i, k] * x[k]
+            if speed > 1e-13:
+                held = False
+                for j in range(count):
+                    held = held or working[j] == i
+                if not held and slack < step * speed:
+                    step, hit = max(slack, 0.0) / speed, i
+        if hit < 0:
+            return r
+        for k in range(D):
+            x[k] += step * y[k]
+        r += step * size
+        if count < n:
+            working[count] = hit
+            count += 1
+    return r
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def centers(offsets, indices, vertices, first, stop, facet_offsets, A, b, D, x, T, y, working, radius):
+    """Chebyshev centers and radii of cells first to stop - 1 with half-spaces A, b, started at the mean vertex."""
+    for c in range(first, stop):
+        at = facet_offsets[c] - facet_offsets[first]
+        m, k = facet_offsets[c + 1] - facet_offsets[c], c - first
+        for d in range(D):
+            x[k, d] = 0.0
+            for i in range(offsets[c], offsets[c + 1]):
+                x[k, d] += vertices[indices[i], d]
+            x[k, d] /= offsets[c + 1] - offsets[c]
+        radius[k] = chebyshev(A[at : at + m], b[at : at + m], m, D, x[k], T, y, working)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _direction(X, a, b, D, basis, row):
+    """The part of X[a] - X[b] that is orthogonal to basis[:row], into basis[row]; returns its length."""
+    for d in range(D):
+        basis[row, d] = X[a, d] - X[b, d]
+    for r in range(row):
+        dot = 0.0
+        for d in range(D):
+            dot += basis[row, d] * basis[r, d]
+        for d in range(D):
+            basis[row, d] -= dot * basis[r, d]
+    size = 0.0
+    for d in range(D):
+        size += basis[row, d] ** 2
+    return np.sqrt(size)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _simplices(k, level, n, W, D, face, masks, indices, at, X, basis, det):
+    """Sum of the determinants of simplices that fill a k-dimensional face, each times `det`: cones from its first vertex.
+
+    face[level, :n] are vertices of the cell; `basis` holds the directions between the tips of the cones so far,
+    orthonormal, so that lengths multiply to the determinant. A facet of the face is a largest set of its vertices on
+    one more facet of the cell; each is taken once (Two algorithms for determining volumes of convex polyhedra, Cohen and Hickey, 1979).
+    """
+    v0 = face[level, 0]
+    if k == 1:
+        v1 = face[level, 1]
+        return det * _direction(X, indices[at + v0], indices[at + v1], D, basis, D - 1)
+    total = 0.0
+    for q in range(W):
+        shared, union = ~np.uint64(0), np.uint64(0)
+        for i in range(n):
+            shared &= masks[q, at + face[level, i]]
+            union |= masks[q, at + face[level, i]]
+        rest = union & ~shared & ~masks[q, at + v0]
+        while rest:
+            low = lowest(rest)
+            bit = np.uint64(1) << np.uint64(low)
+            rest &= rest - np.uint64(1)
+            m = 0
+            for i in range(n):
+                if masks[q, at + face[level, i]] & bit:
+                    face[level + 1, m] = face[level, i]
+                    m += 1
+            if m < k or not _largest(q, low, m, n, W, level, face, masks, at):
+                continue
+            row, v1 = D - k, face[level + 1, 0]
+            size = _direction(X, indices[at + v0], indices[at + v1], D, basis, row)
+            if size == 0.0:
+                continue
+            for d in range(D):
+                basis[row, d] /= size
+            total += _simplices(k - 1, level + 1, m, W, D, face, masks, indices, at, X, basis, det * size)
+    return total
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _largest(q, low, m, n, W, level, face, masks, at):
+    """Whether no other facet of the cell holds these m vertices and more of the face, or the same ones first."""
+    for p in range(W):
+        both, common = ~np.uint64(0), ~np.uint64(0)
+        for i in range(m):
+            both &= masks[p, at + face[level + 1, i]]
+        for i in range(n):
+            common &= masks[p, at + face[level, i]]
+        both &= ~common
+        while both:
+            b = lowest(both)
+            both &= both - np.uint64(1)
+            if p == q and b == low:
+                continue
+            count = 0
+            for i in range(n):
+                count += np.int64((masks[p, at + face[level, i]] >> np.uint64(b)) & np.uint64(1))
+            if count > m or (64 * p + b < 64 * q + low):
+                return False
+    return True
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def volumes(offsets, indices, masks, X, D, first, stop, face, basis, out):
+    """Volumes of cells first to stop - 1 (lengths for D = 1, areas for D = 2)."""
+    factor = 1.0
+    for k in range(2, D + 1):
+        factor *= k
+    for c in range(first, stop):
+        at, n = offsets[c], offsets[c + 1] - offsets[c]
+        for i in range(n):
+            face[0, i] = i
+        out[c - first] = _simplices(D, 0, n, len(masks), D, face, masks, indices, at, X, basis, 1.0) / factor
