@@ -1,6 +1,7 @@
 """`relukit gallery list | run | score | use`."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -97,7 +98,7 @@ def score(
             raise UnreadableFile(f"data file {file} does not exist")
     needs_training = getattr(module, "NEEDS_TRAINING", True)
     folder = trained(chosen.name, out) if needs_training else output_folder(chosen.name, out)
-    answer = module.score(folder, files, **options)
+    answer = module.score(folder, files, **_known(module.score, options, name))
     if as_json:
         print_json(answer)
         return
@@ -123,9 +124,23 @@ def use(
     if not hasattr(module, "use"):
         raise InvalidInput(f"the study '{name}' has no use besides `score`")
     options, files = _rest(context.args)
-    answer = module.use(trained(chosen.name, out), *files, **options)
+    answer = module.use(trained(chosen.name, out), *files, **_known(module.use, options, name))
     if answer is not None:
         print(module.to_csv(answer) if hasattr(module, "to_csv") else answer, end="")
+
+
+def _known(function: Any, options: dict, name: str) -> dict:
+    """The options, if the study's function takes each of them."""
+    import inspect
+
+    from relukit._errors import InvalidInput
+
+    taken = [k for k, p in inspect.signature(function).parameters.items() if p.default is not p.empty]
+    unknown = ["--" + k.replace("_", "-") for k in options if k not in taken]
+    if unknown:
+        offered = ", ".join("--" + k.replace("_", "-") for k in taken) or "none of its own"
+        raise InvalidInput(f"the study '{name}' has no option {', '.join(unknown)}; it takes {offered}")
+    return options
 
 
 def _rest(arguments: list[str]) -> tuple[dict, list[Path]]:

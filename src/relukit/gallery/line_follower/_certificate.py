@@ -16,7 +16,9 @@ from relukit.gallery.line_follower._world import HEIGHT, WIDTH
 
 Array = np.ndarray
 FACTOR, OFFSET, SHIFT = (0.8, 1.25), (-0.05, 0.05), 1.0  # brightness, share of white, pixels
-PARTS = 4  # of the factor's range: t goes up to the largest factor of each, so shifts are covered to 1.12 pixels, not 1.56
+PARTS = (
+    4  # of the factor's range: t goes up to the largest factor of each, so shifts are covered to 1.12 pixels, not 1.56
+)
 
 
 def moved(frame: Array, pixels: int) -> Array:

@@ -23,7 +23,9 @@ def _one(g: np.random.Generator, name: str, crowded: bool) -> Track:
     if g.random() < 0.5:
         points = points[::-1].copy()
     width = g.uniform(0.017, 0.025)
-    crossings = tuple((float(s), g.uniform(55, 125), g.uniform(0.1, 0.4)) for s in g.uniform(0, line.length, g.integers(0, 4) * more))
+    crossings = tuple(
+        (float(s), g.uniform(55, 125), g.uniform(0.1, 0.4)) for s in g.uniform(0, line.length, g.integers(0, 4) * more)
+    )
     gaps = []
     for s in g.uniform(0, line.length, g.integers(0, 5) * more):
         if all(abs(s - c[0]) > 0.25 for c in crossings):
@@ -38,7 +40,9 @@ def _one(g: np.random.Generator, name: str, crowded: bool) -> Track:
         g.uniform(0, 0.03), shadows,
     )  # fmt: skip
     camera = Camera(g.uniform(0.09, 0.11), g.uniform(42, 48), g.uniform(70, 80), g.uniform(0, 0.8))
-    robot = Robot(g.uniform(0.4, 0.6), g.uniform(0.05, 0.12), int(g.integers(0, 2)), g.uniform(-0.015, 0.015), g.uniform(-8, 8))
+    robot = Robot(
+        g.uniform(0.4, 0.6), g.uniform(0.05, 0.12), int(g.integers(0, 2)), g.uniform(-0.015, 0.015), g.uniform(-8, 8)
+    )
     return Track(points, name, width, tuple(gaps), crossings, floor, light, camera, robot)
 
 

@@ -38,7 +38,9 @@ def steering(module: Any) -> Callable[[Array, Any], Array]:
     return steer
 
 
-def train(seed: int, epochs: tuple[int, ...] = EPOCHS, on_round: Callable[[], None] = lambda: None) -> tuple[Any, list[float]]:
+def train(
+    seed: int, epochs: tuple[int, ...] = EPOCHS, on_round: Callable[[], None] = lambda: None
+) -> tuple[Any, list[float]]:
     """A module and its error [1/m, RMS] on each round's frames before it was trained on them."""
     import torch
 

@@ -120,7 +120,13 @@ def drive(robots: Robots, steer) -> Run:
     """One lap under `steer(frames, robots) -> curvatures`; a robot that lost its line stands still."""
     n = len(robots.on)
     length = np.array([robots.world.lines[k].length for k in robots.on])
-    running, finished, square, frames, worst = np.ones(n, bool), np.zeros(n, bool), np.zeros(n), np.zeros(n), np.zeros(n)
+    running, finished, square, frames, worst = (
+        np.ones(n, bool),
+        np.zeros(n, bool),
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros(n),
+    )
     for _ in range(int(1.5 * (length / robots.speed).max() / FRAME) + 10):
         if not running.any():
             break

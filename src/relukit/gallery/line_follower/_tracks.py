@@ -128,7 +128,9 @@ def read(path: str | Path) -> list[Track]:
     try:
         held = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UnreadableFile(f"{path} is not JSON ({error}); see `docs/gallery/line-follower.md` for the format") from None
+        raise UnreadableFile(
+            f"{path} is not JSON ({error}); see `docs/gallery/line-follower.md` for the format"
+        ) from None
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(held, dict) or held.get("format") != FORMAT:
@@ -166,11 +168,15 @@ def _track(row: Any, where: str) -> Track:
     if np.min(np.linalg.norm(xy - np.roll(xy, 1, axis=0), axis=1)) < 1e-6:
         raise UnreadableFile(f"{where}: two neighboring points are the same")
     if np.ptp(xy, axis=0).max() > LARGEST:
-        raise UnreadableFile(f"{where}: the curve spans {np.ptp(xy, axis=0).max():.3g} m; meters are expected, at most {LARGEST:g}")
+        raise UnreadableFile(
+            f"{where}: the curve spans {np.ptp(xy, axis=0).max():.3g} m; meters are expected, at most {LARGEST:g}"
+        )
     rest = {k: v for k, v in row.items() if k not in ("points", "name")}
     found = _filled(Track, rest, where, {"points": xy, "name": str(row.get("name", ""))})
     if found.floor.line >= found.floor.brightness:
-        raise UnreadableFile(f"{where}: the line ({found.floor.line:g}) must be darker than the floor ({found.floor.brightness:g})")
+        raise UnreadableFile(
+            f"{where}: the line ({found.floor.line:g}) must be darker than the floor ({found.floor.brightness:g})"
+        )
     return found
 
 
@@ -187,8 +193,14 @@ def _filled(kind: Any, row: Any, where: str, known: dict[str, Any] | None = None
         if "items" in spec:
             values[key] = tuple(_rows(value, spec["items"], here))
         elif "low" in spec:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not spec["low"] <= value <= spec["high"]:
-                raise UnreadableFile(f"{here}: expected a number from {spec['low']:g} to {spec['high']:g}, got {value!r}")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not spec["low"] <= value <= spec["high"]
+            ):
+                raise UnreadableFile(
+                    f"{here}: expected a number from {spec['low']:g} to {spec['high']:g}, got {value!r}"
+                )
             values[key] = int(value) if isinstance(table[key].default, int) else float(value)
         else:
             values[key] = _filled(type(table[key].default), value, here)

@@ -42,7 +42,11 @@ def _texture(track: Track, shape: tuple[int, ...], origin: Array) -> Array:
         for axis, start in ((0, origin[1]), (1, origin[0])):
             place = start + CELL * np.arange(shape[axis])
             joint = np.abs((place / track.floor.tiles + 0.5) % 1 - 0.5) * track.floor.tiles < 0.003
-            out *= np.where(joint, 0.8, 1.0).astype(np.float32)[:, None] if axis == 0 else np.where(joint, 0.8, 1.0).astype(np.float32)
+            out *= (
+                np.where(joint, 0.8, 1.0).astype(np.float32)[:, None]
+                if axis == 0
+                else np.where(joint, 0.8, 1.0).astype(np.float32)
+            )
     return out
 
 
@@ -104,7 +108,10 @@ class World:
         self.curvature = np.concatenate([l.curvature for l in self.lines])
         self.step = np.array([l.length / len(l.xy) for l in self.lines])
         parts, offset = [], 0
-        self.offset, self.shape = np.zeros((len(tracks), LEVELS), np.int64), np.zeros((len(tracks), LEVELS, 2), np.int64)
+        self.offset, self.shape = (
+            np.zeros((len(tracks), LEVELS), np.int64),
+            np.zeros((len(tracks), LEVELS, 2), np.int64),
+        )
         self.origin = np.zeros((len(tracks), 2))
         for k, (track, line) in enumerate(zip(tracks, self.lines)):
             picture, self.origin[k] = floor_picture(track, line)
@@ -143,7 +150,9 @@ class Cameras:
         k = on[:, None, None]
         self.base, self.scale = world.offset[k, level], (1 / (CELL * 2.0**level)).astype(np.float32)
         self.rows, self.columns = world.shape[k, level, 0], world.shape[k, level, 1]
-        self.shift = ((2.0**level - 1) / 2 / 2.0**level).astype(np.float32)  # a wide cell's middle lies between small ones
+        self.shift = ((2.0**level - 1) / 2 / 2.0**level).astype(
+            np.float32
+        )  # a wide cell's middle lies between small ones
 
     def frames(self, x: Array, y: Array, heading: Array, time: float = 0.0) -> Array:
         """Pictures from those places (robots,)."""
