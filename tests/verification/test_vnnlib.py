@@ -42,7 +42,7 @@ def test_boxes_in_disjunctions():
 @pytest.mark.parametrize(
     ("tail", "words"),
     [
-        ("(assert (<= (* Y_0 Y_1) 0))", "is not linear"), ("(assert (= Y_0 0))", "expected and, or"), ("(assert (<= Y_0 z))", "neither a number"),
+        ("(assert (<= (* Y_0 Y_1) 0))", "is not linear"), ("(assert (=> Y_0 0))", "expected and, or"), ("(assert (<= Y_0 z))", "neither a number"),
         ("(assert (<= Y_7 0))", "used but not declared"), ("(assert (<= Y_0 0)", "not closed"), ("(assert (<= Y_0 0)))", "too many"), ("(define x)", "expected"),
     ],
 )  # fmt: skip

@@ -17,6 +17,8 @@ from relukit.sets import Box
 if TYPE_CHECKING:
     import torch
 
+    from relukit.network.variables import Variables
+
 
 @dataclass(frozen=True, eq=False)
 class Affine:
@@ -344,6 +346,12 @@ class Network:
             Affine((Dense(A),), np.broadcast_to(b, (len(A),))), (len(self.nodes) - 1,), (len(A),), "appended rows"
         )
         return Network((*self.nodes, last), self.notes, "", self.dtype, self.box)
+
+    def variables(self) -> "tuple[Variables, Variables]":
+        """Inputs x and outputs y as variables for conditions: `relukit.verify(net, x.within(box), y[0] > y[1])`."""
+        from relukit.network.variables import Variables
+
+        return Variables.pair(self)
 
     def on(self, device: Any = "cpu", dtype: Any = None) -> "torch.nn.Module":
         """The cached torch version on a device; `dtype` defaults to the source's precision."""

@@ -1,7 +1,7 @@
 """What every input set offers."""
 
 import abc
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -69,3 +69,7 @@ class AbstractSet(abc.ABC):
     @abc.abstractmethod
     def center(self) -> Array:
         """A point well inside, shape `(*batch, n)`."""
+
+    def __contains__(self, x: Any) -> bool:
+        """`x in set`: for a point whether it lies inside; variables of a network remember the set for `relukit.verify`."""
+        return x.member(self) if hasattr(x, "member") else bool(self.contains(np.asarray(x)))

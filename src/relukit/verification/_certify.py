@@ -168,7 +168,9 @@ class Certifier:
                 blocks.append(_Block(own, int(count[p]), children))
         return True
 
-    def _split(self, grown, node: _Node, count: int, score: Array, loss: Array, lo: Array, hi: Array, point: Array) -> list[_Node]:
+    def _split(
+        self, grown, node: _Node, count: int, score: Array, loss: Array, lo: Array, hi: Array, point: Array
+    ) -> list[_Node]:
         i = int(np.argmax(score))
         if count <= FINISH or score[i] <= 0 or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
             gate = int(np.argmax(loss))
@@ -312,11 +314,15 @@ def _exact(G: Array, e: Array, lo: Array, hi: Array, need: float) -> Array | Non
     from scipy.optimize import linprog
 
     R, n = G.shape
-    found = linprog(np.r_[np.zeros(n), 1.0], np.c_[G, -np.ones(R)], -e, bounds=[*zip(lo, hi), (None, None)], method="highs")
+    found = linprog(
+        np.r_[np.zeros(n), 1.0], np.c_[G, -np.ones(R)], -e, bounds=[*zip(lo, hi), (None, None)], method="highs"
+    )
     if found.status != 0:
         return None
     w = np.maximum(-found.ineqlin.marginals, 0)
     if w.sum() <= 0:
         return None
     w = w / w.sum()
-    return w if float(_lowest((w @ G)[None, None], (w @ e)[None, None], lo[None], hi[None])[0, 0]) > 1e-3 * need else None
+    return (
+        w if float(_lowest((w @ G)[None, None], (w @ e)[None, None], lo[None], hi[None])[0, 0]) > 1e-3 * need else None
+    )

@@ -1,9 +1,12 @@
 """Verdicts: what a proof attempt ends with."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relukit._types import Array
+
+if TYPE_CHECKING:
+    from relukit.verification.certificate import Certificate
 
 
 @dataclass(frozen=True, eq=False)
@@ -12,15 +15,25 @@ class Verified:
 
     Arguments:
         boxes: Boxes or linear programs the proof took.
+        certificate: A record that `relukit check` accepts, where one was asked for and could be made.
+        note: Why there is no certificate, or what the proof covers beyond real arithmetic.
     """
 
     boxes: int
     engine: str
     cpu_seconds: float
+    certificate: "Certificate | None" = None
+    note: str = ""
     status = "unsat"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"status": self.status, "boxes": self.boxes, "engine": self.engine, "cpu_seconds": self.cpu_seconds}
+        more = {"note": self.note} if self.note else {}
+        return {
+            "status": self.status,
+            "boxes": self.boxes,
+            "engine": self.engine,
+            "cpu_seconds": self.cpu_seconds,
+        } | more
 
 
 @dataclass(frozen=True, eq=False)

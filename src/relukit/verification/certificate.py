@@ -97,20 +97,26 @@ def certify(network: Network, claims: list[Claim], timeout: float = 60.0, nodes:
     """
     chain = network.dense_chain()
     if chain is None or not chain.is_relu:
-        raise UnsupportedOperation("certificates are written for chains of dense layers with ReLU; this network is none")
+        raise UnsupportedOperation(
+            "certificates are written for chains of dense layers with ReLU; this network is none"
+        )
     stop, relus, proven = time.perf_counter() + timeout, len(chain.activations), []
     for claim in claims:
         k = relus if claim.layer is None else claim.layer
         C, d = np.atleast_2d(np.asarray(claim.C, float)), np.atleast_1d(np.asarray(claim.d, float))
         D = np.zeros((len(d), claim.box.size)) if claim.D is None else np.atleast_2d(np.asarray(claim.D, float))
         if not 0 <= k <= relus or C.shape != (len(d), len(chain.biases[k])) or D.shape != (len(d), network.inputs):
-            raise ShapeMismatch(f"a claim about layer {k} needs rows over {len(chain.biases[min(k, relus)])} values and {network.inputs} inputs, got C {C.shape}, D {D.shape}, d {d.shape}")
+            raise ShapeMismatch(
+                f"a claim about layer {k} needs rows over {len(chain.biases[min(k, relus)])} values and {network.inputs} inputs, got C {C.shape}, D {D.shape}, d {d.shape}"
+            )
         A, rest = C @ chain.weights[k], C @ chain.biases[k] + d
         if k == 0:  # rows over x alone
             A, D_all = np.zeros((len(d), 0)), D + A
         else:
             D_all = D
-        tree = Certifier(chain.weights[:k], chain.biases[:k], A, D_all, rest).prove(claim.box.lower, claim.box.upper, stop, nodes)
+        tree = Certifier(chain.weights[:k], chain.biases[:k], A, D_all, rest).prove(
+            claim.box.lower, claim.box.upper, stop, nodes
+        )
         if tree is None:
             return None
         proven.append(Claim(claim.box, C, d, D, claim.layer, tree))

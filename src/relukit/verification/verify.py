@@ -1,20 +1,31 @@
 """Prove a property of a network, or find a counterexample."""
 
 import time
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from relukit._errors import ShapeMismatch, UnsupportedOperation
-from relukit._types import Array
-from relukit.network import Network, load
+from relukit._errors import EmptyInterval, InvalidInput, UnsupportedOperation
 from relukit.search import Search, decide_any
+from relukit.verification import _question
+from relukit.verification._execution import execution_error
+from relukit.verification._networks import kind_of
+from relukit.verification._question import Question
 from relukit.verification._verdict import Falsified, Undecided, Verdict, Verified
-from relukit.verification.vnnlib import Case, Property, read
+from relukit.verification.certificate import Certificate, Claim, certify
+
+_FLOATS = ("float32", "float64")
 
 
-def verify(network: Any, question: Property | str | Path, timeout: float = 60.0, seed: int = 0) -> Verdict:
+def verify(
+    network: Any,
+    *question: Any,
+    timeout: float = 60.0,
+    seed: int = 0,
+    certificate: bool = False,
+    execution: str = "",
+) -> Verdict:
     """Whether a property holds: a proof, a replayed counterexample, or neither.
 
     Linear bounds and a short attack come first. What they leave open is split by inputs (up to 12 that move) in
@@ -22,58 +33,99 @@ def verify(network: Any, question: Property | str | Path, timeout: float = 60.0,
     worked on in turn.
 
     Arguments:
-        network: Whatever `relukit.load` reads.
-        question: A `Property`, or a VNN-LIB 1.0 file: counterexamples as a disjunction of boxes with rows on the outputs.
+        network: Whatever `relukit.load` reads; a dictionary from name to network where a VNN-LIB 2.0 file declares several.
+        question: A VNN-LIB file (1.0 or 2.0) or `Property`, which describe counterexamples. Or conditions on
+            `network.variables()`: assumptions, and last the claim that is to hold wherever they do; a set stands for `x.within(set)`.
         timeout: Seconds of wall time.
+        certificate: Also derive a record that `relukit check` accepts (chains of dense layers with ReLU).
+        execution: "" proves the network in real arithmetic; `"float32"` or `"float64"` also any execution of the file in that
+            precision, whatever the order of its sums. A 2.0 file that declares such types asks for it by itself.
 
     Raises:
-        UnsupportedOperation: A smooth activation, or a condition that mixes inputs and outputs.
+        UnsupportedOperation: A smooth activation, or an execution that cannot be bounded.
         ShapeMismatch: The property is about another number of inputs or outputs.
+        InvalidInput: The question is no property.
 
     Example:
         >>> verify("net.onnx", "property.vnnlib", timeout=30).status
         'unsat'
+        >>> x, y = network.variables()
+        >>> verify(network, x.within(box), y[0] > y[1]).status
+        'unsat'
     """
-    started = time.process_time()
-    found = load(network)
-    asked = read(question) if isinstance(question, str | Path) else question
-    if (asked.inputs, asked.outputs) != (found.inputs, found.outputs):
-        raise ShapeMismatch(
-            f"{asked.source or 'the property'} is about {asked.inputs} inputs and {asked.outputs} outputs, the network has {found.inputs} and {found.outputs}"
-        )
-    found.require_piecewise_linear("verify")
-    if found.head:
-        raise UnsupportedOperation(
-            f"a last {found.head} was set aside on reading, so conditions on outputs would mean the values before it; ask about those with an ONNX file without it"
-        )
-    mixed = [c for c in asked.cases if np.any(c.D) or len(c.A)]
-    if mixed:
-        raise UnsupportedOperation(
-            f"{asked.source}: conditions that combine several inputs, or inputs with outputs, are not treated yet"
-        )
-    searches = [Search(found, c.box, c.C, -c.d, _replaying(found, c), seed) for c in asked.cases]
-    decision = decide_any(searches, timeout)
+    started, stop = time.process_time(), time.perf_counter() + timeout
+    if len(question) > 1 and isinstance(question[-1], int | float) and not isinstance(question[-1], bool):
+        question, timeout = question[:-1], float(question[-1])  # verify(network, property, 30)
+        stop = time.perf_counter() + timeout
+    if execution not in ("", "real", *_FLOATS):
+        raise InvalidInput(f"execution is real, float32 or float64, got '{execution}'")
+    try:
+        asked = _question.ask(network, question)
+    except EmptyInterval as error:
+        return Verified(0, "contradiction", time.process_time() - started, None, str(error))
+    kind = kind_of(asked.asked) if execution == "" else execution
+    note = ""
+    if kind in _FLOATS:
+        asked = _for_execution(asked, kind)
+        note = f"holds in real arithmetic and in {kind} with any order of sums"
+    searches = [
+        Search(asked.network, box, A, -b, c, seed) for box, (A, b), c in zip(asked.boxes, asked.rows, asked.confirms)
+    ]
+    decision = decide_any(searches, max(stop - time.perf_counter(), 0.0))
     spent = time.process_time() - started
     if decision.status == "sat" and decision.point is not None:
-        return Falsified(decision.point, found.replay(decision.point), decision.boxes, decision.engine, spent)
+        x, y = asked.witness(decision.point)
+        return Falsified(x, y, decision.boxes, decision.engine, spent)
     if decision.status == "unsat":
-        return Verified(decision.boxes, decision.engine, spent)
+        found, why = _certified(asked, timeout) if certificate else (None, "")
+        return Verified(
+            decision.boxes,
+            decision.engine,
+            time.process_time() - started if certificate else spent,
+            found,
+            "; ".join(filter(None, (note, why))),
+        )
     step = (
         "give it more time (timeout=)"
         if decision.reason.startswith("time")
         else "tighten the property by a small margin"
     )
+    if kind in _FLOATS:
+        step += f", or ask about real arithmetic ({kind} widens every condition by what rounding can do)"
     return Undecided(decision.reason, step, decision.boxes, decision.engine, spent)
 
 
-def _replaying(network: Network, case: Case) -> Any:
-    """The check that a witness must pass: inside the box, and its outputs in the original satisfy every row."""
+def _for_execution(asked: Question, kind: str) -> Question:
+    """The question with every row widened by what executing the file in `kind` can add."""
+    if not asked.plain or len(asked.parts) != 1:
+        raise UnsupportedOperation(
+            f"a proof about the {kind} execution treats one network with conditions on its outputs; declare the tensors real to ask about real arithmetic"
+        )
+    rows = []
+    for box, (A, b) in zip(asked.boxes, asked.rows):
+        error = execution_error(asked.parts[0], box, kind)
+        rows.append((A, np.nextafter(b + 1.0001 * (np.abs(A) @ error), np.inf)))
+    return replace(asked, rows=rows)
 
-    def confirm(points: Array) -> Array | None:
-        for x in points:
-            y = np.asarray(network.replay(x), np.float64)
-            if bool(case.box.contains(x)) and np.all(case.C @ y <= case.d):
-                return x
-        return None
 
-    return confirm
+def _certified(asked: Question, timeout: float) -> tuple[Certificate | None, str]:
+    """A certificate for all cases, or why there is none."""
+    if (
+        len(asked.parts) != 1
+        or asked.asked.tie is not None
+        or asked.network.outputs > asked.parts[0].outputs + asked.parts[0].inputs
+    ):
+        return None, "no certificate: they are about one network with boxes and linear conditions"
+    m, n = asked.parts[0].outputs, asked.parts[0].inputs
+    claims = []
+    for box, (A, b) in zip(asked.boxes, asked.rows):
+        D = A[:, m:] if A.shape[1] == m + n else np.zeros((len(A), n))
+        claims.append(Claim(box, A[:, :m], -b, D))
+    try:
+        found = certify(asked.parts[0], claims, max(3 * timeout, 30.0))
+    except UnsupportedOperation as error:
+        return None, f"no certificate: {error}"
+    return (
+        found,
+        "" if found is not None else "no certificate: the simpler bounds of its derivation did not suffice in time",
+    )

@@ -1,88 +1,48 @@
-"""VNN-LIB 1.0: properties as a disjunction of input boxes with linear conditions on the outputs.
+"""VNN-LIB 1.0 and 2.0: properties as a disjunction of input boxes with linear conditions.
 
-A file lists assertions over inputs `X_i` and outputs `Y_j`; together they describe the counterexamples. The property
-holds where no point satisfies them all. Read here: `and`, `or`, `<=`, `>=`, and sums, differences and products with
-constants.
+A file lists assertions over inputs and outputs; together they describe the counterexamples, and the property holds where
+no point satisfies them all. 1.0 names entries `X_i`, `Y_j`; 2.0 declares networks with tensors and indexes them, several
+networks where they are given (`equal-to`, `isomorphic-to`), hidden values by their name in the ONNX file. Conditions
+combine `and`, `or`, `<=`, `>=`, `<`, `>`, `==`, `!=` with sums, differences and products with constants.
+
+A number in a file means the float64 nearest to it; what the file computes with such numbers is exact.
 
 References:
     The VNN-LIB standard for benchmarks, Guidotti et al., 2020. https://www.vnnlib.org
+    VNN-LIB 2.0: Rigorous Foundations for Neural Network Verification, Roy et al., 2026. https://www.vnnlib.org
 """
 
 import gzip
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from relukit._errors import EmptyInterval, UnboundedSet, UnreadableFile
-from relukit._types import Array
 from relukit.sets import Box
+from relukit.verification import _declarations
+from relukit.verification._property import MOST_CASES, Case, Property, Row, make_case, tied, ties
+from relukit.verification._sexpr import Node, parse_text, show, without_comments
 
-_TOKENS = re.compile(r"[()]|[^\s()]+")
-_COMMENT = re.compile(r";[^\n]*")
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 # The usual line `(assert (<= X_3 0.5))`; thousands of these make up most files.
-_SIMPLE = re.compile(
-    r"\(\s*assert\s*\(\s*(<=|>=)\s+([XY])_(\d+)\s+([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*\)\s*\)"
-)
-_DECLARED = re.compile(r"\(\s*declare-const\s+([XY])_(\d+)\s+\w+\s*\)")
+_SIMPLE = re.compile(rf"\(\s*assert\s*\(\s*(<=|>=)\s+([A-Za-z]\w*(?:\s*\[[\d,\s]*\])?)\s+({_NUMBER})\s*\)\s*\)")
+_DECLARED = re.compile(r"\(\s*declare-(?:const|fun)\s+([XY])_(\d+)\s+(?:\(\s*\)\s*)?\w+\s*\)")
 SIZE_LIMIT = 1 << 29
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """Counterexamples of one kind: x in `box`, `A x <= a` and `C y + D x <= d`.
-
-    Arguments:
-        box: Bounds of the inputs.
-        A, a: Further rows on the inputs, shapes `(k, n)`, `(k,)`.
-        C, D, d: Rows on the outputs (and inputs), shapes `(r, m)`, `(r, n)`, `(r,)`.
-    """
-
-    box: Box
-    A: Array
-    a: Array
-    C: Array
-    D: Array
-    d: Array
-
-
-@dataclass(frozen=True, eq=False)
-class Property:
-    """Counterexamples as a disjunction of cases."""
-
-    cases: tuple[Case, ...]
-    inputs: int
-    outputs: int
-    source: str = ""
-
-    def violated(self, x: Array, y: Array, tolerance: float = 0.0) -> bool:
-        """Whether `(x, y)` is a counterexample."""
-        return any(
-            bool(c.box.contains(x))
-            and np.all(c.A @ x <= c.a + tolerance)
-            and np.all(c.C @ y + c.D @ x <= c.d + tolerance)
-            for c in self.cases
-        )
-
-
-class _Row:
-    """A linear condition `sum of coefficients * variables <= limit`."""
-
-    __slots__ = ("limit", "terms")
-
-    def __init__(self, terms: dict[str, float], limit: float) -> None:
-        self.terms, self.limit = terms, limit
+_DEEPEST = 200
 
 
 def read(path: str | Path) -> Property:
-    """Read a `.vnnlib` file (or `.vnnlib.gz`).
+    """Read a `.vnnlib` file (or `.vnnlib.gz`) of either version.
 
     Raises:
-        UnreadableFile: No VNN-LIB, or a condition that is not linear, with its place.
+        UnreadableFile: No VNN-LIB, or a condition that is not linear, with its line.
         UnboundedSet: An input has no lower or upper bound.
+        EmptyInterval: Every case contradicts itself.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,153 +64,237 @@ def read_box(path: str | Path) -> Box:
     Raises:
         UnreadableFile, UnboundedSet: As `read`.
     """
-    cases = read(path).cases
-    return Box(np.min([c.box.lower for c in cases], axis=0), np.max([c.box.upper for c in cases], axis=0))
+    found = read(path)
+    box = Box(np.min([c.box.lower for c in found.cases], axis=0), np.max([c.box.upper for c in found.cases], axis=0))
+    return box if found.tie is None else Box(box.lower[found.tie], box.upper[found.tie])
 
 
 def parse(text: str, source: str = "property") -> Property:
-    """A property from VNN-LIB 1.0 text."""
-    text = _COMMENT.sub("", text)
-    declared = _DECLARED.findall(text)
-    inputs = 1 + max((int(i) for kind, i in declared if kind == "X"), default=-1)
-    outputs = 1 + max((int(i) for kind, i in declared if kind == "Y"), default=-1)
-    if inputs == 0 or outputs == 0:
-        raise UnreadableFile(f"{source} declares no input X_0 or no output Y_0: this is no VNN-LIB 1.0 property")
-    rows: list[_Row] = []
-    for sign, kind, index, number in _SIMPLE.findall(text):
-        factor = 1.0 if sign == "<=" else -1.0
-        rows.append(_Row({f"{kind}_{index}": factor}, factor * float(number)))
-    rest = _DECLARED.sub("", _SIMPLE.sub("", text))
-    common: list[list[list[_Row]]] = [[rows]]
-    for tree in _trees(rest, source):
-        if not isinstance(tree, list) or len(tree) != 2 or tree[0] != "assert":
-            raise UnreadableFile(f"{source}: expected (assert ...) or (declare-const ...), got {_show(tree)}")
-        common.append(_normal(tree[1], source))
-    product: list[list[_Row]] = [[]]
-    for choices in common:
-        product = [a + b for a in product for b in choices]
-        if len(product) > 1_000_000:
-            raise UnreadableFile(f"{source}: its disjunctions multiply to more than a million cases")
-    shared = _Shared(inputs, outputs, source)
-    cases = [case for conjunction in product if (case := shared.case(conjunction)) is not None]
-    if not cases:
-        raise EmptyInterval(f"{source}: every case has an empty input box, so nothing can violate the property")
-    return Property(tuple(cases), inputs, outputs, source)
+    """A property from VNN-LIB text, 1.0 or 2.0.
+
+    Raises:
+        UnreadableFile, UnboundedSet, EmptyInterval: As `read`.
+    """
+    text = without_comments(text)
+    try:
+        if _declarations.is_second(text):
+            return _Second(text, source).property()
+        return _First(text, source).property()
+    except RecursionError as error:
+        raise UnreadableFile(f"{source}: parentheses nest deeper than {_DEEPEST}") from error
 
 
-def _trees(text: str, source: str) -> Iterator[Any]:
-    """Nested lists from parentheses."""
-    stack: list[list[Any]] = [[]]
-    for token in _TOKENS.findall(text):
-        if token == "(":
-            stack.append([])
-        elif token == ")":
-            if len(stack) == 1:
-                raise UnreadableFile(f"{source}: a closing parenthesis too many")
-            done = stack.pop()
-            stack[-1].append(done)
-        else:
-            stack[-1].append(token)
-    if len(stack) > 1:
-        raise UnreadableFile(f"{source}: {len(stack) - 1} parentheses are not closed (truncated file?)")
-    yield from stack[0]
+class _Reader:
+    """What both versions share: assertions to cases."""
+
+    inputs = outputs = 0
+
+    def __init__(self, text: str, source: str) -> None:
+        self.text, self.source, self.rows = text, source, [[[]]]
+
+    def variable(self, word: str) -> tuple[str, int] | None:
+        """What a word names, or None where it is no variable."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        return f"X_{index}"
+
+    def error(self, node: Any, message: str) -> UnreadableFile:
+        where = f"line {self.text.count(chr(10), 0, node.at) + 1}: " if isinstance(node, Node) else ""
+        return UnreadableFile(f"{self.source}: {where}{message}")
+
+    def take_simple(self, text: str) -> str:
+        """Collect the plain bounds of one variable; returns the text without them, lines kept."""
+        plain: list[Row] = []
+
+        def collect(found: re.Match) -> str:
+            variable = self.variable(re.sub(r"\s", "", found[2]))
+            if variable is None:
+                return found[0]
+            sign = 1 if found[1] == "<=" else -1
+            plain.append(Row({variable: Fraction(sign)}, -sign * Fraction(float(found[3]))))
+            return "\n" * found[0].count("\n")
+
+        rest = _SIMPLE.sub(collect, text)
+        self.rows.append([plain])
+        return rest
+
+    def assertion(self, node: Node) -> None:
+        if len(node) != 2:
+            raise self.error(node, f"an assertion holds one condition, got {show(node)}")
+        self.rows.append(self.normal(node[1], node))
+
+    def normal(self, tree: Any, parent: Node, depth: int = 0) -> list[list[Row]]:
+        """Disjunctive normal form: a list of conjunctions."""
+        if depth > _DEEPEST:
+            raise self.error(parent, f"conditions nest deeper than {_DEEPEST}")
+        head = tree[0] if isinstance(tree, Node) and tree else None
+        if head in ("and", "or") and len(tree) < 2:
+            raise self.error(tree, f"'{head}' of nothing")
+        if head == "and":
+            found: list[list[Row]] = [[]]
+            for part in tree[1:]:
+                found = self.product(found, self.normal(part, tree, depth + 1), tree)
+            return found
+        if head == "or":
+            return [choice for part in tree[1:] for choice in self.normal(part, tree, depth + 1)]
+        if not isinstance(head, str) or head not in _COMPARE or len(tree) != 3:
+            hint = " (quantifiers and functions are not part of VNN-LIB)" if head in ("not", "=>", "ite", "let") else ""
+            raise self.error(
+                tree if isinstance(tree, Node) else parent,
+                f"expected and, or, or a comparison of two terms (<=, >=, <, >, ==, !=), got {show(tree)}{hint}",
+            )
+        left, right = self.linear(tree[1], tree), self.linear(tree[2], tree)
+        terms = {k: left.get(k, Fraction(0)) - right.get(k, Fraction(0)) for k in {**left, **right} if k}
+        constant = left.get((), Fraction(0)) - right.get((), Fraction(0))
+        less = Row({k: v for k, v in terms.items() if v != 0}, constant, head in ("<", ">", "!="))
+        more = Row({k: -v for k, v in less.terms.items()}, -constant, less.strict)
+        return _COMPARE[head](less, more)
+
+    def linear(self, tree: Any, parent: Node, depth: int = 0) -> dict[Any, Fraction]:
+        """Coefficients of a linear term; the constant is under `()`."""
+        if depth > _DEEPEST:
+            raise self.error(parent, f"terms nest deeper than {_DEEPEST}")
+        if isinstance(tree, str):
+            variable = self.variable(tree)
+            if variable is not None:
+                return {variable: Fraction(1)}
+            if not re.fullmatch(_NUMBER, tree) or not np.isfinite(float(tree)):
+                raise self.error(parent, f"'{tree}' is neither a number nor a variable")
+            return {(): Fraction(float(tree))}
+        if not tree or not isinstance(tree[0], str) or tree[0] not in "+-*" or len(tree) < 2:
+            raise self.error(
+                tree, f"a term is a number, a variable, or a sum, difference or product of terms, got {show(tree)}"
+            )
+        parts = [self.linear(part, tree, depth + 1) for part in tree[1:]]
+        if tree[0] == "*":
+            total: dict[Any, Fraction] = {(): Fraction(1)}
+            for part in parts:
+                if any(total) and any(part):
+                    raise self.error(tree, f"{show(tree)} is not linear: a product of two variables")
+                total, part = (part, total) if any(part) else (total, part)
+                total = {k: v * part.get((), Fraction(0)) for k, v in total.items()}
+            return total
+        sign = 1 if tree[0] == "+" else -1
+        total = dict(parts[0]) if sign > 0 or len(parts) > 1 else {k: -v for k, v in parts[0].items()}
+        for part in parts[1:]:
+            for k, v in part.items():
+                total[k] = total.get(k, Fraction(0)) + sign * v
+        return total
+
+    def product(self, a: list[list[Row]], b: list[list[Row]], node: Any = None) -> list[list[Row]]:
+        if len(a) * len(b) > MOST_CASES:
+            raise self.error(node, f"its disjunctions multiply to more than {MOST_CASES} cases")
+        return [x + y for x in a for y in b]
+
+    def property(self) -> Property:
+        product: list[list[Row]] = [[]]
+        for choices in self.rows:
+            product = self.product(product, choices)
+        tie = ties((row for choices in self.rows if len(choices) == 1 for row in choices[0]), self.inputs)
+        inputs = self.inputs if tie is None else int(tie.max()) + 1
+        name: Callable[[int], str] = self.name if tie is None else lambda i: self.name(int(np.flatnonzero(tie == i)[0]))
+        cases: list[Case] = []
+        for rows in product:
+            case = make_case(
+                rows if tie is None else (tied(r, tie) for r in rows), inputs, self.outputs, self.source, name
+            )
+            if case is not None:
+                cases.append(case)
+        if not cases:
+            raise EmptyInterval(
+                f"{self.source}: every case contradicts itself (an empty input box), so nothing can violate the property"
+            )
+        return Property(tuple(cases), self.inputs, self.outputs, self.source, tie=tie, version="1.0")
 
 
-def _show(tree: Any) -> str:
-    text = str(tree).replace("'", "").replace(",", "").replace("[", "(").replace("]", ")")
-    return text if len(text) < 80 else text[:77] + "..."
+_COMPARE: dict[str, Callable[[Row, Row], list[list[Row]]]] = {
+    "<=": lambda less, more: [[less]],
+    "<": lambda less, more: [[less]],
+    ">=": lambda less, more: [[more]],
+    ">": lambda less, more: [[more]],
+    "==": lambda less, more: [[less, more]],
+    "=": lambda less, more: [[less, more]],
+    "!=": lambda less, more: [[less], [more]],
+}
 
 
-def _normal(tree: Any, source: str) -> list[list[_Row]]:
-    """Disjunctive normal form: a list of conjunctions."""
-    if isinstance(tree, list) and tree and tree[0] == "and":
-        found: list[list[_Row]] = [[]]
-        for part in tree[1:]:
-            found = [a + b for a in found for b in _normal(part, source)]
-        return found
-    if isinstance(tree, list) and tree and tree[0] == "or":
-        return [choice for part in tree[1:] for choice in _normal(part, source)]
-    if isinstance(tree, list) and len(tree) == 3 and tree[0] in ("<=", ">="):
-        left, right = _linear(tree[1], source), _linear(tree[2], source)
-        sign = 1.0 if tree[0] == "<=" else -1.0
-        terms = {k: sign * (left.get(k, 0.0) - right.get(k, 0.0)) for k in {*left, *right} - {""}}
-        return [[_Row(terms, sign * (right.get("", 0.0) - left.get("", 0.0)))]]
-    raise UnreadableFile(f"{source}: expected and, or, <= or >=, got {_show(tree)}")
+class _First(_Reader):
+    """Version 1.0."""
 
-
-def _linear(tree: Any, source: str) -> dict[str, float]:
-    """Coefficients of a linear term; the constant is under the empty name."""
-    if isinstance(tree, str):
-        if re.fullmatch(r"[XY]_\d+", tree):
-            return {tree: 1.0}
-        try:
-            return {"": float(tree)}
-        except ValueError as error:
-            raise UnreadableFile(f"{source}: '{tree}' is neither a number nor a variable X_i, Y_j") from error
-    parts = [_linear(part, source) for part in tree[1:]] if tree else []
-    if tree and tree[0] == "+" and parts:
-        return {k: sum(p.get(k, 0.0) for p in parts) for k in {k for p in parts for k in p}}
-    if tree and tree[0] == "-" and parts:
-        first, others = (parts[0], parts[1:]) if len(parts) > 1 else ({}, parts)
-        return {k: first.get(k, 0.0) - sum(p.get(k, 0.0) for p in others) for k in {k for p in parts for k in p}}
-    if tree and tree[0] == "*" and len(parts) == 2:
-        for constant, other in (parts, parts[::-1]):
-            if not set(constant) - {""}:
-                return {k: constant.get("", 0.0) * v for k, v in other.items()}
-    raise UnreadableFile(
-        f"{source}: {_show(tree)} is not linear; only sums, differences and products with constants are read"
-    )
-
-
-class _Shared:
-    """Turns conjunctions into cases."""
-
-    def __init__(self, inputs: int, outputs: int, source: str) -> None:
-        self.inputs, self.outputs, self.source = inputs, outputs, source
-
-    def case(self, rows: list[_Row]) -> Case | None:
-        """One case, or None where its box is empty."""
-        n, m = self.inputs, self.outputs
-        lower, upper = np.full(n, -np.inf), np.full(n, np.inf)
-        on_inputs: list[tuple[Array, float]] = []
-        on_outputs: list[tuple[Array, Array, float]] = []
-        for row in rows:
-            if len(row.terms) == 1:
-                ((name, factor),) = row.terms.items()
-                if name[0] == "X" and factor != 0:
-                    index, value = self._index(name), row.limit / factor
-                    if factor > 0:
-                        upper[index] = min(upper[index], value)
-                    else:
-                        lower[index] = max(lower[index], value)
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text, source)
+        declared = _DECLARED.findall(text)
+        self.inputs = 1 + max((int(i) for kind, i in declared if kind == "X"), default=-1)
+        self.outputs = 1 + max((int(i) for kind, i in declared if kind == "Y"), default=-1)
+        if self.inputs == 0 or self.outputs == 0:
+            raise UnreadableFile(
+                f"{source} declares no input X_0 or no output Y_0: this is no VNN-LIB 1.0 property (2.0 begins with (vnnlib-version <2.0>))"
+            )
+        if max(self.inputs, self.outputs) > 50_000_000:
+            raise UnreadableFile(f"{source} declares more than 50 million variables")
+        known = {(kind, int(i)) for kind, i in declared}
+        if len(known) < self.inputs + self.outputs:
+            missing = next(
+                f"{k}_{i}"
+                for k, c in (("X", self.inputs), ("Y", self.outputs))
+                for i in range(c)
+                if (k, i) not in known
+            )
+            raise UnreadableFile(f"{source}: {missing} is not declared, though later ones are")
+        rest = self.take_simple(_DECLARED.sub(lambda found: "\n" * found[0].count("\n"), text))
+        for tree in parse_text(rest, source):
+            if not isinstance(tree, Node) or not tree or tree[0] != "assert":
+                if (
+                    isinstance(tree, Node)
+                    and tree
+                    and tree[0] in ("set-logic", "set-info", "check-sat", "exit", "get-model")
+                ):
                     continue
-            x, y = np.zeros(n), np.zeros(m)
-            for name, factor in row.terms.items():
-                (x if name[0] == "X" else y)[self._index(name)] += factor
-            if np.any(y):
-                on_outputs.append((y, x, row.limit))
-            else:
-                on_inputs.append((x, row.limit))
-        for name, side in (("lower", lower), ("upper", upper)):
-            open_ = np.flatnonzero(np.isinf(side))
-            if len(open_):
-                raise UnboundedSet(
-                    f"{self.source}: input X_{open_[0]} has no {name} bound; exact methods need one for every input"
-                )
-        if np.any(lower > upper):
-            return None
-        stack = lambda parts, width: np.array(parts).reshape(len(parts), width)
-        return Case(
-            Box(lower, upper),
-            stack([r[0] for r in on_inputs], n),
-            np.array([r[1] for r in on_inputs], float),
-            stack([r[0] for r in on_outputs], m),
-            stack([r[1] for r in on_outputs], n),
-            np.array([r[2] for r in on_outputs], float),
-        )
+                raise self.error(tree, f"expected (assert ...) or (declare-const ...), got {show(tree)}")
+            self.assertion(tree)
 
-    def _index(self, name: str) -> int:
-        index, count = int(name[2:]), self.inputs if name[0] == "X" else self.outputs
+    def variable(self, word: str) -> tuple[str, int] | None:
+        found = re.fullmatch(r"([XY])_(\d+)", word)
+        if found is None:
+            return None
+        index, count = int(found[2]), self.inputs if found[1] == "X" else self.outputs
         if index >= count:
-            raise UnreadableFile(f"{self.source}: {name} is used but not declared")
-        return index
+            raise UnreadableFile(f"{self.source}: {word} is used but not declared")
+        return found[1].lower(), index
+
+
+class _Second(_Reader):
+    """Version 2.0."""
+
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text, source)
+        at = re.search(r"\(\s*assert\b", text)
+        head = text if at is None else text[: at.start()]
+        self.declared = _declarations.declarations(head, source)
+        self.version = self.declared.version
+        self.inputs, self.outputs = self.declared.inputs, self.declared.outputs
+        rest = "\n" * head.count("\n") + self.take_simple(text[len(head) :])
+        for tree in parse_text(
+            re.sub(
+                r"\[[^\]]*\]",
+                lambda f: re.sub(r"\s", lambda s: "\n" if s[0] == "\n" else "", f[0]),
+                re.sub(r"(\w)[ \t]+\[", r"\1[", rest),
+            ),
+            source,
+        ):
+            if not isinstance(tree, Node) or not tree or tree[0] != "assert":
+                raise self.error(tree, f"after the networks only (assert ...) may follow, got {show(tree)}")
+            self.assertion(tree)
+
+    def variable(self, word: str) -> tuple[str, int] | None:
+        return self.declared.variable(word)
+
+    def name(self, index: int) -> str:
+        return self.declared.name(index)
+
+    def property(self) -> Property:
+        return replace(super().property(), networks=self.declared.networks, version=self.version)
+
+
+__all__ = ["Case", "EmptyInterval", "Property", "UnboundedSet", "parse", "read", "read_box"]

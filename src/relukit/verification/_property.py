@@ -1,0 +1,260 @@
+"""Properties: counterexamples as a disjunction of cases, made from linear conditions in exact arithmetic."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from relukit._errors import UnboundedSet, UnreadableFile
+from relukit._types import Array, IntArray
+from relukit.sets import Box
+
+MOST_CASES = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Counterexamples of one kind: x in `box`, `A x <= a` and `C y + D x <= d`.
+
+    Arguments:
+        box: Bounds of the inputs.
+        A, a: Further rows on the inputs, shapes `(k, n)`, `(k,)`.
+        C, D, d: Rows on the outputs (and inputs), shapes `(r, m)`, `(r, n)`, `(r,)`.
+        strict: Rows (inputs' first, then outputs') that must hold with `<`; none by default. Proofs close them, witnesses keep them.
+        edges: Inputs whose bounds must hold with `<`: `(index, +1 upper or -1 lower)`.
+    """
+
+    box: Box
+    A: Array
+    a: Array
+    C: Array
+    D: Array
+    d: Array
+    strict: Array | None = None
+    edges: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def rows(self) -> tuple[Array, Array, Array]:
+        """All rows as `C y + D x <= d`, those on inputs alone first."""
+        return (
+            np.concatenate([np.zeros((len(self.a), self.C.shape[1])), self.C]),
+            np.concatenate([self.A, self.D]),
+            np.concatenate([self.a, self.d]),
+        )
+
+    def holds(self, x: Array, y: Array) -> bool:
+        """Whether `(x, y)` is a counterexample, in exact arithmetic."""
+        if not bool(self.box.contains(x)):
+            return False
+        if any((x[i] >= self.box.upper[i]) if side > 0 else (x[i] <= self.box.lower[i]) for i, side in self.edges):
+            return False
+        C, D, d = self.rows
+        if not np.all(np.isfinite(y)):
+            return False
+        strict = np.zeros(len(d), bool) if self.strict is None else self.strict
+        for c, e, limit, sharp in zip(C, D, d, strict):
+            total = -Fraction(float(limit))
+            for vector, values in ((c, y), (e, x)):
+                for j in np.flatnonzero(vector):
+                    total += Fraction(float(vector[j])) * Fraction(float(values[j]))
+            if total > 0 or (sharp and total == 0):
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A declared tensor of a VNN-LIB 2.0 query.
+
+    Arguments:
+        role: `input`, `hidden` or `output`.
+        first: Where its entries begin among all inputs, or among all hidden and output values.
+        node: Name in the ONNX file, where the query gives one.
+    """
+
+    name: str
+    role: str
+    kind: str
+    shape: tuple[int, ...]
+    first: int
+    node: str = ""
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A declared network: its tensors, and which earlier one it equals or is isomorphic to."""
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    equal_to: str = ""
+    isomorphic_to: str = ""
+
+    def of(self, *roles: str) -> list[Tensor]:
+        return [t for t in self.tensors if t.role in roles]
+
+
+@dataclass(frozen=True, eq=False)
+class Property:
+    """Counterexamples as a disjunction of cases.
+
+    Arguments:
+        inputs, outputs: Number of inputs x and outputs y, of all declared networks together.
+        networks: What a VNN-LIB 2.0 query declares; empty for 1.0 and for properties made in Python.
+        tie: Cases speak of the inputs that are left where equal ones are one; `x = reduced[tie]`. None where none are equal.
+        version: Of VNN-LIB, or empty.
+    """
+
+    cases: tuple[Case, ...]
+    inputs: int
+    outputs: int
+    source: str = ""
+    networks: tuple[Declared, ...] = ()
+    tie: IntArray | None = None
+    version: str = ""
+
+    def violated(self, x: Array, y: Array, tolerance: float = 0.0) -> bool:
+        """Whether `(x, y)` is a counterexample; with `tolerance` nearly so."""
+        if tolerance == 0.0:
+            return any(c.holds(np.asarray(x, float), np.asarray(y, float)) for c in self.cases)
+        return any(
+            bool(c.box.contains(x))
+            and np.all(c.A @ x <= c.a + tolerance)
+            and np.all(c.C @ y + c.D @ x <= c.d + tolerance)
+            for c in self.cases
+        )
+
+
+@dataclass
+class Row:
+    """A condition: the sum of `terms` plus `constant` is at most 0 (below 0 where `strict`).
+
+    Arguments:
+        terms: Coefficients by variable, `("x", i)` or `("y", j)`.
+        place: Where it stands, for messages.
+    """
+
+    terms: dict[tuple[str, int], Fraction]
+    constant: Fraction
+    strict: bool = False
+    place: str = ""
+    _made: tuple | None = field(default=None, repr=False)
+
+    def negated(self) -> "Row":
+        return Row({k: -v for k, v in self.terms.items()}, -self.constant, not self.strict, self.place)
+
+    @property
+    def one_input(self) -> int | None:
+        """The input that it bounds alone."""
+        if len(self.terms) == 1:
+            (((kind, i), factor),) = self.terms.items()
+            return i if kind == "x" and factor != 0 else None
+        return None
+
+
+def ties(rows: Iterable[Row], inputs: int) -> IntArray | None:
+    """Representatives of inputs that rows of the form `x_i - x_j = 0` (both `<=`) make equal, numbered from 0; None if there are none."""
+    seen: set[tuple[int, int]] = set()
+    leader = list(range(inputs))
+
+    def find(i: int) -> int:
+        while leader[i] != i:
+            leader[i] = leader[leader[i]]
+            i = leader[i]
+        return i
+
+    for row in rows:
+        if len(row.terms) != 2 or row.constant != 0 or row.strict:
+            continue
+        ((p, i), a), ((q, j), b) = row.terms.items()
+        if p == q == "x" and a == -b != 0:
+            low, high = (i, j) if a > 0 else (j, i)  # says x_low <= x_high
+            seen.add((low, high))
+            if (high, low) in seen:
+                r, s = sorted((find(i), find(j)))
+                leader[s] = r
+    roots = [find(i) for i in range(inputs)]
+    if len(set(roots)) == inputs:
+        return None
+    number = {r: k for k, r in enumerate(sorted(set(roots)))}
+    return np.array([number[r] for r in roots])
+
+
+def tied(row: Row, tie: IntArray) -> Row:
+    """The row over the inputs that are left."""
+    terms: dict[tuple[str, int], Fraction] = {}
+    for (kind, i), v in row.terms.items():
+        key = (kind, int(tie[i])) if kind == "x" else (kind, i)
+        terms[key] = terms.get(key, Fraction(0)) + v
+    return Row({k: v for k, v in terms.items() if v != 0}, row.constant, row.strict, row.place)
+
+
+def make_case(rows: Iterable[Row], inputs: int, outputs: int, source: str, name: "object" = None) -> Case | None:
+    """Rows as a case; None where they plainly contradict each other.
+
+    Bounds and limits that are no float64 numbers are moved outward, so that no counterexample is lost.
+
+    Raises:
+        UnboundedSet: An input has no lower or upper bound.
+    """
+    lower, upper = np.full(inputs, -np.inf), np.full(inputs, np.inf)
+    edges: dict[tuple[int, int], bool] = {}
+    on_inputs, on_outputs = [], []
+    for row in rows:
+        i = row.one_input
+        if i is not None:
+            factor = row.terms["x", i]
+            limit = -row.constant / factor if factor not in (1, -1) else -row.constant * factor
+            if factor > 0:
+                value = rounded_up(limit)
+                if value < upper[i] or (value == upper[i] and row.strict):
+                    upper[i], edges[i, 1] = value, row.strict
+            else:
+                value = -rounded_up(-limit)
+                if value > lower[i] or (value == lower[i] and row.strict):
+                    lower[i], edges[i, -1] = value, row.strict
+            continue
+        if not row.terms:
+            if row.constant > 0 or (row.strict and row.constant == 0):
+                return None
+            continue
+        c, e = np.zeros(outputs), np.zeros(inputs)
+        for (kind, i), v in row.terms.items():
+            (e if kind == "x" else c)[i] = float(v)
+        (on_outputs if np.any(c) else on_inputs).append((c, e, rounded_up(-row.constant), row.strict))
+    for side, array in (("lower", lower), ("upper", upper)):
+        open_ = np.flatnonzero(np.isinf(array))
+        if len(open_):
+            label = name(int(open_[0])) if callable(name) else f"X_{open_[0]}"
+            raise UnboundedSet(f"{source}: input {label} has no {side} bound; exact methods need one for every input")
+    if np.any(lower > upper):
+        return None
+    stack = lambda parts, width: np.array(parts, float).reshape(len(parts), width)
+    strict = np.array([r[3] for r in on_inputs + on_outputs], bool)
+    return Case(
+        Box(lower, upper),
+        stack([r[1] for r in on_inputs], inputs),
+        np.array([r[2] for r in on_inputs], float),
+        stack([r[0] for r in on_outputs], outputs),
+        stack([r[1] for r in on_outputs], inputs),
+        np.array([r[2] for r in on_outputs], float),
+        strict if strict.any() else None,
+        tuple(key for key, sharp in edges.items() if sharp),
+    )
+
+
+def rounded_up(value: Fraction) -> float:
+    """The smallest float64 that is at least `value`.
+
+    Raises:
+        UnreadableFile: It is too large for one.
+    """
+    try:
+        near = float(value)
+    except OverflowError as error:
+        raise UnreadableFile(f"the number {str(value)[:40]} is too large for float64") from error
+    return near if Fraction(near) >= value else float(np.nextafter(near, np.inf))
