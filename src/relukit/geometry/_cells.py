@@ -144,8 +144,9 @@ class Cells:
 
         D, widest = self.dimension, int(np.diff(self.offsets).max(initial=1))
         out = np.empty(len(self))
-        face, basis = np.empty((D + 1, widest), np.int64), np.empty((D, D))
-        volumes(self.offsets, self.indices, self.masks, self.vertices, D, 0, len(self), face, basis, out)
+        room = np.empty((D + 1, widest), np.int64), np.empty((D + 1, 2), np.int64), np.empty(D + 1, np.uint64)
+        reals = np.empty((D, D)), np.empty(D + 1)
+        volumes(self.offsets, self.indices, self.masks, self.vertices, D, 0, len(self), *room, *reals, out)
         return out
 
     @property

@@ -293,42 +293,61 @@ def _direction(X, a, b, D, basis, row):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _simplices(k, level, n, W, D, face, masks, indices, at, X, basis, det):
-    """Sum of the determinants of simplices that fill a k-dimensional face, each times `det`: cones from its first vertex.
+def _more_facets(q, n, level, face, masks, at):
+    """Facets of the cell, of word q of its masks, that hold some vertices of a face, but not all and not the first."""
+    shared, union = ~np.uint64(0), np.uint64(0)
+    for i in range(n):
+        shared &= masks[q, at + face[level, i]]
+        union |= masks[q, at + face[level, i]]
+    return union & ~shared & ~masks[q, at + face[level, 0]]
 
-    face[level, :n] are vertices of the cell; `basis` holds the directions between the tips of the cones so far,
-    orthonormal, so that lengths multiply to the determinant. A facet of the face is a largest set of its vertices on
-    one more facet of the cell; each is taken once (Two algorithms for determining volumes of convex polyhedra, Cohen and Hickey, 1979).
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _simplices(n, W, D, face, state, rest, masks, indices, at, X, basis, det):
+    """Sum of the determinants of simplices that fill a cell: cones from a first vertex, over each face in turn.
+
+    face[level, :state[level, 0]] are vertices of a (D - level)-dimensional face; `basis` holds the directions between the
+    tips of the cones so far, orthonormal, so that lengths multiply to the determinant. A facet of a face is a largest set of its vertices
+    on one more facet of the cell; each is taken once (Two algorithms for determining volumes of convex polyhedra,
+    Cohen and Hickey, 1979). No recursion: compiled recursive functions do not come back from Numba's cache.
     """
-    v0 = face[level, 0]
-    if k == 1:
-        v1 = face[level, 1]
-        return det * _direction(X, indices[at + v0], indices[at + v1], D, basis, D - 1)
-    total = 0.0
-    for q in range(W):
-        shared, union = ~np.uint64(0), np.uint64(0)
-        for i in range(n):
-            shared &= masks[q, at + face[level, i]]
-            union |= masks[q, at + face[level, i]]
-        rest = union & ~shared & ~masks[q, at + v0]
-        while rest:
-            low = lowest(rest)
-            bit = np.uint64(1) << np.uint64(low)
-            rest &= rest - np.uint64(1)
-            m = 0
-            for i in range(n):
-                if masks[q, at + face[level, i]] & bit:
-                    face[level + 1, m] = face[level, i]
-                    m += 1
-            if m < k or not _largest(q, low, m, n, W, level, face, masks, at):
-                continue
-            row, v1 = D - k, face[level + 1, 0]
-            size = _direction(X, indices[at + v0], indices[at + v1], D, basis, row)
-            if size == 0.0:
-                continue
-            for d in range(D):
-                basis[row, d] /= size
-            total += _simplices(k - 1, level + 1, m, W, D, face, masks, indices, at, X, basis, det * size)
+    total, level = 0.0, 0
+    det[0], state[0, 0], state[0, 1] = 1.0, n, 0
+    if D > 1:
+        rest[0] = _more_facets(0, n, 0, face, masks, at)
+    while level >= 0:
+        m, tip = state[level, 0], face[level, 0]
+        if level == D - 1:
+            total += det[level] * _direction(X, indices[at + tip], indices[at + face[level, 1]], D, basis, level)
+            level -= 1
+            continue
+        if rest[level] == 0:
+            state[level, 1] += 1
+            if state[level, 1] == W:
+                level -= 1
+            else:
+                rest[level] = _more_facets(state[level, 1], m, level, face, masks, at)
+            continue
+        q, low = state[level, 1], lowest(rest[level])
+        bit = np.uint64(1) << np.uint64(low)
+        rest[level] &= rest[level] - np.uint64(1)
+        count = 0
+        for i in range(m):
+            if masks[q, at + face[level, i]] & bit:
+                face[level + 1, count] = face[level, i]
+                count += 1
+        if count < D - level or not _largest(q, low, count, m, W, level, face, masks, at):
+            continue
+        size = _direction(X, indices[at + tip], indices[at + face[level + 1, 0]], D, basis, level)
+        if size == 0.0:
+            continue
+        for d in range(D):
+            basis[level, d] /= size
+        det[level + 1] = det[level] * size
+        level += 1
+        state[level, 0], state[level, 1] = count, 0
+        if level < D - 1:
+            rest[level] = _more_facets(0, count, level, face, masks, at)
     return total
 
 
@@ -356,7 +375,7 @@ def _largest(q, low, m, n, W, level, face, masks, at):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def volumes(offsets, indices, masks, X, D, first, stop, face, basis, out):
+def volumes(offsets, indices, masks, X, D, first, stop, face, state, rest, basis, det, out):
     """Volumes of cells first to stop - 1 (lengths for D = 1, areas for D = 2)."""
     factor = 1.0
     for k in range(2, D + 1):
@@ -365,4 +384,5 @@ def volumes(offsets, indices, masks, X, D, first, stop, face, basis, out):
         at, n = offsets[c], offsets[c + 1] - offsets[c]
         for i in range(n):
             face[0, i] = i
-        out[c - first] = _simplices(D, 0, n, len(masks), D, face, masks, indices, at, X, basis, 1.0) / factor
+        total = _simplices(n, len(masks), D, face, state, rest, masks, indices, at, X, basis, det)
+        out[c - first] = total / factor
