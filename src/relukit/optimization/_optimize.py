@@ -203,19 +203,19 @@ class _Search:
         from relukit.search._few_kernel import DONE, LEAF
 
         engine = Engine(small, self.box, maximize=True, finish=_FINISH)
-        engine.counters[0], engine.counters[1] = self.value, self.slack
-        engine.threshold[0] = self.value + self.slack
+        engine.state.best[0], engine.state.best[1] = self.value, self.slack
+        engine.state.threshold[0] = self.value + self.slack
         unresolved = False
         while time.perf_counter() < self.stop:
             code = engine.run(2_000)
-            if engine.counters[0] > self.value:  # valued again on the network: the compact form is off by its rounding
-                self._try(engine.counters[2:][None])
+            if engine.state.best[0] > self.value:  # valued again on the network: the compact form is off by its rounding
+                self._try(engine.state.best[2:][None])
             if code == DONE:
                 if not unresolved:
                     return (
                         self.value,
                         self.witness,
-                        min(float(engine.threshold[0]), bound),
+                        min(float(engine.state.threshold[0]), bound),
                         "input splitting",
                         engine.boxes,
                     )
@@ -248,11 +248,11 @@ class _Search:
         if found.status != 0:
             return False
         self._try(found.x[None])
-        if self.value > engine.counters[0]:
-            engine.counters[0], engine.threshold[0] = self.value, self.value + self.slack
+        if self.value > engine.state.best[0]:
+            engine.state.best[0], engine.state.threshold[0] = self.value, self.value + self.slack
         weights = np.r_[1.0, np.maximum(-found.ineqlin.marginals, 0)] if more else np.ones(1)
         constant[0] += (
-            engine.threshold[0] - engine.threshold[1]
+            engine.state.threshold[0] - engine.state.threshold[1]
         )  # the rows hold the threshold from before this box's points
         return self._floor(leaf, planes, constant, error, weights) > 0
 

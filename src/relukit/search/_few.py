@@ -15,8 +15,9 @@ from relukit.sets import Box
 
 # A box with at most so many open gates is split by their phases: boxes shrink for ever around a face that touches the
 # boundary, phases end.
-FINISH = 5
+FINISH = 10
 _STACK = 1500  # boxes waiting at once: one per level of the tree, and no tree is deeper than 400
+_POOL = 60_000_000  # entries of the pool of nets at most (touched only where they are needed)
 _INPUTS = 12  # above this many moving inputs gates are split instead
 _BOTH = 40  # up to so many, inputs are split first and gates after _BOXES boxes
 _BOXES = 20_000
@@ -24,57 +25,76 @@ _GATES = 1500  # a box with more open gates is halved before the dense compact f
 
 
 class Engine:
-    """The stack of boxes and nets of one search, in flat arrays that the kernel works on."""
+    """One search of the compiled kernel: its nets and boxes, in arrays made once.
+
+    Arguments:
+        small: Compact form over the box of the network whose outputs are the rows.
+        maximize: Row 0 is `threshold - f`, the threshold rises with the points found.
+        finish: With at most so many open gates, gates are split by their phases rather than inputs.
+    """
 
     def __init__(self, small: CompactNetwork, box: Box, maximize: bool = False, finish: int = FINISH) -> None:
+        from relukit.search._few_kernel import ANCESTORS, DEEPEST, State
+
         K, n, R = small.gates, small.C.shape[1], len(small.c)
-        self.n, self.K, self.rows = n, K, R + finish + 1  # each gate split by phase adds a row
-        self.gamma = gamma(K + n + self.rows + 8)
+        S0, finish = (n + 1 + 7) // 8 * 8, min(finish, K)
+        wide = S0 + (K + 7) // 8 * 8
+        rows = R + min(finish, DEEPEST) + ANCESTORS + 2
+        self.n, self.K, self.boxes_most = n, K, min(_STACK, 2 * DEEPEST)
+        self.gamma = gamma(K + n + rows + 16)
         reach_x, reach_h = np.maximum(np.abs(box.lower), np.abs(box.upper)), np.maximum(small.upper, 0)
         size = np.abs(small.W) @ reach_h + np.abs(small.C) @ reach_x + np.abs(small.b)
         out_size = np.abs(small.H) @ reach_h + np.abs(small.X) @ reach_x + np.abs(small.c)
-        loose, o_loose = small.error + self.gamma * size, small.output_error + self.gamma * out_size
-        flat = np.concatenate(
-            [np.ravel(p) for p in (small.C, small.W, small.b, loose, small.H, small.X, small.c, o_loose)]
-        )
-        # Each compaction drops a tenth of the gates: their squares sum to 5.3 K^2, their numbers to 10 K.
-        ends = 3 * finish * (finish + n + 2) * (finish + 2) + 4 * finish * self.rows * (n + finish + 2)
-        self.nets = np.zeros(6 * K * K + 12 * K * (n + R + 4) + 500 * (R * n + 2 * R) + ends + 100)
-        self.nets[: len(flat)] = flat
-        self.firsts = np.zeros(12 * K + 4 * finish * finish + 100, np.int64)
-        self.firsts[:K] = np.searchsorted(small.units[:, 0], small.units[:, 0], side="left") if K else 0
-        self.net_K, self.net_R, self.net_at, self.net_first_at = (np.zeros(600, np.int64) for _ in range(4))
-        self.net_K[0], self.net_R[0] = K, R
-        self.box_net, self.box_depth = np.zeros(_STACK + 2, np.int64), np.zeros(_STACK + 2, np.int64)
-        self.box_x = np.zeros((_STACK + 2, 2, n))
-        self.box_x[0, 0], self.box_x[0, 1] = box.lower, box.upper
-        self.box_L, self.box_U = np.zeros((_STACK + 2, max(K, 1))), np.zeros((_STACK + 2, max(K, 1)))
-        self.box_L[0, :K], self.box_U[0, :K] = small.lower, small.upper
-        self.state = np.array([1, R, 0, 0, 1], np.int64)
-        self.sizes = np.array([n, self.rows, K, _STACK, finish], np.int64)
-        self.work = np.zeros((16 + K + 2 * self.rows, max(K, n, self.rows)))
-        self.ints = np.zeros((1, max(K, 1)), np.int64)
-        self.point, self.counters, self.threshold = np.zeros(n), np.zeros(2 + n), np.zeros(2)
+        # Each compaction drops a tenth of the gates, each phase at least one.
+        widths = [int(0.9**k * K) for k in range(80)] + list(range(min(finish, K)))
+        need = sum((k + R + finish + 2) * (S0 + k + 8) + 2 * k + R + finish + 32 for k in widths)
+        pool = np.zeros(min(need, _POOL) + (K + R + 4) * wide + 4 * (K + R + 8))
+        M = pool[: K * wide].reshape(K, wide)
+        M[:, :n], M[:, n], M[:, S0 : S0 + K] = small.C, small.b, small.W
+        Q = pool[K * wide : (K + R) * wide].reshape(R, wide)
+        Q[:, :n], Q[:, n], Q[:, S0 : S0 + K] = small.X, small.c, small.H
+        at = (K + R) * wide
+        pool[at : at + K] = small.error + self.gamma * size
+        pool[at + K : at + K + R] = small.output_error + self.gamma * out_size
+        firsts = np.zeros(12 * K + (finish + 2) ** 2 + 100, np.int64)
+        firsts[:K] = np.searchsorted(small.units[:, 0], small.units[:, 0], side="left") if K else 0
+        longest = max(K, rows, n + 1) + 8
+        self.state = State(
+            head=np.array([1, R, 0, 0], np.int64),
+            sizes=np.array([n, S0, rows, finish, self.boxes_most], np.int64),
+            pool=pool, firsts=firsts, net=np.zeros((DEEPEST + 4, 4), np.int64), box=np.zeros((self.boxes_most + 2, 3), np.int64),
+            x=np.zeros((self.boxes_most + 2, 2, n)), L=np.zeros((self.boxes_most + 2, K + 1)), U=np.zeros((self.boxes_most + 2, K + 1)),
+            path=np.zeros((DEEPEST + 1, n + 1)), threshold=np.zeros(2), best=np.zeros(2 + n), point=np.zeros(n),
+            planes=np.zeros((rows + 1, wide)), errors=np.zeros(rows), weights=np.zeros(rows), gates=np.zeros((12, K + 8)),
+            T=np.zeros((2 * K + 2, wide)), T_errors=np.zeros(2 * K + 2), lows=np.zeros(2 * K + rows), slopes=np.zeros((K + 1, n)), inputs=np.zeros((10, n + 1)), rows=np.zeros((3, rows)),
+            dictionary=np.zeros((rows, n + 2)), index=np.zeros((3, longest), np.int64), flags=np.zeros(n + 2, np.bool_),
+        )  # fmt: skip
+        s = self.state
+        s.net[0] = K, R, 0, 0
+        s.box[0] = 0, 0, -1
+        s.x[0, 0], s.x[0, 1] = box.lower, box.upper
+        s.L[0, :K], s.U[0, :K] = small.lower, small.upper
         self.maximize = maximize
 
     def run(self, budget: int) -> int:
         from relukit.search._few_kernel import run
 
-        return run(
-            self.state, self.sizes, self.nets, self.firsts, self.net_K, self.net_R, self.net_at, self.net_first_at, self.box_net, self.box_x,
-            self.box_L, self.box_U, self.box_depth, self.work, self.ints, self.gamma, budget, self.threshold, self.maximize, self.point, self.counters,
-        )  # fmt: skip
+        return run(self.state, self.gamma, budget, self.maximize)
 
     @property
     def boxes(self) -> int:
-        return int(self.state[2])
+        return int(self.state.head[2])
+
+    @property
+    def point(self) -> Array:
+        return self.state.point
 
     def leaf(self) -> tuple[Box, Array, Array, Array]:
         """The box that the kernel gave back and its rows over x alone: slopes, constants, errors (exact where no gate is open)."""
-        top, R, start = int(self.state[0]), int(self.state[1]), 10 + self.K
-        planes = self.work[start : start + R, : self.n].copy()
-        constant, error = self.work[start + self.rows][:R].copy(), self.work[start + self.rows + 1][:R].copy()
-        return Box(self.box_x[top, 0].copy(), self.box_x[top, 1].copy()), planes, constant, error
+        s = self.state
+        top, R = int(s.head[0]), int(s.head[1])
+        box = Box(s.x[top, 0].copy(), s.x[top, 1].copy())
+        return box, s.planes[:R, : self.n].copy(), s.planes[:R, self.n].copy(), s.errors[:R].copy()
 
 
 class Search:
