@@ -1,69 +1,210 @@
-"""Decide over sets of many inputs by splitting gates: best-first over linear programs with safe bounds."""
+"""Decide over sets of many inputs by splitting gates, with tighter bounds of every gate as the main tool.
 
-import heapq
-import itertools
+Linear bounds come first, then an attack on the compact network, slopes optimized for every gate and for the rows, and then
+passes that alternate: a small branch and bound on every gate's bound, the rows again, an attack from the relaxation's minimizers,
+and a best-first search over gates for the rows that are left. Leaves that multipliers do not close are settled by a linear program.
+
+References:
+    Complete Verification via Multi-Neuron Relaxation Guided Branch-and-Bound, Ferrari et al., 2022. A Unified View of Piecewise
+    Linear Neural Network Verification, Bunel et al., 2018.
+"""
+
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from relukit._types import Array
-from relukit.bounds import CompactNetwork
+from relukit.bounds import CompactNetwork, compact, linear
+from relukit.bounds._dual import Dual, Rows
+from relukit.network import Network
+from relukit.search._attack import descend_rows
 from relukit.search._decision import Decision
-from relukit.search._relaxation import OFF, ON, Solution, rows_program
+from relukit.search._forest import Forest
+from relukit.search._refine import optimize_gates, refine
+from relukit.sets import AbstractSet
+
+_PASSES = (8, 25, 80, 160, 320, 640, 1280)
+_NODES = 400  # of the search over gates after the first pass
+_NEAR = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One kind of counterexample: `A y + b <= 0` in every row.
+
+    Arguments:
+        confirm: Called with points `(k, n)`; returns one that counts as a counterexample, or None.
+    """
+
+    A: Array
+    b: Array
+    confirm: Callable[[Array], Array | None]
+
+
+def decide_cases(network: Network, region: AbstractSet, cases: Sequence[Case], stop: float, seed: int = 0) -> Decision:
+    """Whether any case has a point in the region.
+
+    Arguments:
+        network: Piecewise linear.
+        region: A `Box` or a `Ball`.
+        stop: Wall-clock time to stop at (`time.perf_counter`).
+    """
+    A, b = np.vstack([c.A for c in cases]), np.concatenate([c.b for c in cases])
+    rows = network.append(A, b)
+    bounds = linear(rows, region)
+    owner = np.repeat(np.arange(len(cases)), [len(c.b) for c in cases])
+    member = owner == np.arange(len(cases))[:, None]
+    open_ = ~np.any(member & (bounds.output[0] > 0), axis=1)
+    if not open_.any():
+        return Decision("unsat", None, 1, "linear bounds")
+    small = compact(rows, region, bounds)
+    return _Many(small, cases, member, open_, stop, seed).run()
 
 
 def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None], stop: float) -> Decision:
-    """Whether all rows can be at most 0, splitting the gate whose relaxation is loosest at the minimizer.
+    """Whether all outputs of a compact network can be at most 0 at once.
 
     Arguments:
-        small: Compact form over the set of the network whose outputs are the rows.
+        small: Compact form over a set of the network whose outputs are the rows.
         confirm: Polishes points and returns one that the original confirms, or None.
         stop: Wall-clock time to stop at (`time.perf_counter`).
-
-    References:
-        Evaluating Robustness of Neural Networks with Mixed Integer Programming, Tjeng, Xiao, Tedrake, 2019.
     """
     R = len(small.c)
-    program = rows_program(small, np.eye(R), np.zeros(R))
-    counter = itertools.count()
-    heap: list[tuple[float, int, np.ndarray, Solution | None, Any]] = [
-        (-np.inf, next(counter), np.zeros(small.gates, np.int8), None, None)
-    ]
-    solved, unresolved = 0, 0
-    while heap:
-        if time.perf_counter() > stop:
-            return Decision(
-                "unknown",
-                None,
-                solved,
-                "gate splitting",
-                f"time is up after {solved} linear programs; the rows reach at most {heap[0][0]:.3g} below 0",
-            )
-        bound, _, fixed, found, basis = heapq.heappop(heap)
-        if found is None:
-            found = program.solve(fixed, basis, stop)
-            solved += 1
-            if found.bound > 0:
-                continue
-            if found.x is not None:
-                hit = confirm(found.x[None])
-                if hit is not None:
-                    return Decision("sat", hit, solved, "gate splitting")
-            heapq.heappush(heap, (max(bound, found.bound), next(counter), fixed, found, None))
-            continue
-        free = np.flatnonzero(fixed == 0)
-        if not len(free):
-            unresolved += 1
-            continue
-        gate = free[int(np.argmax(found.gap[free]))]
-        for phase in (ON, OFF):
-            child = fixed.copy()
-            child[gate] = phase
-            heapq.heappush(heap, (bound, next(counter), child, None, found.basis))
-    if unresolved:
-        return Decision(
-            "unknown", None, solved, "gate splitting", f"{unresolved} leaves touch the boundary within rounding"
+    case = Case(np.eye(R), np.zeros(R), confirm)
+    return _Many(small, [case], np.ones((1, R), bool), np.ones(1, bool), stop, 0).run()
+
+
+class _Many:
+    """State of one question: the compact network, which cases are open, and how far each is from being proven."""
+
+    def __init__(
+        self,
+        small: CompactNetwork,
+        cases: Sequence[Case],
+        member: np.ndarray,
+        open_: np.ndarray,
+        stop: float,
+        seed: int,
+    ) -> None:
+        self.small, self.cases, self.member, self.open = small, cases, member, open_
+        self.stop, self.generator = stop, np.random.default_rng(seed)
+        self.nodes, self.unresolved, self.engine = 0, 0, "optimized slopes"
+        self.level = np.full(len(cases), -np.inf)
+        self.x = np.zeros((len(cases), small.C.shape[1]))
+
+    def run(self) -> Decision:
+        found = self._attack(5, 40, None) or self._slopes() or self._passes()
+        return found or self._unknown()
+
+    def _passes(self) -> Decision | None:
+        for k, rounds in enumerate(_PASSES):
+            self.engine = "refined bounds"
+            self.small = refine(self.small, rounds, self.stop)
+            if time.perf_counter() > self.stop:
+                return None
+            found = self._bound_rows(30) or self._attack(6, 40, self.x) or self._search(_NODES * 2**k)
+            if found is not None:
+                return found
+        return self._search(10**9)
+
+    def _unknown(self) -> Decision:
+        worst = float(self.level[self.open].min(initial=np.inf))
+        reason = (
+            f"time is up after {self.nodes} nodes; the rows reach at most {-worst:.3g} below 0"
+            if time.perf_counter() >= self.stop
+            else f"{self.unresolved} leaves touch the boundary within rounding"
         )
-    return Decision("unsat", None, solved, "gate splitting")
+        return Decision("unknown", None, self.nodes, self.engine, reason)
+
+    def _proven(self) -> Decision | None:
+        return None if self.open.any() else Decision("unsat", None, self.nodes, self.engine)
+
+    # -- attack ----------------------------------------------------------------------------------------------------
+
+    def _attack(self, starts: int, steps: int, around: Array | None) -> Decision | None:
+        """Descents for every open case, from random points or from around given ones."""
+        dual = Dual(self.small)
+        which = np.repeat(np.flatnonzero(self.open), starts)
+        spread = self.generator.random((len(which), dual.n))
+        D = dual.low + (dual.high - dual.low) * spread
+        if around is None:
+            D[::starts] = 0.0
+        else:
+            share = np.where(np.arange(len(which)) % starts == 0, 0.0, 0.3)[:, None]
+            D = (1 - share) * dual.steps_to(around[which]) + share * D
+        best, value = descend_rows(dual, dual.output_rows(), self.member, dual.project(D), which, steps)
+        for k in np.argsort(value):
+            if value[k] > _NEAR:
+                break
+            hit = self.cases[which[k]].confirm(dual.points(best[k : k + 1]))
+            if hit is not None:
+                return Decision("sat", hit, self.nodes, "gradient attack" if around is None else "attack from bounds")
+        return None
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def _slopes(self) -> Decision | None:
+        found = self._bound_rows(10)
+        if found is not None:
+            return found
+        self.small = optimize_gates(self.small, 10, self.stop)
+        return self._bound_rows(30) or self._attack(6, 40, self.x)
+
+    def _rows(self, dual: Dual, which: np.ndarray) -> Rows:
+        return dual.output_rows()[which]
+
+    def _bound_rows(self, steps: int) -> Decision | None:
+        """Optimized bounds of the rows of open cases."""
+        dual = Dual(self.small)
+        which = np.flatnonzero(self.member[self.open].any(axis=0))
+        rows = self._rows(dual, which)
+        P, S = dual.start(len(which))
+        P, _, _ = dual.improve(rows, P, S, steps)
+        found = dual.certify(rows, P, S)
+        self.nodes += len(which)
+        for case in np.flatnonzero(self.open):
+            mine = np.flatnonzero(self.member[case, which])
+            best = mine[found.bound[mine].argmax()]
+            self.level[case] = max(self.level[case], found.bound[best])
+            self.x[case] = found.x[best]
+            self.open[case] = found.bound[best] <= 0
+        return self._proven()
+
+    # -- search over gates -----------------------------------------------------------------------------------------
+
+    def _search(self, budget: int) -> Decision | None:
+        """Best-first over gates, easiest case first; stops at the first case that the budget does not settle."""
+        dual = Dual(self.small)
+        for case in sorted(np.flatnonzero(self.open), key=lambda c: -self.level[c]):
+            self.engine = "gate splitting"
+            rows = self._rows(dual, np.flatnonzero(self.member[case])[:1])
+            forest = Forest(dual, rows, dual.K)
+            forest.plant(20)
+            while forest.nodes < budget and forest.bound[0] <= 0 and time.perf_counter() < self.stop:
+                x = forest.grow(1, 5, self.stop, width=64, look_ahead=True)
+                if not len(x):
+                    break
+                hit = self._try(case, dual, x)
+                if hit is not None:
+                    return hit
+            self.nodes += forest.nodes
+            self.level[case] = max(self.level[case], min(forest.bound[0], 0.0))
+            if forest.bound[0] > 0:
+                self.open[case] = False
+                continue
+            return None
+        return self._proven()
+
+    def _try(self, case: int, dual: Dual, x: Array) -> Decision | None:
+        """Points that the relaxation proposes, as they are."""
+        D = dual.steps_to(x).astype(np.float32)
+        rows = dual.output_rows()
+        out = D @ rows.X.T + dual.gates_at(D) @ rows.H.T + rows.c
+        value = out[:, self.member[case]].max(axis=1)
+        k = int(value.argmin())
+        if value[k] > _NEAR:
+            return None
+        hit = self.cases[case].confirm(dual.points(D[k : k + 1]))
+        return None if hit is None else Decision("sat", hit, self.nodes, "gate splitting")
