@@ -217,7 +217,7 @@ class Cells:
         return graph
 
     def save(self, path: str | Path) -> Path:
-        """Write everything as `.npz`, or cells as `.json`; facets of three-dimensional cells as a mesh, `.ply` or `.obj`."""
+        """Write arrays (.npz), .json, .graphml, a picture (.svg, .png, .pdf), or the facets of three inputs as a mesh (.ply, .obj)."""
         from relukit.geometry._write import write_cells
 
         return write_cells(self, Path(path))

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput, UnsupportedOperation
-from relukit._numerics import atomic_path
+from relukit._errors import UnsupportedOperation
 from relukit._types import Array, BoolArray, IntArray
 
 
@@ -152,35 +151,26 @@ class Regions:
         Arguments:
             first: A class; with `second`, only the boundary between the two. A single output changes sign there.
         """
-        A, c = self.maps
-        segments = []
-        for k in range(len(self)):
-            ring = self.polygon(k)
-            values = ring @ A[k].T + c[k]
-            if values.shape[1] == 1:
-                pairs = [(values[:, 0], values)]
-            else:
-                seen = np.unique(values.argmax(axis=1))
-                if first is None and len(seen) < 2 and len(ring) < 3:
-                    continue
-                pairs = [
-                    (values[:, i] - values[:, j], np.delete(values, [i, j], axis=1) - values[:, [i]])
-                    for i in range(values.shape[1])
-                    for j in range(i + 1, values.shape[1])
-                    if (first is None or {i, j} == {first, second}) and (len(seen) > 1 or first is not None)
-                ]
-            for gap, others in pairs:
-                piece = _level(ring, gap)
-                if piece is not None and (values.shape[1] <= 2 or self._wins(piece, k, gap, others)):
-                    segments.append(piece)
-        return np.array(segments).reshape(-1, 2, 2)
+        from relukit.geometry._decision import boundary
 
-    def _wins(self, piece: Array, k: int, gap: Array, others: Array) -> bool:
-        """Whether at the segment's middle no third class is larger."""
-        A, c = self.maps
-        values = A[k] @ piece.mean(axis=0) + c[k]
-        top = np.sort(values)
-        return bool(abs(top[-1] - top[-2]) <= 1e-9 * (1 + abs(top[-1])))
+        return boundary(self, first, second)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the plane is a two-input network's own input space."""
+        eye = np.eye(2)
+        return len(self.plane.origin) == 2 and not self.plane.origin.any() and np.array_equal([self.plane.u, self.plane.v], eye)
+
+    def plot(self, ax: Any = None, color: str = "decision") -> Any:
+        """Draw the pieces, their borders and the decision boundary; returns the axes.
+
+        Arguments:
+            ax: Matplotlib axes; new ones by default.
+            color: `"decision"`; `"slope"`: size of the gradient; `"depth"`: borders by the layer of their unit.
+        """
+        from relukit.geometry._draw import draw_regions
+
+        return draw_regions(self, ax, color)
 
     def graph(self) -> Any:
         """Neighborhood as a NetworkX graph; edges hold the gate that flips, where it is known."""
@@ -202,22 +192,10 @@ class Regions:
         return {"type": "FeatureCollection", "features": features}
 
     def save(self, path: str | Path) -> Path:
-        """Write vertices, polygons, maps and patterns as `.npz`, or polygons as `.json`."""
-        path = Path(path)
-        if path.suffix == ".json":
-            from relukit._numerics import write_json
+        """Write arrays (.npz), .json, .geojson, .graphml, a picture (.svg, .png, .pdf), or output 0 as a surface (.ply, .obj)."""
+        from relukit.geometry._write import write_regions
 
-            write_json(path, self.geojson())
-            return path
-        if path.suffix != ".npz":
-            raise InvalidInput(f"regions are saved as .npz or .json, got '{path.name}'")
-        A, c = self.maps
-        more = {} if self.patterns is None else {"patterns": self.patterns, "lines": self.lines}
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file, vertices=self.vertices, offsets=self.offsets, indices=self.indices, A=A, c=c, neighbors=self.neighbors, **more
-            )  # fmt: skip
-        return path
+        return write_regions(self, Path(path))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -229,14 +207,3 @@ class Regions:
         how = "exact" if self.exact else "float64"
         return f"Regions({len(self)} pieces, {how}, area error {self.area_error:.1e})"
 
-
-def _level(ring: Array, gap: Array) -> Array | None:
-    """The segment of a convex polygon where an affine function, given at the corners, is 0."""
-    points = []
-    for k in range(len(ring)):
-        q = (k + 1) % len(ring)
-        if gap[k] == 0:
-            points.append(ring[k])
-        elif gap[k] * gap[q] < 0:
-            points.append(ring[k] + (ring[q] - ring[k]) * (gap[k] / (gap[k] - gap[q])))
-    return np.array(points[:2]) if len(points) >= 2 else None
