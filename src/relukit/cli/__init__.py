@@ -20,6 +20,7 @@ COMMANDS = (
     "regions",
     "flip",
     "verify",
+    "check",
     "supports",
     "optimize",
     "build",

@@ -1,5 +1,6 @@
 """`relukit verify`: one property, or a list of them."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,40 +9,68 @@ import typer
 
 def command(
     arguments: list[str] = typer.Argument(
-        None, help="NETWORK PROPERTY [TIMEOUT] [RESULTFILE], or PROPERTY with --network"
+        None, help="NETWORK PROPERTY [TIMEOUT] [RESULTFILE] (VNN-LIB 1.0 form), or PROPERTY with --network (2.0 form)"
     ),
-    network: str = typer.Option("", help="Network of the property: NAME=FILE.onnx or FILE.onnx"),
+    network: list[str] = typer.Option([], help="Network of the property: NAME=FILE.onnx or FILE.onnx; once per declared network"),
     instances: Path | None = typer.Option(None, help="CSV of network,property,timeout: verify them all"),
     out: Path = typer.Option(Path("results"), help="Folder of results.jsonl, with --instances"),
     timeout: float | None = typer.Option(None, help="Seconds per property (default 60, or the file's)"),
+    memory: float | None = typer.Option(None, help="Most memory of the process in GB; beyond it the answer is unknown"),
+    certificate: Path | None = typer.Option(None, help="Write a proof for `relukit check` here where the answer is unsat"),
+    execution: str = typer.Option("", help="real, or float32/float64: prove that execution as well"),
+    serialise_assignments: Path | None = typer.Option(None, help="Write the witness as one .pb tensor per variable into this folder"),
     check: bool = typer.Option(False, "--check", help="Exit with 10 for a counterexample, 11 for undecided"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Prove a VNN-LIB property, or find a counterexample."""
+    """Prove a VNN-LIB property, or find a counterexample.
+
+    The first line is sat (a counterexample exists), unsat (proven), unknown or timed-out; a witness follows.
+    """
     from relukit._errors import InvalidInput
-    from relukit.cli._frame import FINDING, UNDECIDED, print_json
+    from relukit.cli._frame import FINDING, UNDECIDED, print_json, say_error
 
     arguments = arguments or []
+    if memory is not None:
+        _limit_memory(memory)
+    if timeout is not None and not timeout >= 0:
+        raise InvalidInput(f"the timeout must be a number of seconds, at least 0, got {timeout}")
     if instances is not None:
+        if arguments or network:
+            raise InvalidInput("--instances FILE.csv names networks and properties itself; leave out the others")
         _all(instances, out, timeout, as_json)
         return
-    if network and len(arguments) == 1:
-        model, question, rest = network.split("=", 1)[-1], arguments[0], []
-    elif not network and len(arguments) >= 2:
-        model, question, rest = arguments[0], arguments[1], arguments[2:]
-    else:
-        raise InvalidInput(
-            "give NETWORK and PROPERTY, or PROPERTY with --network NAME=FILE.onnx, or --instances FILE.csv"
-        )
+    models, question, rest = _files(arguments, network)
     try:
         limit = timeout if timeout is not None else float(rest[0]) if rest else 60.0
     except ValueError as error:
         raise InvalidInput(f"the timeout must be a number of seconds, got '{rest[0]}'") from error
-    from relukit.verification import verify
+    from relukit.verification import Undecided, Verified, verify, vnnlib
+    from relukit.verification._limits import Interrupted, TimeIsUp, deadline
+    from relukit.verification._property import Contradiction
+    from relukit.verification._report import assignment, one_word, serialise
 
-    verdict = verify(Path(model), Path(question), limit)
-    text = _competition(verdict, old=len(rest) > 1)
-    if len(rest) > 1:
+    asked = None
+    try:
+        with deadline(limit + 1.0):
+            asked = vnnlib.read(question)
+            verdict = verify(models, asked, timeout=limit, certificate=certificate is not None, execution=execution)
+    except Contradiction as error:  # the file contradicts itself: nothing can violate the property
+        verdict = Verified(0, "contradiction", 0.0, None, str(error))
+    except TimeIsUp:
+        verdict = Undecided("time is up while reading or bounding the network", "give it more time", 0, "none", limit)
+    except MemoryError:
+        verdict = Undecided(f"memory is used up ({memory} GB, --memory)", "allow more memory", 0, "none", 0.0)
+    except Interrupted as stopped:
+        print("unknown")
+        print(stopped.verdict.reason.partition("\n")[2], file=sys.stderr)
+        raise
+    old = len(rest) > 1
+    text = one_word(verdict, old) + "\n"
+    if verdict.status == "sat" and serialise_assignments is not None:
+        serialise(verdict, asked, serialise_assignments)
+    elif verdict.status == "sat":
+        text += assignment(verdict, asked)
+    if old:
         from relukit._numerics import write_bytes
 
         write_bytes(rest[1], text.encode())
@@ -49,31 +78,70 @@ def command(
         print_json(verdict.to_dict())
     else:
         print(text, end="")
+    if certificate is not None and verdict.status == "unsat":
+        if verdict.certificate is not None:
+            verdict.certificate.save(certificate)
+        else:
+            say_error(verdict.note or "no certificate could be made")
+    elif getattr(verdict, "note", "") or verdict.status == "unknown":
+        say_error(getattr(verdict, "note", "") or verdict.reason)
     if check:
         raise typer.Exit({"sat": FINDING, "unknown": UNDECIDED}.get(verdict.status, 0))
 
 
-def _competition(verdict: Any, old: bool) -> str:
-    """The first word, then the witness as an assignment."""
-    word = verdict.status
-    if word == "unknown" and verdict.timed_out:
-        word = "timeout" if old else "timed-out"
-    if word != "sat":
-        return word + "\n"
-    pairs = [f"(X_{i} {v:.17g})" for i, v in enumerate(verdict.witness)] + [
-        f"(Y_{i} {v:.9g})" for i, v in enumerate(verdict.outputs)
-    ]
-    return "sat\n(" + "\n".join(pairs) + ")\n"
+def _files(arguments: list[str], network: list[str]) -> tuple[Any, Path, list[str]]:
+    """Networks (one, or a dictionary by name), the property, and what follows."""
+    from relukit._errors import InvalidInput
+
+    if network and len(arguments) == 1:
+        named: dict[str, Path] = {}
+        for item in network:
+            name, sign, path = item.partition("=")
+            name, path = (name, path) if sign else ("", name)
+            if name in named:
+                raise InvalidInput(f"--network {name} is given twice")
+            named[name] = Path(path)
+        return (next(iter(named.values())) if list(named) == [""] else named), Path(arguments[0]), []
+    if not network and len(arguments) >= 2:
+        if len(arguments) > 4:
+            raise InvalidInput(f"at most NETWORK PROPERTY TIMEOUT RESULTFILE, got {len(arguments)} arguments")
+        return Path(arguments[0]), Path(arguments[1]), arguments[2:]
+    raise InvalidInput("give NETWORK and PROPERTY, or PROPERTY with --network NAME=FILE.onnx, or --instances FILE.csv")
+
+
+def _limit_memory(gigabytes: float) -> None:
+    """Cap the address space that the process may add to what it holds now; where the system cannot, say so."""
+    from relukit._errors import InvalidInput
+    from relukit.cli._frame import say_error
+
+    if not gigabytes > 0:
+        raise InvalidInput(f"--memory must be above 0 GB, got {gigabytes}")
+    try:
+        import resource
+
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        most = held + int(gigabytes * 2**30)
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    except (ImportError, OSError, ValueError):
+        say_error("this system sets no memory limit; --memory is ignored")
 
 
 def _all(path: Path, out: Path, timeout: float | None, as_json: bool) -> None:
+    import time
+
     from relukit.cli._frame import print_json, progress
     from relukit.verification.instances import read_instances, run_instances
 
+    started, before = time.perf_counter(), [-1]
+
+    def text(done: int, so_far: dict[str, int]) -> str:
+        before[0] = done - 1 if before[0] < 0 else before[0]
+        rate = (done - before[0]) / max(time.perf_counter() - started, 1e-9)
+        return ", ".join(f"{v} {k}" for k, v in sorted(so_far.items())) + f", {rate:.2g}/s"
+
     with progress("verifying", len(read_instances(path))) as step:
-        counts = run_instances(
-            path, out, timeout, lambda done, total, so_far: step(done, ", ".join(f"{v} {k}" for k, v in so_far.items()))
-        )
+        counts = run_instances(path, out, timeout, lambda done, total, so_far: step(done, text(done, so_far)))
     if as_json:
         print_json({"counts": counts, "results": str(out / "results.jsonl")})
     else:

@@ -14,7 +14,7 @@ import numpy as np
 from relukit._types import Array
 
 FINISH = 5  # so many open gates are split by phase rather than the box: around a touching face boxes shrink for ever
-_BATCH, _DEEP, _SHRUNK = 96, 5, 0.75
+_BATCH, _DEEP, _SHRUNK, _SMALL = 96, 12, 0.75, 16
 _SLACK = 1e-9  # relative margin that a leaf must keep, far above the rounding that the checker allows for
 
 
@@ -158,7 +158,8 @@ class Certifier:
                 grown.close(node.number, w[: self.R], node.phases, w[self.R :][owner[p]])
                 continue
             children = self._split(grown, node, count[p], score[p], loss[p], lo[p], hi[p], point[p])
-            if node.number and block.open >= 0 and count[p] > _SHRUNK * block.open and node.depth < _DEEP:
+            stays = count[p] > _SHRUNK * block.open or block.open <= _SMALL
+            if node.number and block.open >= 0 and stays and node.depth < _DEEP:
                 grown.fresh[node.number] = 0
                 for c in children:
                     c.depth = node.depth + 1

@@ -6,11 +6,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from relukit._errors import UnboundedSet, UnreadableFile
+from relukit._errors import EmptyInterval, UnboundedSet, UnreadableFile
 from relukit._types import Array, IntArray
 from relukit.sets import Box
 
 MOST_CASES = 1_000_000
+
+
+class Contradiction(EmptyInterval):
+    """Every case of a property contradicts itself: nothing can violate it. Raised for nothing else."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import EmptyInterval, InvalidInput, ShapeMismatch, UnreadableFile, UnsupportedOperation
+from relukit._errors import InvalidInput, ShapeMismatch, UnreadableFile, UnsupportedOperation
 from relukit._types import Array
 from relukit.network import Network, load
 from relukit.network.variables import Atom, Both, Condition, Either, Member, Not, Variables
@@ -15,7 +15,7 @@ from relukit.sets import AbstractSet, Ball, Box
 from relukit.verification import vnnlib
 from relukit.verification._joint import joined, with_size
 from relukit.verification._networks import declared_networks
-from relukit.verification._property import MOST_CASES, Case, Property, Row, make_case
+from relukit.verification._property import MOST_CASES, Case, Contradiction, Property, Row, make_case
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,7 @@ def _from_conditions(network: Network, question: tuple[Any, ...]) -> tuple[Prope
         if case is not None:
             cases.append(case)
     if not cases:
-        raise EmptyInterval(
+        raise Contradiction(
             "the assumptions contradict each other or the claim holds by itself: nothing can violate it"
         )
     return Property(tuple(cases), network.inputs, network.outputs, "the conditions"), ball

@@ -11,6 +11,7 @@ from typing import Any
 
 from relukit._errors import RelukitError, UnreadableFile, UnwritablePath
 from relukit.network import Network, load
+from relukit.verification._limits import TimeIsUp, deadline
 from relukit.verification.verify import verify
 
 
@@ -97,7 +98,12 @@ def _one(folder: Path, net: str, prop: str, limit: float) -> dict[str, Any]:
         path = folder / net
         network = _network(path if path.exists() else folder / f"{net}.gz")
         spec = folder / prop
-        entry |= verify(network, spec if spec.exists() else folder / f"{prop}.gz", limit).to_dict()
+        with deadline(limit + 1.0):
+            entry |= verify(network, spec if spec.exists() else folder / f"{prop}.gz", timeout=limit).to_dict()
+    except TimeIsUp:
+        entry |= {"status": "timed-out", "reason": "time is up while bounding the network", "engine": ""}
+    except MemoryError:
+        entry |= {"status": "unknown", "reason": "memory is used up", "engine": ""}
     except RelukitError as error:
         entry |= {"status": "error", "reason": str(error), "engine": ""}
     return entry | {

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import EmptyInterval, InvalidInput, UnsupportedOperation
+from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit.search import Search, decide_any
 from relukit.verification import _question
 from relukit.verification._execution import execution_error
+from relukit.verification._limits import Interrupted, so_far
 from relukit.verification._networks import kind_of
+from relukit.verification._property import Contradiction
 from relukit.verification._question import Question
 from relukit.verification._verdict import Falsified, Undecided, Verdict, Verified
 from relukit.verification.certificate import Certificate, Claim, certify
@@ -45,6 +47,7 @@ def verify(
         UnsupportedOperation: A smooth activation, or an execution that cannot be bounded.
         ShapeMismatch: The property is about another number of inputs or outputs.
         InvalidInput: The question is no property.
+        Interrupted: Ctrl-C; its `verdict` holds the bounds known so far.
 
     Example:
         >>> verify("net.onnx", "property.vnnlib", timeout=30).status
@@ -61,7 +64,7 @@ def verify(
         raise InvalidInput(f"execution is real, float32 or float64, got '{execution}'")
     try:
         asked = _question.ask(network, question)
-    except EmptyInterval as error:
+    except Contradiction as error:
         return Verified(0, "contradiction", time.process_time() - started, None, str(error))
     kind = kind_of(asked.asked) if execution == "" else execution
     note = ""
@@ -71,7 +74,13 @@ def verify(
     searches = [
         Search(asked.network, box, A, -b, c, seed) for box, (A, b), c in zip(asked.boxes, asked.rows, asked.confirms)
     ]
-    decision = decide_any(searches, max(stop - time.perf_counter(), 0.0))
+    try:
+        decision = decide_any(searches, max(stop - time.perf_counter(), 0.0))
+    except KeyboardInterrupt as stopped:
+        known = so_far(searches)
+        raise Interrupted(
+            Undecided(f"interrupted\n{known}", "run it longer", 0, "none", time.process_time() - started)
+        ) from stopped
     spent = time.process_time() - started
     if decision.status == "sat" and decision.point is not None:
         x, y = asked.witness(decision.point)

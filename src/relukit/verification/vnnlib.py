@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import EmptyInterval, UnboundedSet, UnreadableFile
+from relukit._errors import UnboundedSet, UnreadableFile
 from relukit.sets import Box
 from relukit.verification import _declarations
-from relukit.verification._property import MOST_CASES, Case, Property, Row, make_case, tied, ties
+from relukit.verification._property import MOST_CASES, Case, Contradiction, Property, Row, make_case, tied, ties
 from relukit.verification._sexpr import Node, parse_text, show, without_comments
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -42,7 +42,7 @@ def read(path: str | Path) -> Property:
     Raises:
         UnreadableFile: No VNN-LIB, or a condition that is not linear, with its line.
         UnboundedSet: An input has no lower or upper bound.
-        EmptyInterval: Every case contradicts itself.
+        Contradiction: Every case contradicts itself.
     """
     path = Path(path)
     if not path.is_file():
@@ -73,7 +73,7 @@ def parse(text: str, source: str = "property") -> Property:
     """A property from VNN-LIB text, 1.0 or 2.0.
 
     Raises:
-        UnreadableFile, UnboundedSet, EmptyInterval: As `read`.
+        UnreadableFile, UnboundedSet, Contradiction: As `read`.
     """
     text = without_comments(text)
     try:
@@ -202,7 +202,7 @@ class _Reader:
             if case is not None:
                 cases.append(case)
         if not cases:
-            raise EmptyInterval(
+            raise Contradiction(
                 f"{self.source}: every case contradicts itself (an empty input box), so nothing can violate the property"
             )
         return Property(tuple(cases), self.inputs, self.outputs, self.source, tie=tie, version="1.0")
@@ -297,4 +297,4 @@ class _Second(_Reader):
         return replace(super().property(), networks=self.declared.networks, version=self.version)
 
 
-__all__ = ["Case", "EmptyInterval", "Property", "UnboundedSet", "parse", "read", "read_box"]
+__all__ = ["Case", "Contradiction", "Property", "UnboundedSet", "parse", "read", "read_box"]
