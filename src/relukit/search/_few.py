@@ -7,10 +7,12 @@ import numpy as np
 
 from relukit._numerics import gamma
 from relukit._types import Array
-from relukit.bounds import CompactNetwork, compact, linear
+from relukit.bounds import CompactNetwork, compact
 from relukit.network import Network
-from relukit.search._attack import gradient_attack, representable, sampling_attack
+from relukit.search._attack import representable
 from relukit.search._decision import Decision
+from relukit.search._few_attack import descend, resample
+from relukit.search._few_chain import Rows, bounds_of
 from relukit.sets import Box
 
 # A box with at most so many open gates is split by their phases: boxes shrink for ever around a face that touches the
@@ -21,6 +23,7 @@ _POOL = 60_000_000  # entries of the pool of nets at most (touched only where th
 _INPUTS = 12  # above this many moving inputs gates are split instead
 _BOTH = 40  # up to so many, inputs are split first and gates after _BOXES boxes
 _BOXES = 20_000
+_SAMPLED = ((300, 10), (2_000, 30), (10_000, 120), (50_000, 600), (10**18, 0))  # populations resampled after so many boxes
 _GATES = 1500  # a box with more open gates is halved before the dense compact form is made
 
 
@@ -112,6 +115,7 @@ class Search:
     def __init__(self, network: Network, box: Box, A: Array, b: Array, confirm: Any, seed: int = 0) -> None:
         self.network, self.box, self.confirm = network, box, confirm
         self.rows = network.append(A, b)
+        self.quick = Rows(self.rows)
         self.generator = np.random.default_rng(seed)
         self.engine: Engine | None = None
         self.small: CompactNetwork | None = None
@@ -121,10 +125,11 @@ class Search:
 
     def begin(self) -> Decision | None:
         """Linear bounds and a short attack: settles most questions."""
-        bounds = linear(self.rows, self.box)
+        bounds = bounds_of(self.rows, self.quick.layers, self.box)
         if np.any(bounds.output[0] > 0):
             return Decision("unsat", None, 1, "linear bounds")
-        self.tried = gradient_attack(self.rows, self.box, 6, 12, self.generator, self.tried)
+        starts = np.concatenate([self.tried, self.box.sample(5, self.generator)])
+        self.tried = descend(self.quick, self.box, starts, 12)
         hit = self._confirmed(self.tried[:4])
         if hit is not None:
             return Decision("sat", hit, 1, "gradient attack")
@@ -139,6 +144,11 @@ class Search:
         """Whether inputs are split rather than gates."""
         moving = int(np.sum(self.box.lower < self.box.upper))
         return moving <= _INPUTS or (moving <= _BOTH and (self.engine is None or self.engine.boxes < _BOXES))
+
+    @property
+    def by_gates(self) -> bool:
+        """Whether there are so many moving inputs that gates are split from the start."""
+        return int(np.sum(self.box.lower < self.box.upper)) > _BOTH
 
     @staticmethod
     def _halves(box: Box) -> tuple[Box, Box]:
@@ -201,25 +211,21 @@ class Search:
                 self.unresolved += not closed and hit is None
             if hit is not None:
                 return Decision("sat", hit, engine.boxes, "input splitting")
-        if engine.boxes >= (300, 5_000, 50_000, 10**18)[self.attacked]:
+        if engine.boxes >= _SAMPLED[self.attacked][0]:
+            populations = _SAMPLED[self.attacked][1]
             self.attacked += 1
-            hit = self._sample((20, 120, 600)[self.attacked - 1], np.concatenate([self.tried[:20], engine.point[None]]))
+            hit = self._sample(populations, np.concatenate([self.tried[:20], engine.point[None]]))
             if hit is not None:
                 return Decision("sat", hit, engine.boxes, "sampling attack")
         return None
 
-    def _sample(self, times: int, first: Array) -> Array | None:
-        """Independent sampling attacks: on plateaus each finds another basin, so many small ones beat a large one."""
-        for k in range(times):
-            tried = sampling_attack(self.rows, self.box, 12, 64, self.generator, first if k % 2 == 0 else first[:0])
-            hit = self._confirmed(tried[:2])
-            if hit is not None:
-                return hit
-        return None
+    def _sample(self, populations: int, first: Array) -> Array | None:
+        """Sampling attacks: on plateaus each population finds another basin, so many small ones beat a large one."""
+        return self._confirmed(resample(self.quick, self.box, populations, self.generator, first)[:4])
 
     def _confirmed(self, points: Array) -> Array | None:
         """A point that the original confirms, after a few more steps inward where rounding spoils it."""
-        near = points[self.rows(points).max(axis=1) <= 1e-6 * (1 + np.abs(points).max())]
+        near = points[self.quick.worst(points) <= 1e-6 * (1 + np.abs(points).max())]
         if not len(near):
             return None
         found = self.confirm(representable(near, self.box, self.network.dtype))
@@ -229,7 +235,8 @@ class Search:
         local = Box(
             np.maximum(self.box.lower, near[0] - 0.01 * width), np.minimum(self.box.upper, near[0] + 0.01 * width)
         )
-        deeper = gradient_attack(self.rows, local, 4, 20, np.random.default_rng(0), near[:1])
+        starts = np.concatenate([near[:1], local.sample(3, np.random.default_rng(0))])
+        deeper = descend(self.quick, local, starts, 20)
         return self.confirm(representable(deeper, self.box, self.network.dtype))
 
     def _leaf(self, engine: Engine) -> tuple[Array | None, bool]:
@@ -276,6 +283,10 @@ def decide_any(searches: list[Search], timeout: float) -> Decision:
     A disjunction is often settled by an easy case while another is hard; taking them in turn costs at most a small factor.
     """
     stop = time.perf_counter() + timeout
+    if searches and all(s.by_gates for s in searches):
+        from relukit.search._many import decide_searches
+
+        return decide_searches(searches, stop)
     waiting: list[Search] = []
     boxes, engines, unknown = 0, {"linear bounds"}, ""
     for search in searches:
