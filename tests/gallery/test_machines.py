@@ -221,3 +221,149 @@ def test_rising_layers_rise_and_residuals_add():
     assert torch.all(layer(further) > layer(x))
     both = relukit.nn.Residual(lambda x: x[:, 2:] ** 2, layer, scale=0.5)
     assert torch.allclose(both(x) - x[:, 2:] ** 2, 0.5 * layer(x), atol=1e-6)
+
+
+def _round_track(**changes):
+    """A circle of radius 0.6 m, its line's middle known by hand."""
+    from relukit.gallery.line_follower._tracks import Track
+
+    t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    return Track(0.6 * np.column_stack([np.cos(t), np.sin(t)]), **changes)
+
+
+def test_a_camera_sees_the_line_where_projection_puts_it():
+    from relukit.gallery.line_follower._tracks import Camera, Floor, Light
+    from relukit.gallery.line_follower._world import HEIGHT, WIDTH, Cameras, World
+
+    still = {"floor": Floor(texture=0.0), "light": Light(noise=0.0, vignette=0.0)}
+    for camera in (Camera(blur=0.0), Camera(height=0.15, pitch=60.0, field_of_view=60.0, blur=0.0)):
+        world = World([_round_track(camera=camera, **still)])
+        frame = Cameras(world, np.array([0])).frames(np.array([0.6]), np.array([0.0]), np.array([np.pi / 2]))[0]
+        # by hand: the ground point (forward, right) under a pixel, and whether it lies on the ring of line
+        half = np.tan(np.deg2rad(camera.field_of_view) / 2)
+        for row in range(4, HEIGHT):
+            for column in range(WIDTH):
+                u, v = (column - 15.5) / 16 * half, (row - 11.5) / 16 * half
+                p = np.deg2rad(camera.pitch)
+                ray = np.array([np.cos(p) - v * np.sin(p), u, np.sin(p) + v * np.cos(p)])
+                forward, right = camera.height * ray[:2] / ray[2]
+                off = abs(np.hypot(0.6 + right, forward + camera.ahead) - 0.6)
+                if off < 0.003:
+                    assert frame[row, column] < 110, (row, column)
+                elif off > 0.035:
+                    assert frame[row, column] > 160, (row, column)
+
+
+def test_robots_and_expert_keep_a_circle():
+    from relukit.gallery.line_follower._robots import Robots, drive
+    from relukit.gallery.line_follower._tracks import Robot
+    from relukit.gallery.line_follower._world import World
+
+    world = World([_round_track(robot=Robot(speed=0.5, start_offset=0.02)), _round_track(robot=Robot(lag=0.0, latency=0))])
+    robots = Robots(world, np.array([0, 1]))
+    assert robots.errors()[0] == pytest.approx([0.02, 0], abs=1e-4)
+    for command in (np.full(2, 1 / 0.6),):
+        for _ in range(30):
+            robots.advance(command)
+    # under the circle's own curvature a second robot stays on it: v t along the arc
+    assert np.hypot(robots.x[1], robots.y[1]) == pytest.approx(0.6, abs=1e-3)
+    assert robots.gone[1] == pytest.approx(0.5, abs=0.01)
+    run = drive(Robots(world, np.array([0, 1])), lambda _, r: r.expert())
+    assert run.finished.all() and run.rms[1] < 0.05
+
+
+def test_light_line_and_gap_are_what_the_track_says():
+    from relukit.gallery.line_follower._tracks import Floor, Light
+    from relukit.gallery.line_follower._world import CELL, floor_picture
+
+    track = _round_track(floor=Floor(0.8, 0.2, 0.0), gaps=((0.5, 0.1),), light=Light(shadows=((0.0, 0.0, 0.2, 0.5),)))
+    picture, origin = floor_picture(track, track.line())
+    at = lambda x, y: picture[round((y - origin[1]) / CELL), round((x - origin[0]) / CELL)]
+    angle = lambda s: (0.6 * np.cos(s / 0.6), 0.6 * np.sin(s / 0.6))
+    assert at(*angle(0.3)) == pytest.approx(0.2, abs=0.01)
+    assert at(*angle(0.55)) == pytest.approx(0.8, abs=0.01)
+    assert at(0, 0) == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"points": [[0, 0], [1, 0], [1, 1]]}, "at least 4"),
+        ({"line_width": "wide"}, "line_width: expected a number"),
+        ({"camera": {"heigth": 1}}, "unknown key 'heigth'"),
+        ({"camera": 3}, "expected an object"),
+        ({"gaps": [[1]]}, "rows of 2"),
+        ({"floor": {"brightness": 0.1, "line": 0.5}}, "darker"),
+        ({"points": [[0, 0], [100, 0], [100, 100], [0, 100]]}, "meters"),
+        ({"light": {"brightness": float("nan")}}, "brightness"),
+    ],
+)
+def test_track_files_are_refused_with_the_place(tmp_path, change, word):
+    import json
+
+    from relukit._errors import UnreadableFile
+    from relukit.gallery.line_follower import _tracks
+
+    row = {"points": [[0, 0], [1, 0], [1, 1], [0, 1]]} | change
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({"format": _tracks.FORMAT, "tracks": [row]}))
+    with pytest.raises(UnreadableFile, match=word) as error:
+        _tracks.read(path)
+    assert "track 0" in str(error.value)
+
+
+def test_drawn_tracks_survive_their_file(tmp_path):
+    from relukit.gallery.line_follower import _tracks
+    from relukit.gallery.line_follower._draw import draw
+
+    tracks = draw(3, 7)
+    _tracks.write(tmp_path / "t.json", tracks)
+    for a, b in zip(tracks, _tracks.read(tmp_path / "t.json")):
+        assert np.allclose(a.points, b.points, atol=1e-5)
+        assert (a.camera, a.robot, a.light, a.floor, a.gaps) == (b.camera, b.robot, b.light, b.floor, b.gaps)
+
+
+def _untaught_follower():
+    import relukit
+    from relukit.gallery._life import seeded
+    from relukit.gallery.line_follower import _model
+
+    with seeded(3):
+        module = _model.build().eval()
+    frame = np.round(np.random.default_rng(0).random((24, 32)) * 255) / 255
+    net = relukit.load(module, input_shape=_model.SHAPE)
+    return net, frame, -net(frame.reshape(1, -1))[0]
+
+
+def test_light_and_shift_around_a_frame_are_those_by_hand():
+    from relukit.gallery.line_follower import _certificate
+
+    net, frame, _ = _untaught_follower()
+    around = _certificate.family(net, frame, -1)
+    a, b, t = 1.2, 0.03, 0.6  # brightness, then a shift by half a pixel to the left
+    moved = np.concatenate([frame[:, 1:], frame[:, -1:]], axis=1)
+    by_hand = np.clip(a * frame + b + t * (moved - frame), 0, 1)
+    assert around(np.array([[a, b, t]]))[0, 0] == pytest.approx(net(by_hand.reshape(1, -1))[0, 0], abs=1e-9)
+
+
+@pytest.mark.slow
+def test_a_clear_sign_is_proven_and_one_at_the_edge_refuted():
+    from relukit.gallery.line_follower import _certificate
+
+    net, frame, back = _untaught_follower()
+    assert _certificate.holds(net.append(np.eye(1), back + 5.0), frame) == "proven"
+    assert _certificate.holds(net.append(np.eye(1), back + 1e-5), frame) == "refuted"
+
+
+@pytest.mark.slow
+def test_line_follower_taught_briefly_beats_the_baseline(tmp_path):
+    from relukit.gallery import line_follower
+    from relukit.gallery.line_follower import _tracks
+    from relukit.gallery.line_follower._draw import draw
+
+    line_follower.train(line_follower.fetch(), tmp_path, seeds=1, quick=True)
+    _tracks.write(tmp_path / "exam.json", draw(10, 5))
+    answer = line_follower.score(tmp_path, [], tracks=tmp_path / "exam.json", prove=2)
+    assert answer["rows"] == 10
+    assert answer["metrics"]["finished_share"] >= answer["baselines"]["centroid_pd"]["finished_share"]
+    assert answer["metrics"]["milliseconds_per_frame"] > 0

@@ -87,6 +87,11 @@ def _filters(file: Path, net: Any, frames: list[Array]) -> None:
     for k, kernel in enumerate(kernels):
         reach = np.abs(kernel).max()
         panels[0, k].imshow(kernel, cmap="RdBu", vmin=-reach, vmax=reach)
+        if not (answers[:, k] > 0).any():
+            panels[0, k].set_title("silent", fontsize=8)
+            for axes in panels[1:, k]:
+                axes.axis("off")
+            continue
         best = np.argsort(-answers[:, k].reshape(len(frames), -1).max(1))[:4]
         for j, f in enumerate(best):
             r, c = np.unravel_index(np.argmax(answers[f, k]), answers[f, k].shape)
@@ -102,7 +107,7 @@ def _filters(file: Path, net: Any, frames: list[Array]) -> None:
 
 def first_layer(net: Any) -> Array:
     """The first convolution's kernels (filters, 5, 5), read off its answers to single bright pixels."""
-    filters = net.nodes[1].shape[0]
+    filters = net.nodes[1].size // (HEIGHT // 2 * (WIDTH // 2))
     out, r, c = np.zeros((filters, 5, 5)), HEIGHT // 4, WIDTH // 4
     rest = np.asarray(net.values(np.zeros((1, net.inputs)))[1]).reshape(filters, -1, WIDTH // 2)[:, r, c]
     for i in range(5):
@@ -113,7 +118,7 @@ def first_layer(net: Any) -> Array:
     return out
 
 
-def _film(file: Path, world: World, ours: Array, frames: list[Array], most: int = 110) -> None:
+def _film(file: Path, world: World, ours: Array, frames: list[Array], most: int = 90) -> None:
     """The floor from above with the robot and its trail, and what it sees, four times as fast as it is."""
     from PIL import Image, ImageDraw
 
@@ -126,7 +131,9 @@ def _film(file: Path, world: World, ours: Array, frames: list[Array], most: int 
         size[1] - (xy[1] - world.origin[0, 1]) / CELL * scale,
     )
     trail = [place(r) for r in ours]
-    pictures = []
+    pictures, palette = [], Image.new("P", (1, 1))
+    colors = [(31, 119, 180), (214, 39, 40)] + [(v, v, v) for v in np.linspace(0, 255, 30).astype(int).tolist()]
+    palette.putpalette([part for color in colors for part in color])
     for k in range(0, len(ours), max(4, len(ours) // most)):
         canvas = Image.new("RGB", (size[0] + 200, max(size[1], 150)), "white")
         canvas.paste(floor, (0, 0))
@@ -138,7 +145,7 @@ def _film(file: Path, world: World, ours: Array, frames: list[Array], most: int 
         pen.line((x, y, x + 10 * np.cos(ours[k, 2]), y - 10 * np.sin(ours[k, 2])), fill=(214, 39, 40), width=2)
         seen = Image.fromarray(frames[k]).resize((6 * WIDTH, 6 * HEIGHT), Image.Resampling.NEAREST)
         canvas.paste(seen.convert("RGB"), (size[0] + 4, 2))
-        pictures.append(canvas.quantize(48))
+        pictures.append(canvas.quantize(palette=palette, dither=Image.Dither.NONE))
     with atomic_path(file) as temporary:
         pictures[0].save(
             temporary, "GIF", save_all=True, append_images=pictures[1:], duration=60, loop=0, optimize=True

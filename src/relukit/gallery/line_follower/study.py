@@ -53,7 +53,7 @@ def train(
         module, seen = _model.train(seed, epochs, advance)
         relukit.save(relukit.load(module, input_shape=_model.SHAPE), out / f"net{seed}.onnx")
         errors.append(seen[-1])
-    baseline = tune(4 if quick else 12)
+    baseline = tune(3 if quick else 8)
     advance()
     world, runs = World(draw(8 if quick else 60, VALIDATION)), []
     for seed in range(seeds):
