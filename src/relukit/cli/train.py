@@ -19,6 +19,9 @@ def command(
     epochs: int = typer.Option(60, min=1),
     seed: int = typer.Option(0),
     test_share: float = typer.Option(0.2, min=0.0, max=0.5, help="Share of rows that only the score sees"),
+    baseline: bool = typer.Option(
+        True, help="Train scikit-learn's perceptron on the same rows, widths and passes beside it"
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Fit a network on a table or arrays, watched live; an interrupted run goes on where it stopped."""
@@ -57,7 +60,10 @@ def command(
     answer = fitted.to_dict() | {
         "score": _score(fitted, x[test], y[test]) if len(test) else fitted.score,
         "validation_score": fitted.score,
-        "baseline_score": _baseline(y[train], y[test], kind) if len(test) else None,
+        "baseline_score": _perceptron(x[train], y[train], x[test], y[test], kind, widths, epochs, seed)
+        if baseline and len(test)
+        else None,
+        "constant_score": _constant(y[train], y[test], kind) if len(test) else None,
         "rows": len(x), "test_rows": len(test), "inputs": columns or int(np.prod(x.shape[1:])),
         "classes": None if fitted.classes is None else [str(c) for c in fitted.classes],
         "files": ["model.onnx", "model.npz", "model.safetensors"] if architecture == "mlp" else ["model.onnx", "model.safetensors"],
@@ -74,9 +80,10 @@ def command(
         print_json(answer)
         return
     word = "accuracy" if kind == "classification" else "R2"
-    base = "" if answer["baseline_score"] is None else f" (constant guess: {answer['baseline_score']:.4f})"
+    beside = {"scikit-learn's perceptron": answer["baseline_score"], "constant guess": answer["constant_score"]}
+    base = ", ".join(f"{name} {value:.4f}" for name, value in beside.items() if value is not None)
     print(
-        f"{word} on {len(test)} unseen rows: {answer['score']:.4f}{base}; {answer['epochs']} epochs, {fitted.cpu_seconds:.1f} CPU-s"
+        f"{word} on {len(test)} unseen rows: {answer['score']:.4f}{f' ({base})' if base else ''}; {answer['epochs']} epochs, {fitted.cpu_seconds:.1f} CPU-s"
     )
     for finding in fitted.findings:
         print(finding)
@@ -103,7 +110,27 @@ def _score(fitted, x, y) -> float:
     return float(1 - np.mean((found - y) ** 2) / max(np.mean((y - y.mean(axis=0)) ** 2), 1e-300))
 
 
-def _baseline(train, test, kind: str) -> float:
+def _perceptron(x, y, x_test, y_test, kind: str, widths: list[int], epochs: int, seed: int) -> float:
+    """Score of scikit-learn's multi-layer perceptron with standardized inputs (and targets)."""
+    import warnings
+
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    make = MLPRegressor if kind == "regression" else MLPClassifier
+    model = make_pipeline(StandardScaler(), make(hidden_layer_sizes=tuple(widths), max_iter=epochs, random_state=seed))
+    if kind == "regression":
+        model = TransformedTargetRegressor(model, transformer=StandardScaler())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x.reshape(len(x), -1), y)
+    return float(model.score(x_test.reshape(len(x_test), -1), y_test))
+
+
+def _constant(train, test, kind: str) -> float:
     """Accuracy of the commonest class; R2 of the mean."""
     import numpy as np
 

@@ -12,6 +12,12 @@ _GRADIENT_NAMES = {
     "Softmax": "Softmax", "LogSoftmax": "LogSoftmax", "Hardsigmoid": "Hardsigmoid", "Hardswish": "Hardswish",
     "ClampMin": "ReLU", "Clamp": "Hardtanh", "Celu": "CELU", "Threshold": "ReLU", "Maximum": "ReLU",
 }  # fmt: skip
+_KERAS_KINDS = {
+    "ReLU": "ReLU", "LeakyReLU": "LeakyReLU", "PReLU": "PReLU", "ELU": "ELU", "relu": "ReLU", "relu6": "ReLU6",
+    "leaky_relu": "LeakyReLU", "elu": "ELU", "selu": "SELU", "celu": "CELU", "gelu": "GELU", "silu": "SiLU", "swish": "SiLU",
+    "mish": "Mish", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "hard_sigmoid": "Hardsigmoid",
+    "hard_tanh": "Hardtanh",
+}  # fmt: skip
 _WEIGHTS = ("AddmmBackward", "MmBackward", "ConvolutionBackward", "BmmBackward", "LinearBackward", "AddbmmBackward")
 _NODES = 400  # of the graph behind the loss that are looked at, once
 
@@ -20,16 +26,27 @@ _NODES = 400  # of the graph behind the loss that are looked at, once
 class Layer:
     """A module with units: its name, its weight and bias, and the activation that follows it (by module order).
 
-    `norm` marks normalization, whose units are those of the layer before; `slope` is a leaky activation's on the left.
+    `units_last` says that the weight's last axis counts its units, as in Keras; `norm` marks normalization, whose units are those of the layer before; `slope` is a leaky activation's on the left.
     """
 
     name: str
     module: Any
-    weight: Any
+    parameter: Any
     bias: Any
     norm: bool
     activation: str = ""
     slope: float | None = None
+    units_last: bool = False
+
+    @property
+    def weight(self) -> Any:
+        """Units first: Keras keeps them last, so there it is a view with its gradient's view."""
+        if not self.units_last:
+            return self.parameter
+        view = self.parameter.data.movedim(-1, 0)
+        if self.parameter.grad is not None:
+            view.grad = self.parameter.grad.movedim(-1, 0)
+        return view
 
     @property
     def units(self) -> int:
@@ -45,6 +62,8 @@ def layers_of(model: Any) -> list[Layer]:
     from torch import nn
 
     found: list[Layer] = []
+    if type(model).__module__.partition(".")[0] == "keras" and hasattr(model, "_flatten_layers"):
+        return _keras_layers(model)
     for name, module in model.named_modules():
         kind = type(module).__name__
         if any(module.children()) and kind not in ("MultiheadAttention",):
@@ -64,6 +83,27 @@ def layers_of(model: Any) -> list[Layer]:
             continue
         bias = bias if isinstance(bias, nn.Parameter) else None
         found.append(Layer(name or "model", module, weight, bias, weight.ndim < 2))
+    return found
+
+
+def _keras_layers(model: Any) -> list[Layer]:
+    """The same for a Keras model that runs on torch: its layers hold torch parameters with the units last."""
+    found: list[Layer] = []
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        kind = _KERAS_KINDS.get(type(layer).__name__, "")
+        kind = kind or _KERAS_KINDS.get(getattr(getattr(layer, "activation", None), "__name__", ""), "")
+        kernel, bias = getattr(layer, "kernel", None), getattr(layer, "bias", None)
+        scale = getattr(layer, "gamma", None)
+        if kernel is None and scale is None:
+            if kind and found and not found[-1].activation:
+                found[-1].activation = kind
+            continue
+        # A LoRA or quantized kernel is computed anew at each call: only a stored one has a gradient.
+        weight = getattr(kernel if kernel is not None else scale, "value", None)
+        if weight is None or not hasattr(weight, "grad"):
+            continue
+        bias = getattr(bias if bias is not None else getattr(layer, "beta", None), "value", None)
+        found.append(Layer(layer.name, layer, weight, bias, weight.ndim < 2, kind, units_last=weight.ndim > 1))
     return found
 
 
