@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,29 @@ def evaluate(network: Network, x: Array, dtype: Any) -> Array:
     return values[-1]
 
 
-def measured_error(
-    network: Network, exact: Callable[[tuple[Fraction, ...]], Fraction], points: Array, dtype: Any
-) -> float:
-    """Largest difference at the given points (rounded to `dtype` first) to a function known in rational arithmetic."""
-    points = np.unique(np.asarray(points, dtype), axis=0)
-    worst = 0.0
-    for rows in np.array_split(points, max(1, len(points) * max(n.size for n in network.nodes) // _CHUNK)):
-        got = evaluate(network, rows, dtype)[:, 0]
-        for row, value in zip(rows.tolist(), got.tolist()):
-            if not np.isfinite(value):
-                return float("inf")
-            worst = max(worst, abs(float(Fraction(value) - exact(tuple(map(Fraction, row))))))
-    return worst
+class Truth:
+    """Points (rounded to a precision first) and the function there, in rational arithmetic."""
+
+    def __init__(self, exact: Callable[[tuple[Fraction, ...]], Fraction], points: Array, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.points = np.unique(np.asarray(points, self.dtype), axis=0)
+        self.values = [exact(tuple(map(Fraction, row))) for row in self.points.tolist()]
+
+    def error(self, network: Network) -> float:
+        """Largest difference of a network computed in that precision."""
+        widest, worst = max(n.size for n in network.nodes), 0.0
+        parts = max(1, len(self.points) * widest // _CHUNK)
+        got = np.concatenate([evaluate(network, rows, self.dtype)[:, 0] for rows in np.array_split(self.points, parts)])
+        if not np.all(np.isfinite(got)):
+            return float("inf")
+        for value, true in zip(got.tolist(), self.values):
+            worst = max(worst, abs(float(Fraction(value) - true)))
+        return worst
+
+
+def measured_error(network: Network, exact: Callable[[tuple[Fraction, ...]], Fraction], points: Array, dtype: Any) -> float:  # fmt: skip
+    """Largest difference at the given points to a function known in rational arithmetic."""
+    return Truth(exact, points, dtype).error(network)
 
 
 def test_points(table: Table, dtype: Any, most: int = 8_000) -> Array:
@@ -102,7 +113,7 @@ def _interval_bound(network: Network, layers: list[_Weights], ends: Array, dtype
     for node in network.nodes[1:]:
         if isinstance(node.op, Affine):
             layer, inputs = next(todo), node.inputs
-            through = lambda maps, of: sum(m.apply(of(j)) for m, j in zip(maps, inputs))
+            through = partial(_through, inputs=inputs)
             exact = through(node.op.maps, lambda j: values[j]) + node.op.bias
             absolute = [m.absolute() for m in node.op.maps]
             carried = through(absolute, lambda j: errors[j])
@@ -124,6 +135,11 @@ def _interval_bound(network: Network, layers: list[_Weights], ends: Array, dtype
         errors.append(error)
         sizes.append(size)
     return float(errors[-1].max())
+
+
+def _through(maps: list[AbstractLinear], of: Callable[[int], Array], inputs: tuple[int, ...]) -> Array:
+    """Sum of maps of one quantity of the nodes that are read."""
+    return sum((m.apply(of(j)) for m, j in zip(maps, inputs)), np.zeros(()))
 
 
 def _larger(values: Array) -> Array:

@@ -37,7 +37,7 @@ class Proof:
         steps: Largest step of the grid along each input.
         interpolation: Bound of |f - interpolant|.
         value_error: How far the values of f at the grid's vertices may be off, as the caller said.
-        rounding_float64, rounding_float32: Bounds of the network's arithmetic and of its rounded weights.
+        rounding_float64, rounding_float32: Bounds of the network's arithmetic and of its rounded weights (inf or nan where unknown).
         eps: What was asked for; `total` is at most that, in float64.
     """
 
@@ -62,7 +62,8 @@ class Proof:
         return bound <= self.interpolation and self.total <= self.eps
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"total": self.total}
+        known = lambda v: v if not isinstance(v, float) or np.isfinite(v) else None
+        return {k: known(v) for k, v in asdict(self).items()} | {"total": self.total}
 
 
 def interpolation_bound(steps: Array, lipschitz: Any, curvature: float | None) -> float:
@@ -202,7 +203,7 @@ def _consistent(grid: Grid, lipschitz: Any, curvature: float | None, value_error
         shape = [1] * grid.inputs
         shape[k] = -1
         if lipschitz is not None:
-            L = lipschitz if np.ndim(lipschitz) == 0 else lipschitz[k]
+            L = float(np.broadcast_to(lipschitz, (grid.inputs,))[k])
             over = np.abs(rise) - L * step.reshape(shape) - room
             if over.max() > 0:
                 i = np.unravel_index(int(over.argmax()), over.shape)
@@ -223,11 +224,14 @@ def grid_rounding(grid: Grid, dtype: Any) -> float:
     many products are summed.
     """
     u, n = unit_roundoff(dtype), grid.inputs
-    moved = 0.0
+    moved = uneven = 0.0
     for axis in grid.axes:
         d = np.abs(axis.astype(dtype).astype(np.float64) - axis)
         h = np.diff(axis)
         moved = max(moved, float((d / np.minimum(np.r_[h, h[-1:]], np.r_[h[:1], h])).max()))
-    largest, hats = float(np.abs(grid.values).max()), {1: 3, 2: 7, 3: 15}.get(n, 2 ** (n + 1) - 1)
+        uneven = max(uneven, float(h.max() / h.min()))
+    largest, hats = float(np.abs(grid.values).max()), (2 << n) - 1
     hat = 2 * ((3 + 2 * (n - 1)) * u * 1.5 + moved) + 6 * u
+    if hat * uneven > 0.1:  # a hat's error could reach beyond the next simplices
+        return float("inf")
     return (hats * (hat + u) + (hats + 3) * u * 2) * largest * 1.01

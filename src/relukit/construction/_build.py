@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._types import Array
-from relukit.construction._accuracy import measured_error, table_bound, test_points
+from relukit.construction._accuracy import Truth, measured_error, table_bound, test_points
 from relukit.construction._approximate import Proof, grid_rounding, interpolate
-from relukit.construction._hinges import hats, hinges
+from relukit.construction._hinges import centers, hats, hinges
 from relukit.construction._maxima import Difference, MaxMin
 from relukit.construction._meshes import Grid, Triangulation
 from relukit.construction._read import read_columns
@@ -22,8 +23,8 @@ from relukit.network.rewrite import Builder
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import Box
 
-# Largest measured error that a form with fewer units may have before a more accurate one is taken, relative to the largest value
-# (at least 1): about 8 and 5 roundings.
+# Largest measured error that a form may have before a more accurate one is tried: about 8 and 5 roundings of numbers near 1. Values
+# above 1 raise it for hinges, which have the fewest units; above 4, where float32 has no smaller steps, for all.
 GOALS = {"float32": 1e-6, "float64": 1e-15}
 _POINTS = 2_000
 
@@ -204,7 +205,8 @@ def _from_rows(rows: Array, sort: bool) -> Any:
 
 def collapse(knots: Array, what: str = "knots") -> None:
     """Raise `InvalidInput` where neighboring numbers are one in float32, or too close or too large for it."""
-    single = knots.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = knots.astype(np.float32)
     if not np.all(np.isfinite(single)):
         raise InvalidInput(f"{what} reach {np.abs(knots).max():.3g}, beyond float32. Build with dtype='float64'.")
     same = np.flatnonzero(np.diff(single) <= 0)
@@ -216,30 +218,43 @@ def collapse(knots: Array, what: str = "knots") -> None:
         )
 
 
+_FORMS: dict[str, Callable[[Table, bool], Network]] = {
+    "hinges": hinges,
+    "hats": lambda table, skip: hats(table, False, False, skip),
+    "anchored hats": lambda table, skip: hats(table, True, False, skip),
+    "two-sided hats": lambda table, skip: hats(table, False, True, skip),
+    "anchored two-sided hats": lambda table, skip: hats(table, True, True, skip),
+}
+
+
 def _from_table(given: Table, skip: bool, form: str, dtype: np.dtype, enough: float | None = None) -> Built:
     """The first form that meets the goals in both precisions, from the fewest units up; else the most accurate."""
     if dtype == np.float32:
         collapse(given.x)
     table = given.reduced()
-    forms: dict[str, Callable[[], Network]] = {
-        "hinges": lambda: hinges(table, skip),
-        "hats": lambda: hats(table, False, skip),
-        "anchored hats": lambda: hats(table, True, skip),
-    }
-    if form and form not in forms:
-        raise InvalidInput(f"a table takes the forms {', '.join(forms)}; got '{form}'")
-    scale = max(1.0, float(np.abs(given.y).max()))
-    exact = lambda p: given.exact(p[0])
+    if form and form not in _FORMS:
+        raise InvalidInput(f"a table takes the forms {', '.join(_FORMS)}; got '{form}'")
+    size = float(np.abs(given.y).max())
+    truths = [Truth(lambda p: given.exact(p[0]), test_points(given, np.dtype(d)), d) for d in _wanted(dtype)]
     tried: list[tuple[str, Network, dict[str, float]]] = []
-    for name in [form] if form else forms:
-        network = forms[name]()
+    best = 0
+    for name in [form] if form else _FORMS:
+        makers = (
+            [partial(hinges, table, skip, c) for c in centers(table)]
+            if name == "hinges"
+            else [partial(_FORMS[name], table, skip)]
+        )
         with np.errstate(over="ignore", invalid="ignore"):
-            errors = {d: measured_error(network, exact, test_points(given, np.dtype(d)), np.dtype(d)) for d in _wanted(dtype)}  # fmt: skip
+            found = [(net, {t.dtype.name: t.error(net) for t in truths}) for net in (make() for make in makers)]
+        network, errors = min(found, key=lambda f: max(e / GOALS[d] for d, e in f[1].items()))
         tried.append((name, network, errors))
+        scale = max(1.0, size if name == "hinges" else size / 4)
         if all(e <= max(GOALS[d] * scale, 0.0 if enough is None else 0.1 * enough) for d, e in errors.items()):
+            best = len(tried) - 1
             break
-    worst = lambda t: max(e / GOALS[d] for d, e in t[2].items())
-    name, network, errors = tried[-1] if worst(tried[-1]) <= scale else min(tried, key=worst)
+        worst = [max(e / GOALS[d] for d, e in es.items()) for _, _, es in tried]
+        best = int(np.argmin(worst))
+    name, network, errors = tried[best]
     removed = 0.0 if len(table) == len(given) else max(abs(float(table.exact(x) - y)) for x, y in zip(*given.fractions))
     bounds = {}
     for d in _wanted(dtype):
@@ -299,7 +314,8 @@ def _from_mesh(mesh: Grid | Triangulation, skip: bool, form: str, dtype: np.dtyp
         points = low + (high - low) * generator.random((_POINTS, mesh.inputs))
         network = mesh.network(skip)
         single, double = _errors(network, mesh, _inside(points, low, high))
-        bounds = [grid_rounding(mesh, d) for d in (np.float32, np.float64)]
+        found = [grid_rounding(mesh, d) for d in (np.float32, np.float64)]
+        bounds = [b if np.isfinite(b) else None for b in found]
         return Built(network.with_(box=Box(low, high)), mesh, "mesh", single, double, bounds[0], bounds[1], network.units)  # fmt: skip
     names = ("mesh", "centered mesh")
     if form and form not in names:

@@ -31,14 +31,24 @@ from relukit.network.rewrite import RELU, Builder
 _RATIO = (
     2.0  # of neighboring intervals from which a hat gets its own left ramp: below, its bracket loses at most 3 bits
 )
+_SHORT = 34  # points up to which every center is tried
 _GROUP = 3  # knots that share an anchor: the anchor's rounding counts as many times
 
 
-def hinges(table: Table, skip: bool = True) -> Network:
-    """One hidden layer: k hinges and a line beside them, or k + 1 units without that skip connection."""
+def hinges(table: Table, skip: bool = True, center: int | None = None) -> Network:
+    """One hidden layer: k hinges and a line beside them, or k + 1 units without that skip connection.
+
+    Arguments:
+        center: The inner point (1 .. n - 2) from which hinges point outward; by default where they cancel least.
+    """
     slopes = table.exact_slopes
     jumps = [b - a for a, b in zip(slopes, slopes[1:])]
-    return _hinges_from(table, slopes, jumps, _middle(table, jumps), skip)
+    return _hinges_from(table, slopes, jumps, _middle(table, jumps) if center is None else center, skip)
+
+
+def centers(table: Table) -> list[int | None]:
+    """Centers worth measuring: all of a short table, else the one where hinges cancel least."""
+    return [*range(1, len(table) - 1)] if 2 < len(table) <= _SHORT else [None]
 
 
 def _middle(table: Table, jumps: list[Fraction]) -> int:
@@ -72,16 +82,16 @@ def _hinges_from(table: Table, slopes: list[Fraction], jumps: list[Fraction], c:
         knots += [x[c], x[c]]
         weights += [-before, base]
         keep = [k for k, w in enumerate(weights) if w != 0] or [0]
-        sign, knots, weights = ([v[k] for k in keep] for v in (sign, knots, weights))
+        sign, knots, weights = [sign[k] for k in keep], [knots[k] for k in keep], [weights[k] for k in keep]
     builder = Builder((1,))
     bias = np.array([-s * float(t) for s, t in zip(sign, knots)])
     parts, maps = [], []
     if skip:
-        parts, maps = [0], [Dense([[float(base)]])]
+        parts, maps = [0], [Dense(np.array([[float(base)]]))]
     if knots:
         z = builder.affine(0, Dense(np.array(sign)[:, None]), bias, name="hinges.z")
         parts.append(builder.activation(z, RELU, "hinges"))
-        maps.append(Dense([[float(w) for w in weights]]))
+        maps.append(Dense(np.array([[float(w) for w in weights]])))
     offset = y[c] - base * x[c] if skip else y[c]
     return builder.build(builder.combine(parts, maps, np.array([float(offset)]), name="output"), dtype=np.dtype(np.float32))  # fmt: skip
 
@@ -102,8 +112,13 @@ class _Ramps:
         return known[i]
 
 
-def hats(table: Table, anchored: bool = False, skip: bool = True) -> Network:
-    """Two hidden layers: ramps and hats; three with `anchored`, for knots that float32 cannot hold."""
+def hats(table: Table, anchored: bool = False, two_sided: bool = False, skip: bool = True) -> Network:
+    """Two hidden layers, ramps and hats.
+
+    Arguments:
+        anchored: Three layers, for knots that float32 cannot hold.
+        two_sided: Every hat gets a ramp on each side: one unit more, half the error.
+    """
     x, y, n = table.x, table.y, len(table)
     inverse = _inverse_steps(table)
     ramps, rows, columns, entries, bias = _Ramps(), [], [], [], np.zeros(n)
@@ -116,7 +131,7 @@ def hats(table: Table, anchored: bool = False, skip: bool = True) -> Network:
     step = np.diff(x)
     for i in range(n):
         first, last = i == 0, i == n - 1
-        if not (first or last) and step[i] <= _RATIO * step[i - 1]:
+        if not (first or last or two_sided) and step[i] <= _RATIO * step[i - 1]:
             enter(i, ramps.get(i - 1, 1.0), inverse[i - 1])
             enter(i, ramps.get(i, 1.0), -(inverse[i - 1] + inverse[i]))
             continue

@@ -8,7 +8,6 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._types import Array
-from relukit.network import Network
 from relukit.network.affine import Gather, Scale, dense_or_sparse
 from relukit.network.rewrite import RELU, Builder
 
