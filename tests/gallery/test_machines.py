@@ -259,7 +259,9 @@ def test_robots_and_expert_keep_a_circle():
     from relukit.gallery.line_follower._tracks import Robot
     from relukit.gallery.line_follower._world import World
 
-    world = World([_round_track(robot=Robot(speed=0.5, start_offset=0.02)), _round_track(robot=Robot(lag=0.0, latency=0))])
+    world = World(
+        [_round_track(robot=Robot(speed=0.5, start_offset=0.02)), _round_track(robot=Robot(lag=0.0, latency=0))]
+    )
     robots = Robots(world, np.array([0, 1]))
     assert robots.errors()[0] == pytest.approx([0.02, 0], abs=1e-4)
     for command in (np.full(2, 1 / 0.6),):
@@ -367,3 +369,49 @@ def test_line_follower_taught_briefly_beats_the_baseline(tmp_path):
     assert answer["rows"] == 10
     assert answer["metrics"]["finished_share"] >= answer["baselines"]["centroid_pd"]["finished_share"]
     assert answer["metrics"]["milliseconds_per_frame"] > 0
+
+
+def _made_compressor(path, days=36, leak=(33.0, 34.0)):
+    """Rows of MetroPT-3's columns, made: a compressor that fills its tank in turns, and a leak that makes it run on."""
+    import pandas as pd
+
+    g = np.random.default_rng(0)
+    n = days * 1440
+    day = np.arange(n) / 1440
+    leaking = np.clip((day - (leak[0] - 0.6)) * 2, 0, 1) * (day < leak[1])
+    on = ((np.arange(n) % 10) < np.round(3 + 6 * leaking)).astype(float)
+    warm = 55 + 8 * np.sin(2 * np.pi * day) + 15 * leaking
+    columns = {
+        "timestamp": pd.date_range("2020-02-01", periods=n, freq="min").strftime("%Y-%m-%d %H:%M:%S"),
+        "TP2": 8 * on, "TP3": 9 - 1.5 * leaking, "H1": 9 * (1 - on), "DV_pressure": 0 * on, "Reservoirs": 9 - 1.5 * leaking,
+        "Oil_temperature": warm, "Motor_current": 4 + 2 * on, "COMP": 1 - on, "DV_eletric": on, "Towers": np.arange(n) // 30 % 2,
+        "MPG": 1 - on, "LPS": 0 * on, "Pressure_switch": 1 + 0 * on, "Oil_level": 1 + 0 * on, "Caudal_impulses": 1 + 0 * on,
+    }  # fmt: skip
+    for name in ("TP2", "TP3", "H1", "DV_pressure", "Reservoirs", "Oil_temperature", "Motor_current"):
+        columns[name] = columns[name] + g.normal(0, 0.1, n)
+    pd.DataFrame(columns).to_csv(path)
+    return (str(pd.Timestamp("2020-02-01") + pd.Timedelta(days=leak[0])), str(pd.Timestamp("2020-02-01") + pd.Timedelta(days=leak[1])))  # fmt: skip
+
+
+@pytest.mark.slow
+def test_compressor_is_read_and_a_made_leak_warned_of(tmp_path):
+    from relukit._errors import InvalidInput, UnreadableFile
+    from relukit.gallery.maintenance import _compressor, _files
+
+    path = tmp_path / "MetroPT3(AirCompressor).csv"
+    failure = _made_compressor(path)
+    assert _files.read_kind(path) == "compressor"
+    metrics, baselines, rows = _compressor.score(path, (failure,))
+    assert rows == 36 * 144
+    assert metrics["failures"] == metrics["failures_warned_2h_ahead"] == 1
+    assert 2 <= metrics["lead_hours"][0] <= 15
+    assert metrics["false_alarms_per_month"] <= 2
+    assert baselines["oil_temperature_limit"]["failures"] == 1
+    lines = path.read_text().splitlines()
+    short = tmp_path / "short.csv"
+    short.write_text("\n".join(lines[:3000]))
+    with pytest.raises(InvalidInput, match="days"):
+        _compressor.score(short)
+    short.write_text("\n".join([*lines[:5], "4,no date" + ",1" * 15]))
+    with pytest.raises(UnreadableFile, match="row 6"):
+        _compressor.read(short)

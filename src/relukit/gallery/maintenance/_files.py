@@ -1,4 +1,4 @@
-"""Which of the formats a file has: C-MAPSS tables, C-MAPSS RUL lists, AI4I rows or CNC experiments."""
+"""Which of the formats a file has: C-MAPSS tables, C-MAPSS RUL lists, AI4I rows, CNC experiments or MetroPT-3."""
 
 import gzip
 from pathlib import Path
@@ -21,7 +21,7 @@ def opened(path: Path) -> Any:
 
 
 def kind_of(first_line: str) -> str:
-    """`engines`, `remaining` (a RUL list), `process` (AI4I) or `mill`.
+    """`engines`, `remaining` (a RUL list), `process` (AI4I), `mill` or `compressor` (MetroPT-3).
 
     Raises:
         UnreadableFile: The line fits none of them.
@@ -30,6 +30,8 @@ def kind_of(first_line: str) -> str:
         return "process"
     if "S1_ActualAcceleration" in first_line:
         return "mill"
+    if "Oil_temperature" in first_line and "Motor_current" in first_line:
+        return "compressor"
     words = first_line.split()
     try:
         [float(w) for w in words]
@@ -38,8 +40,8 @@ def kind_of(first_line: str) -> str:
     if len(words) in (1, 26):
         return "engines" if len(words) == 26 else "remaining"
     raise UnreadableFile(
-        "expected a C-MAPSS table (26 numbers a line), a RUL list (one number a line), AI4I 2020 rows or CNC mill rows "
-        f"with their header; the file starts with '{first_line[:60].strip()}'"
+        "expected a C-MAPSS table (26 numbers a line), a RUL list (one number a line), AI4I 2020, CNC mill or "
+        f"MetroPT-3 rows with their header; the file starts with '{first_line[:60].strip()}'"
     )
 
 

@@ -41,7 +41,7 @@ def warnings(out: Path, source: str | Path = "-", follow: float = 0) -> Iterator
         kind = _files.kind_of(first)
         makers = {"engines": _engine_rows, "process": _process_rows, "mill": _mill_rows}
         if kind not in makers:
-            raise InvalidInput("a RUL list holds no sensor rows; give a C-MAPSS table, AI4I rows or mill rows")
+            raise InvalidInput("rows of this format are not streamed; give a C-MAPSS table, AI4I rows or mill rows")
         said = makers[kind](out, first)
         rows = lines if kind != "engines" else _with(first, lines)
         for number, line in enumerate(rows, 1):

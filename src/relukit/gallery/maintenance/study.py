@@ -9,7 +9,7 @@ import numpy as np
 from relukit._errors import InvalidInput
 from relukit._numerics import atomic_path, write_json
 from relukit.gallery._life import data_folder
-from relukit.gallery.maintenance import _engines, _files, _mill, _process
+from relukit.gallery.maintenance import _compressor, _engines, _files, _mill, _process
 
 NAME, EPOCHS = "maintenance", 14
 
@@ -123,14 +123,20 @@ def load_engines(out: Path) -> tuple[list[Any], dict[str, np.ndarray]]:
     return [relukit.load(out / f"engine{k}.npz") for k in range(int(notes["networks"]))], notes
 
 
-def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """Metrics on files of one format (a C-MAPSS table comes with its RUL list); baselines are fitted and run anew."""
+def score(out: Path, files: Sequence[Path], download: str | None = None) -> dict[str, Any]:
+    """Metrics on files of one format (a C-MAPSS table comes with its RUL list); baselines are fitted and run anew.
+
+    Arguments:
+        download: A folder into which MetroPT-3 (218 MB) is fetched first, to be scored with what else is given.
+    """
     import pandas as pd
 
     import relukit
 
+    if download is not None:
+        files = [*files, _compressor.download(Path(download))]
     if not files:
-        raise InvalidInput("give files: --data test_FD001.txt RUL_FD001.txt, or AI4I rows, or mill rows")
+        raise InvalidInput("give files: --data test_FD001.txt RUL_FD001.txt, or AI4I, mill or MetroPT-3 rows")
     by_kind: dict[str, list[Path]] = {}
     for file in files:
         by_kind.setdefault(_files.read_kind(Path(file)), []).append(Path(file))
@@ -145,6 +151,11 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
         return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": len(left)}
     if len(by_kind) > 1:
         raise InvalidInput(f"one format a call; these files are {' and '.join(by_kind)}")
+    if "compressor" in by_kind:
+        if len(by_kind["compressor"]) > 1:
+            raise InvalidInput("MetroPT-3 is one file; give it alone")
+        metrics, baselines, rows = _compressor.score(by_kind["compressor"][0])
+        return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": rows}
     if "process" in by_kind:
         needed = [*_process.COLUMNS, _process.TARGET]
         table = pd.concat([_files.frame(f, needed) for f in by_kind["process"]], ignore_index=True)
