@@ -36,6 +36,8 @@ _PUBLIC = {
     "unbuild": "relukit.construction",
     "regions": "relukit.geometry",
     "breakpoints": "relukit.geometry",
+    "explain": "relukit.geometry",
+    "forces": "relukit.geometry",
     "flip": "relukit.verification",
     "fit": "relukit.training",
     "hybrid": "relukit.training.hybrid",

@@ -3,7 +3,6 @@
 from math import comb
 from typing import Any
 
-from relukit.geometry._form import form_of
 from relukit.network import Network
 
 
@@ -85,7 +84,8 @@ def limits(network: Network, dimension: int | None = None) -> dict[str, Any]:
         widths = [len(b) for b in chain.biases[:-1]]
         plain = True
     else:
-        widths = [int(n) for n in form_of(network).net.size[:-1]]
+        widths = [network.nodes[i].size * len(network.nodes[i].op.knots) for i in network.activations]
+        widths = [n for n in widths if n]
         plain = False
     d = network.inputs if dimension is None else dimension
     product = 1

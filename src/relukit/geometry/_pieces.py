@@ -64,7 +64,7 @@ def regions(
         raise UnsupportedOperation(f"more than {limit:,} pieces: raise limit=, take a smaller domain, or stream them")
     if complete and not walk.counts[CELLS]:
         raise EmptySet("the polytope holds no piece of positive volume")
-    return _cells(form, lower, upper, rows, found, walk, complete)
+    return cells_of(form, lower, upper, rows, found, walk, complete)
 
 
 def stream(
@@ -90,7 +90,7 @@ def stream(
     form, lower, upper, rows = _domain(network, domain)
     total = 0
     for found, walk, complete in slices(form, lower, upper, None, step, forget=True):
-        block = _cells(form, lower, upper, rows, found, walk, complete)
+        block = cells_of(form, lower, upper, rows, found, walk, complete)
         total += len(block)
         yield block
         if limit is not None and total >= limit:
@@ -122,7 +122,8 @@ def _domain(network: Network, domain: Any) -> tuple[Form, Array, Array, Any]:
     return form_of(network, None, rows), lower, upper, rows
 
 
-def _cells(form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk: Any, complete: bool) -> Cells:
+def cells_of(form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk: Any, complete: bool) -> Cells:
+    """The finished arrays of a walk as `Cells`, with neighbors."""
     from relukit.geometry._measures import facet_neighbors
     from relukit.geometry._walk import CELLS, EXACT, FACETS, INDICES, RANGE, VERTICES
 

@@ -7,6 +7,8 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._types import Array
+from relukit.geometry._cells import Cells
+from relukit.geometry._form import form_of
 from relukit.network import Affine, Network
 
 
@@ -18,12 +20,16 @@ class Segment:
         start, end: Ends of the segment, shape `(inputs,)`.
         t: Ends and breakpoints, increasing, shape `(pieces + 1,)`.
         values: Outputs there, shape `(pieces + 1, outputs)`.
+        exact: Every breakpoint is certain (rational arithmetic where floats cannot tell), those closer than float64 tells apart included
+            as often as they occur.
     """
 
     start: Array
     end: Array
     t: Array
     values: Array
+    exact: bool = False
+    piece_slopes: Array | None = None
 
     def __len__(self) -> int:
         return len(self.t) - 1
@@ -31,6 +37,8 @@ class Segment:
     @property
     def slopes(self) -> Array:
         """Change of the outputs per unit of t on each piece, shape `(pieces, outputs)`."""
+        if self.piece_slopes is not None:
+            return self.piece_slopes
         return np.diff(self.values, axis=0) / np.diff(self.t)[:, None]
 
     def points(self) -> Array:
@@ -44,7 +52,7 @@ class Segment:
     def to_dict(self) -> dict[str, Any]:
         return {
             "regions": len(self), "vertices": len(self.t), "edges": len(self), "area": 1.0,
-            "area_error": abs(float(self.t[-1] - self.t[0]) - 1.0), "exact": False,
+            "area_error": abs(float(self.t[-1] - self.t[0]) - 1.0), "exact": self.exact,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -54,8 +62,9 @@ class Segment:
 def breakpoints(network: Network, start: Array, end: Array) -> Segment:
     """All places where some unit switches along a segment, in any input dimension.
 
-    Node by node: every node is linear between the breakpoints found so far, so its values there say where a unit
-    crosses a knot. Float64; breakpoints closer than 1e-14 are one.
+    Chains of dense ReLU layers are cut as one-dimensional cells, with exact signs. Other networks go node by node: every
+    node is linear between the breakpoints found so far, so its values there say where a unit crosses a knot, in
+    float64; breakpoints closer than 1e-14 are one.
 
     Arguments:
         network: Piecewise linear.
@@ -74,6 +83,9 @@ def breakpoints(network: Network, start: Array, end: Array) -> Segment:
         raise InvalidInput("the segment's ends must be finite")
     if np.all(start == end):
         raise InvalidInput("the segment's ends are the same point")
+    chain = network.dense_chain()
+    if chain is not None and chain.is_relu:
+        return _exact(network, start, end)
     t = np.array([0.0, 1.0])
     values: dict[int, Array] = {0: np.stack([start, end])}
     last = {i: max(readers, default=len(network)) for i, readers in enumerate(network.consumers)}
@@ -109,3 +121,27 @@ def _crossings(t: Array, z: Array, knots: Array) -> Array:
         a, b = d[k, unit], d[k + 1, unit]
         found.append(t[k] + (t[k + 1] - t[k]) * (a / (a - b)))
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def segment_cells(network: Network, start: Array, end: Array) -> Cells:
+    """One-dimensional cells along a segment, in order; coordinate t from 0 to 1."""
+    from relukit.geometry._enumerate_cells import solids
+    from relukit.geometry._pieces import cells_of
+
+    form = form_of(network, np.stack([end - start, start], axis=1))
+    lower, upper = np.zeros(1), np.ones(1)
+    found, walk, complete = solids(form, lower, upper, None, None)
+    if not complete:
+        raise KeyboardInterrupt
+    return cells_of(form, lower, upper, None, found, walk, complete)
+
+
+def _exact(network: Network, start: Array, end: Array) -> Segment:
+    found = segment_cells(network, start, end)
+    ends = np.sort(found.vertices[found.indices.reshape(-1, 2), 0], axis=1)
+    order = np.lexsort((ends[:, 1], ends[:, 0]))
+    A, c = found.maps
+    A, c, ends = A[order, :, 0], c[order], ends[order]
+    t = np.append(ends[:, 0], ends[-1, 1])
+    values = np.concatenate([A * t[:-1, None] + c, A[-1:] * t[-1] + c[-1:]])
+    return Segment(start, end, t, values, found.exact, A)

@@ -17,7 +17,7 @@ _U = 2.0**-52
 _PIVOT = 2.0**-30  # facets whose normals are closer to dependent than this are left to the exact stage
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def facet_labels(M, W, i, slots, labels):
     """Labels of the facets that vertex i lies on."""
     many = 0
@@ -30,7 +30,7 @@ def facet_labels(M, W, i, slots, labels):
     return many
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def place_vertex(X, Z, i, j, D, di, dj, rows, at, wide, C, E, steep, limit, vx, vd, u):
     """Coordinates of vertex u on the edge between vertices i and j of a cell, and their error radius."""
     t = Z[i] / (Z[i] - Z[j])
@@ -49,7 +49,7 @@ def place_vertex(X, Z, i, j, D, di, dj, rows, at, wide, C, E, steep, limit, vx, 
     vd[u] = 1.01 * (off + (step + di + dj) * rest / gap) if gap > 0 else FAR
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _row(net, w, label, D, row):
     """A facet's row in floats, into `row[:D + 1]`; returns its C and E."""
     if label >= 0:
@@ -66,7 +66,7 @@ def _row(net, w, label, D, row):
     return 0.0, 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=True)
 def _choose(net, w, D, labels, many):
     """Move D facets with normals as independent as may be to the front of `labels` (Gram-Schmidt with pivots)."""
     normals, row = np.empty((many, D)), np.empty(D + 1)
@@ -103,7 +103,7 @@ def _choose(net, w, D, labels, many):
     return good
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=True)
 def polish(net, w, D, labels, many, vx, vd, v):
     """Place vertex v anew from D of its facets; returns whether its error radius became at most half."""
     largest = 0.0
@@ -173,7 +173,7 @@ def polish(net, w, D, labels, many, vx, vd, v):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=True)
 def vertex_sign(net, w, D, labels, many, g):
     """Exact sign of hinge g at the vertex on these facets (of the current cell)."""
     _choose(net, w, D, labels, many)
