@@ -23,7 +23,13 @@ _POOL = 60_000_000  # entries of the pool of nets at most (touched only where th
 _INPUTS = 12  # above this many moving inputs gates are split instead
 _BOTH = 40  # up to so many, inputs are split first and gates after _BOXES boxes
 _BOXES = 20_000
-_SAMPLED = ((300, 10), (2_000, 30), (10_000, 120), (50_000, 600), (10**18, 0))  # populations resampled after so many boxes
+_SAMPLED = (
+    (300, 10),
+    (2_000, 30),
+    (10_000, 120),
+    (50_000, 600),
+    (10**18, 0),
+)  # populations resampled after so many boxes
 _GATES = 1500  # a box with more open gates is halved before the dense compact form is made
 
 
@@ -148,7 +154,7 @@ class Search:
     @property
     def by_gates(self) -> bool:
         """Whether there are so many moving inputs that gates are split from the start."""
-        return int(np.sum(self.box.lower < self.box.upper)) > _BOTH
+        return int(np.sum(self.box.lower < self.box.upper)) > max(_INPUTS, _BOTH)
 
     @staticmethod
     def _halves(box: Box) -> tuple[Box, Box]:
@@ -225,7 +231,7 @@ class Search:
 
     def _confirmed(self, points: Array) -> Array | None:
         """A point that the original confirms, after a few more steps inward where rounding spoils it."""
-        near = points[self.quick.worst(points) <= 1e-6 * (1 + np.abs(points).max())]
+        near = points[self.quick.worst(points) <= 1e-5 * (1 + np.abs(points).max())]
         if not len(near):
             return None
         found = self.confirm(representable(near, self.box, self.network.dtype))
