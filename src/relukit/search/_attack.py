@@ -9,7 +9,7 @@ from relukit.network import Network
 from relukit.sets import Box
 
 if TYPE_CHECKING:
-    from relukit.bounds._dual import Dual, Rows
+    from relukit.search._dual import Dual, Rows
 
 
 def worst_row(rows: Network, points: Array) -> Array:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from relukit._types import Array, IntArray
-from relukit.bounds._dual import Dual, Rows
+from relukit.search._dual import Dual, Rows
 
 _CANDIDATES = 6  # gates that are tried where splits are chosen by looking at both children
 
@@ -21,14 +21,16 @@ class Forest:
         dual: Bounds are computed with it.
         rows: Rows over its gates.
         columns: Only the first so many gates are read by the rows.
+        joint: There is one tree, and a leaf is closed where some sum of the rows with weights at least 0 is above 0.
 
     References:
         Branch and Bound for Piecewise Linear Neural Network Verification, Bunel et al., 2020.
     """
 
-    def __init__(self, dual: Dual, rows: Rows, columns: int) -> None:
+    def __init__(self, dual: Dual, rows: Rows, columns: int, joint: bool = False) -> None:
         self.dual, self.rows, self.columns = dual, rows, columns
-        R = len(rows)
+        self.joint, R = joint, 1 if joint else len(rows)
+        self.weights = np.zeros((0, len(rows)))
         self.heaps: list[list[tuple[float, int]]] = [[] for _ in range(R)]
         self.stuck = np.full(R, np.inf)  # least bound of leaves that cannot be split
         self.ends: list[tuple[int, float, np.ndarray]] = []  # these leaves: row, bound, phases
@@ -42,25 +44,33 @@ class Forest:
         """The proven lower bound of every row; infinite where its tree is empty."""
         return np.minimum([heap[0][0] if heap else np.inf for heap in self.heaps], self.stuck)
 
+    @property
+    def leaves(self) -> int:
+        """Leaves that can be split."""
+        return sum(map(len, self.heaps))
+
     def plant(self, steps: int, which: IntArray | None = None) -> Array:
         """The roots, after so many steps; returns their minimizers."""
-        which = np.arange(len(self.rows)) if which is None else which
+        which = np.arange(len(self.heaps)) if which is None else which
         P, S = self.dual.start(len(which), self.columns)
-        return self._grown(which, np.full(len(which), -np.inf), P, S, steps)
+        weights = np.full((1, len(self.rows)), 1 / len(self.rows)) if self.joint else None
+        return self._grown(which, np.full(len(which), -np.inf), P, S, weights, steps)
 
-    def _grown(self, which: IntArray, least: Array, P: Array, S: np.ndarray, steps: int) -> Array:
+    def _grown(
+        self, which: IntArray, least: Array, P: Array, S: np.ndarray, weights: Array | None, steps: int
+    ) -> Array:
         """Bound new leaves and hang up those that are not above 0."""
-        rows = self.rows[which]
-        P, _, _ = self.dual.improve(rows, P, S, steps)
-        found = self.dual.certify(rows, P, S)
-        bound = np.maximum(found.bound, least)
+        found = self.dual.bound(self.rows if self.joint else self.rows[which], P, S, steps, weights)
+        P, bound = found.P, np.maximum(found.bound, least)
         self.nodes += len(which)
         open_ = np.flatnonzero(bound <= 0)
         places = self._places(len(open_))
         scores = self.dual.scores(found, S)[open_]
-        split = np.argsort(-scores, axis=1)[:, :_CANDIDATES] if len(self.rows) == 1 else scores.argmax(axis=1)[:, None]
+        split = np.argsort(-scores, axis=1)[:, :_CANDIDATES] if self.joint else scores.argmax(axis=1)[:, None]
         split = np.where(np.take_along_axis(scores, split, axis=1) > 0, split, -1)
         self.P[places], self.S[places] = P[open_], S[open_]
+        if found.weights is not None:
+            self.weights[places] = found.weights[open_]
         self.split[places] = np.pad(split, ((0, 0), (0, _CANDIDATES - split.shape[1])), constant_values=-1)
         for i, place, gate in zip(open_, places, split[:, 0]):
             if gate < 0:
@@ -75,6 +85,7 @@ class Forest:
             size = max(2 * len(self.P), self.used + count, 64)
             grow = lambda a: np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)])
             self.P, self.S, self.split = grow(self.P), grow(self.S), grow(self.split)
+            self.weights = grow(self.weights) if self.joint else self.weights
         self.used += count
         return np.arange(self.used - count, self.used)
 
@@ -105,16 +116,21 @@ class Forest:
                 break
             which, places, least = np.array(which), np.array(places), np.array(least)
             P, S, gates = self.P[places], self.S[places], self.split[places]
-            gates = self._look_ahead(which, P, S, gates) if look_ahead else gates[:, 0]
+            weights = self.weights[places] if self.joint else None
+            gates = self._look_ahead(which, P, S, gates, weights) if look_ahead else gates[:, 0]
             P, S = _children(P, S, gates)
-            x = self._grown(np.tile(which, 2), np.tile(least, 2), P, S, steps)
+            twice = None if weights is None else np.tile(weights, (2, 1))
+            x = self._grown(np.tile(which, 2), np.tile(least, 2), P, S, twice, steps)
         return x
 
-    def _look_ahead(self, which: IntArray, P: Array, S: np.ndarray, gates: IntArray) -> IntArray:
+    def _look_ahead(self, which: IntArray, P: Array, S: np.ndarray, gates: IntArray, weights: Array | None) -> IntArray:
         """Of each leaf's candidates the one whose children are bounded best with their parent's parameters (filtered smart branching)."""
         leaf, k = np.nonzero(gates >= 0)
         child_P, child_S = _children(P[leaf], S[leaf], gates[leaf, k])
-        _, bound, _ = self.dual.improve(self.rows[np.tile(which[leaf], 2)], child_P, child_S, 0)
+        rows = (
+            self.rows[np.tile(which[leaf], 2)] if weights is None else self.rows.weighed(np.tile(weights[leaf], (2, 1)))
+        )
+        bound = self.dual.improve(rows, child_P, child_S, 0)[1]
         on, off = bound[: len(leaf)], bound[len(leaf) :]
         value = np.full(gates.shape, -np.inf)
         value[leaf, k] = np.minimum(on, off) + 0.5 * np.maximum(on, off)

@@ -12,16 +12,18 @@ References:
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from relukit._types import Array
 from relukit.bounds import CompactNetwork, compact, linear
-from relukit.bounds._dual import Dual, Rows
 from relukit.network import Network
 from relukit.search._attack import descend_rows
 from relukit.search._decision import Decision
+from relukit.search._dual import Dual
 from relukit.search._forest import Forest
+from relukit.search._leaves import split_by_programs
 from relukit.search._refine import optimize_gates, refine
 from relukit.sets import AbstractSet
 
@@ -74,6 +76,29 @@ def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None],
     R = len(small.c)
     case = Case(np.eye(R), np.zeros(R), confirm)
     return _Many(small, [case], np.ones((1, R), bool), np.ones(1, bool), stop, 0).run()
+
+
+def decide_searches(searches: Sequence[Any], stop: float) -> Decision:
+    """Whether any of several questions has a point; those about one network and box share all bounds.
+
+    Arguments:
+        searches: `Search` objects.
+        stop: Wall-clock time to stop at (`time.perf_counter`).
+    """
+    groups: dict[tuple, list[Any]] = {}
+    for s in searches:
+        groups.setdefault((id(s.network), s.box.lower.tobytes(), s.box.upper.tobytes()), []).append(s)
+    nodes, unknown, engines = 0, "", set()
+    for k, group in enumerate(groups.values()):
+        cases = [Case(*s.question, s._confirmed) for s in group]
+        limit = time.perf_counter() + (stop - time.perf_counter()) / (len(groups) - k)
+        found = decide_cases(group[0].network, group[0].box, cases, limit, group[0].seed)
+        if found.status == "sat":
+            return found
+        nodes, unknown = nodes + found.boxes, unknown or found.reason
+        engines.add(found.engine)
+    engine = "+".join(sorted(engines))
+    return Decision("unknown", None, nodes, engine, unknown) if unknown else Decision("unsat", None, nodes, engine)
 
 
 class _Many:
@@ -152,25 +177,27 @@ class _Many:
         self.small = optimize_gates(self.small, 10, self.stop)
         return self._bound_rows(30) or self._attack(6, 40, self.x)
 
-    def _rows(self, dual: Dual, which: np.ndarray) -> Rows:
-        return dual.output_rows()[which]
-
     def _bound_rows(self, steps: int) -> Decision | None:
-        """Optimized bounds of the rows of open cases."""
+        """Optimized bounds of the rows of open cases: of each row, and where a case has several of the best sum of them."""
         dual = Dual(self.small)
+        outputs = dual.output_rows()
         which = np.flatnonzero(self.member[self.open].any(axis=0))
-        rows = self._rows(dual, which)
         P, S = dual.start(len(which))
-        P, _, _ = dual.improve(rows, P, S, steps)
-        found = dual.certify(rows, P, S)
+        found = dual.bound(outputs[which], P, S, steps)
         self.nodes += len(which)
         for case in np.flatnonzero(self.open):
             mine = np.flatnonzero(self.member[case, which])
             best = mine[found.bound[mine].argmax()]
-            self.level[case] = max(self.level[case], found.bound[best])
-            self.x[case] = found.x[best]
-            self.open[case] = found.bound[best] <= 0
+            self._learn(case, found.bound[best], found.x[best])
+            if len(mine) > 1 and self.open[case]:
+                joint = dual.bound(outputs[which[mine]], P[:1], S[:1], steps, np.full((1, len(mine)), 1 / len(mine)))
+                self._learn(case, joint.bound[0], joint.x[0])
         return self._proven()
+
+    def _learn(self, case: int, bound: float, x: Array) -> None:
+        if bound > self.level[case]:
+            self.level[case], self.x[case] = bound, x
+        self.open[case] &= bound <= 0
 
     # -- search over gates -----------------------------------------------------------------------------------------
 
@@ -179,23 +206,39 @@ class _Many:
         dual = Dual(self.small)
         for case in sorted(np.flatnonzero(self.open), key=lambda c: -self.level[c]):
             self.engine = "gate splitting"
-            rows = self._rows(dual, np.flatnonzero(self.member[case])[:1])
-            forest = Forest(dual, rows, dual.K)
+            forest = Forest(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)
             forest.plant(20)
-            while forest.nodes < budget and forest.bound[0] <= 0 and time.perf_counter() < self.stop:
+            while forest.nodes < budget and forest.leaves and time.perf_counter() < self.stop:
                 x = forest.grow(1, 5, self.stop, width=64, look_ahead=True)
-                if not len(x):
-                    break
-                hit = self._try(case, dual, x)
+                hit = self._try(case, dual, x) if len(x) else None
                 if hit is not None:
                     return hit
+            hit = self._finish(case, forest)
+            if hit is not None:
+                return hit
             self.nodes += forest.nodes
-            self.level[case] = max(self.level[case], min(forest.bound[0], 0.0))
-            if forest.bound[0] > 0:
-                self.open[case] = False
-                continue
-            return None
+            bound = forest.bound[0]
+            self.level[case] = max(self.level[case], min(bound, 0.0))
+            if bound <= 0:
+                return None
+            self.open[case] = False
         return self._proven()
+
+    def _finish(self, case: int, forest: Forest) -> Decision | None:
+        """Leaves that no split helps: a linear program each, and splits by its solution where gates are left."""
+        A = np.eye(len(self.small.c))[self.member[case]]
+        while forest.ends and time.perf_counter() < self.stop:
+            _, _, phases = forest.ends.pop()
+            held = np.where(Dual(self.small).phase == 0, phases, 0)
+            found = split_by_programs(self.small, A, np.zeros(len(A)), held, self.cases[case].confirm, self.stop)
+            self.nodes += found.boxes
+            if found.status == "sat":
+                return Decision("sat", found.point, self.nodes, "linear programs")
+            if found.status != "unsat":
+                self.unresolved += 1
+                return None
+        forest.stuck[:] = np.inf if not forest.ends else forest.stuck
+        return None
 
     def _try(self, case: int, dual: Dual, x: Array) -> Decision | None:
         """Points that the relaxation proposes, as they are."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from relukit._types import Array
 from relukit.bounds import CompactNetwork
-from relukit.bounds._dual import Dual
 from relukit.bounds._shrink import shrink
+from relukit.search._dual import Dual
 from relukit.search._forest import Forest
 
 # A block is left for a later pass when the first rounds (four, or an eighth) decide less than a share _FEW of its gates and it has
@@ -24,8 +24,7 @@ def optimize_gates(small: CompactNetwork, steps: int, stop: float) -> CompactNet
         gates = first + np.flatnonzero(dual.phase[first:last] == 0)
         rows = dual.gate_rows(gates)
         P, S = dual.start(len(rows), first)
-        P, _, _ = dual.improve(rows, P, S, steps)
-        _tighten(dual, gates, dual.certify(rows, P, S).bound)
+        _tighten(dual, gates, dual.bound(rows, P, S, steps).bound)
     return shrink(small, dual.lower, dual.upper)[0]
 
 

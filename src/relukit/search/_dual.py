@@ -14,7 +14,7 @@ References:
     Xu et al., 2021. Beta-CROWN: Efficient Bound Propagation with Per-neuron Split Constraints, Wang et al., 2021.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,25 +34,25 @@ class Rows:
     Arguments:
         X, H, c: Shapes `(R, moving inputs)`, `(R, K)`, `(R,)`.
         error: How far the exact row may be from it, for the exact h, shape `(R,)`.
+        size: Sums of magnitudes over the set, shape `(R,)`.
     """
 
     X: Array
     H: Array
     c: Array
     error: Array
+    size: Array
 
     def __len__(self) -> int:
         return len(self.c)
 
     def __getitem__(self, index: IntArray) -> "Rows":
-        return Rows(self.X[index], self.H[index], self.c[index], self.error[index])
+        return Rows(self.X[index], self.H[index], self.c[index], self.error[index], self.size[index])
 
     def weighed(self, weights: Array) -> "Rows":
         """Sums with weights at least 0, shape `(B, R)`: where all rows are at most 0, so are these."""
-        size = np.abs(weights) @ (self.error + gamma(len(self.c) + 3) * self.size)
-        return Rows(weights @ self.X, weights @ self.H, weights @ self.c, 1.01 * size)
-
-    size: Array | float = 0.0  # sums of magnitudes over the set, where rows will be weighed
+        lost = weights @ (self.error + gamma(len(self.c) + 3) * self.size)
+        return Rows(weights @ self.X, weights @ self.H, weights @ self.c, 1.01 * lost, weights @ self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +63,15 @@ class Bounded:
         bound: No point of the set under the held phases has the row below it; shape `(B,)`.
         coefficients: The row's coefficient on each gate's h where that gate was replaced, shape `(B, K)`.
         x: Minimizers of what remained, shape `(B, n)`, all inputs.
+        P: The parameters.
+        weights: Weights of the rows, shape `(B, R)`, where rows were summed.
     """
 
     bound: Array
     coefficients: Array
     x: Array
+    P: Array
+    weights: Array | None = None
 
 
 class Dual:
@@ -127,7 +131,7 @@ class Dual:
     def gate_rows(self, gates: IntArray) -> Rows:
         """`+z` of the gates and then `-z`."""
         two = lambda a: np.concatenate([a[gates], -a[gates]])
-        return Rows(two(self.C), two(self.W), two(self.b), np.tile(self.loose[gates], 2))
+        return Rows(two(self.C), two(self.W), two(self.b), np.tile(self.loose[gates], 2), np.tile(self.size[gates], 2))
 
     def output_rows(self, A: Array | None = None, offset: Array | float = 0.0) -> Rows:
         """The outputs, or `A y + offset`."""
@@ -158,11 +162,17 @@ class Dual:
         rate: float = 0.25,
         rate_fixed: float = 0.15,
         decay: float = 0.97,
-    ) -> tuple[Array, Array, Array]:
-        """Better parameters by Adam's steps: the best `(P, bound, minimizers)` met, in single precision.
+        weights: Array | None = None,
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """Better parameters by Adam's steps: the best `(P, bound, minimizers, weights)` met, in single precision.
 
-        Rows that reach a positive bound stop.
+        Rows that reach a positive bound stop. With `weights` (shape `(B, R)`) each of the B questions is about a sum of all R rows,
+        whose weights move too: those of rows that are high at the minimizer grow.
         """
+        basis, best_w = rows, weights
+        if weights is not None:
+            best_w = weights.copy()
+            rows = basis.weighed(weights)
         P = P.copy()
         B = len(P)
         best, best_P, best_D = np.full(B, -np.inf, _SINGLE), P.copy(), np.zeros((B, self.n), _SINGLE)
@@ -172,6 +182,9 @@ class Dual:
         for k in range(steps + 1):
             A, M, value, largest = self._backward(H0, c0, P, S)
             value, D = self._at_input(X0, M, value)
+            if best_w is not None:
+                better = np.flatnonzero(value > best[live])
+                best_w[live[better]] = weights[better]
             if len(live) == B:
                 self._keep(value, best, P, best_P, D, best_D)
             else:
@@ -186,11 +199,24 @@ class Dual:
             if open_.sum() < 0.7 * len(open_):
                 live = live[open_]
                 X0, H0, c0, P, S, M1, M2, A, D, largest = (a[open_] for a in (X0, H0, c0, P, S, M1, M2, A, D, largest))
-            self._step(A, P, S, D, M1, M2, largest, k, rate * decay**k, rate_fixed * decay**k)
-        return best_P, best, best_D
+                weights = None if weights is None else weights[open_]
+            H = self._step(A, P, S, D, M1, M2, largest, k, rate * decay**k, rate_fixed * decay**k)
+            if weights is not None and len(basis) > 1:
+                at: Array = D @ basis.X.T + H @ basis.H.T[: H.shape[1]] + basis.c
+                spread = np.maximum(np.abs(at - np.mean(at, axis=1, keepdims=True)).max(axis=1, keepdims=True), 1e-30)
+                weights = weights * np.exp(2 * rate * decay**k * (at - at.max(axis=1, keepdims=True)) / spread)
+                w: Array = np.maximum(weights / weights.sum(axis=1, keepdims=True), 1e-9)
+                X0, H0, c0 = ((w @ a).astype(_SINGLE) for a in (basis.X, basis.H, basis.c))
+                weights = w
+        return best_P, best, best_D, best_w
+
+    def bound(self, rows: Rows, P: Array, S: np.ndarray, steps: int, weights: Array | None = None) -> Bounded:
+        """Improve parameters, then certify the best."""
+        P, _, _, weights = self.improve(rows, P, S, steps, weights=weights)
+        return replace(self.certify(rows if weights is None else rows.weighed(weights), P, S), weights=weights)
 
     def _backward(self, H: Array, c: Array, P: Array, S: np.ndarray) -> tuple[Array, Array, Array, Array]:
-        from relukit.bounds._dual_kernel import backward
+        from relukit.search._dual_kernel import backward
 
         K = P.shape[1]
         A, M, value, largest = H[:, :K].copy(), np.empty_like(P), c.copy(), np.zeros(len(P), _SINGLE)
@@ -207,7 +233,7 @@ class Dual:
         return value, D
 
     def _least(self, X: Array, value: Array, D: Array) -> None:
-        from relukit.bounds._dual_kernel import ball1, ball2, corner
+        from relukit.search._dual_kernel import ball1, ball2, corner
 
         low, high = self.low.astype(X.dtype, copy=False), self.high.astype(X.dtype, copy=False)
         if self.norm == np.inf:
@@ -216,15 +242,15 @@ class Dual:
             (ball2 if self.norm == 2 else ball1)(X, value, D, low, high, self.radius)
 
     def _keep(self, value: Array, best: Array, P: Array, best_P: Array, D: Array, best_D: Array) -> None:
-        from relukit.bounds._dual_kernel import keep
+        from relukit.search._dual_kernel import keep
 
         keep(value, best, P, best_P, D, best_D)
 
     def _step(
         self, A: Array, P: Array, S: np.ndarray, D: Array, M1: Array, M2: Array, largest: Array, k: int, rate: float,
         rate_fixed: float,
-    ) -> None:  # fmt: skip
-        from relukit.bounds._dual_kernel import forward
+    ) -> Array:  # fmt: skip
+        from relukit.search._dual_kernel import forward
 
         K = P.shape[1]
         Z = D @ self.single_CT[:, :K] + self.single_b[:K]
@@ -238,6 +264,7 @@ class Dual:
             )  # fmt: skip
             if last < K:
                 Z[:, last:] += H[:, first:last] @ self.single_WT[first:last, last:K]
+        return H
 
     def _blocks(self, columns: int) -> list[tuple[int, int]]:
         return [pair for pair in self.blocks if pair[1] <= columns]
@@ -288,13 +315,13 @@ class Dual:
         moves the bound by at most :math:`\gamma` times the sum of magnitudes; over all gates that is
         :math:`\sum_k |m_k| (|e_k| + \gamma s_k)` with :math:`s_k` the sum of magnitudes of row k.
         """
-        from relukit.bounds._dual_kernel import backward_safe
+        from relukit.search._dual_kernel import backward_safe
 
-        K = P.shape[1]
-        A, P = rows.H[:, :K].copy(), P.astype(np.float64)
+        K, exact = P.shape[1], P.astype(np.float64)
+        A = rows.H[:, :K].copy()
         M, value, error = np.empty_like(A), rows.c.copy(), np.zeros((len(A), 2))
         for first, last in reversed(self._blocks(K)):
-            backward_safe(A, P, S, M, value, error, first, last, self.slope, self.lower, self.upper, self.b)
+            backward_safe(A, exact, S, M, value, error, first, last, self.slope, self.lower, self.upper, self.b)
             if first:
                 A[:, :first] += M[:, first:last] @ self.W[first:last, :first]
         X = rows.X + M @ self.C[:K]
@@ -307,7 +334,7 @@ class Dual:
         x = np.tile(self.center, (len(A), 1))
         x[:, self.moving] += D
         bound = value - 1.01 * lost
-        return Bounded(np.where(np.isnan(bound), -np.inf, bound), A, x)
+        return Bounded(np.where(np.isnan(bound), -np.inf, bound), A, x, P)
 
     def scores(self, found: Bounded, S: np.ndarray) -> Array:
         """What each free gate's line above costs the bound: 0 where the gate is held or its line below is used."""
