@@ -18,6 +18,7 @@ COMMANDS = (
     "train",
     "health",
     "regions",
+    "explain",
     "flip",
     "verify",
     "check",

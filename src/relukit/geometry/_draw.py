@@ -8,7 +8,20 @@ from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit.geometry._decision import boundary, decided_parts
 
 # Okabe and Ito's eight colors, and four of Tol's that stay apart from them: told apart with any color vision
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#332288", "#882255", "#999933", "#44AA99", "#777777")
+PALETTE = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#332288",
+    "#882255",
+    "#999933",
+    "#44AA99",
+    "#777777",
+)
 COLORS = ("decision", "slope", "depth")
 
 
@@ -37,7 +50,12 @@ def draw_regions(found: Any, ax: Any, color: str) -> Any:
         steep = np.linalg.norm(A - A.mean(axis=1, keepdims=True) if A.shape[1] > 1 else A, axis=(1, 2))
         rings = PolyCollection([found.polygon(k) for k in range(len(found))], array=steep, cmap="cividis", lw=0)
         ax.add_collection(rings)
-        ax.figure.colorbar(rings, ax=ax, label="size of the slope (differences of outputs)" if A.shape[1] > 1 else "size of the slope", shrink=0.75)
+        ax.figure.colorbar(
+            rings,
+            ax=ax,
+            label="size of the slope (differences of outputs)" if A.shape[1] > 1 else "size of the slope",
+            shrink=0.75,
+        )
     elif color == "decision":
         parts, decisions = decided_parts(found)
         paint = [PALETTE[k % len(PALETTE)] for k in decisions]
@@ -104,7 +122,13 @@ def _graph(found: Any, ax: Any, output: int) -> Any:
     order = np.argsort(ends.min(axis=1))
     ends = np.sort(ends, axis=1)[order]
     y = A[order, output, :] * ends + c[order, output][:, None]
-    ax.plot(np.append(ends[:, 0], ends[-1, 1]), np.append(y[:, 0], y[-1, 1]), color=PALETTE[0], lw=1.5, label=f"output {output}")
+    ax.plot(
+        np.append(ends[:, 0], ends[-1, 1]),
+        np.append(y[:, 0], y[-1, 1]),
+        color=PALETTE[0],
+        lw=1.5,
+        label=f"output {output}",
+    )
     ax.plot(ends[1:, 0], y[1:, 0], "|", color=PALETTE[5], ms=7, mew=0.8, label=f"{len(found) - 1:,} breakpoints")
     ax.set_xlabel("input 0")
     ax.set_ylabel(f"output {output}")
@@ -127,8 +151,21 @@ def _walls(found: Any, ax: Any) -> Any:
     edge = float(np.clip(20 / np.sqrt(len(shown)), 0.05, 0.5))
     ax.add_collection3d(Poly3DCollection(shown, facecolors=paint, edgecolors="#22222288", linewidths=edge, alpha=0.25))
     low, high = found.lower, found.upper
-    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]), xlabel="input 0", ylabel="input 1", zlabel="input 2")
-    ax.legend(handles=[Patch(color=PALETTE[l % len(PALETTE)], alpha=0.5, label=f"walls of layer {l + 1}") for l in np.unique(layer)], frameon=False)
+    ax.set(
+        xlim=(low[0], high[0]),
+        ylim=(low[1], high[1]),
+        zlim=(low[2], high[2]),
+        xlabel="input 0",
+        ylabel="input 1",
+        zlabel="input 2",
+    )
+    ax.set_box_aspect((1, 1, 1), zoom=0.85)  # room for the axes' names
+    ax.legend(
+        handles=[
+            Patch(color=PALETTE[l % len(PALETTE)], alpha=0.5, label=f"walls of layer {l + 1}") for l in np.unique(layer)
+        ],
+        frameon=False,
+    )
     return ax
 
 

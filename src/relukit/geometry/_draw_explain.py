@@ -73,7 +73,7 @@ def _bars_of_walls(found: Any, ax: Any) -> None:
     ax.set_xlabel("distance from the input")
     ax.set_title(f"nearest {len(shown)} walls of its cell")
     if shown:
-        ax.legend(frameon=False, fontsize=8, loc="lower right")
+        ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
 
 
 def _bars(ax: Any, values: Any, title: str, label: str) -> None:

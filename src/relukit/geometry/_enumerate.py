@@ -72,7 +72,11 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array) -> Any:
 
 
 def _longer(array: Array, rows: int, fill: Any = None) -> Array:
-    out = np.empty((rows,) + array.shape[1:], array.dtype) if fill is None else np.full((rows,) + array.shape[1:], fill, array.dtype)
+    out = (
+        np.empty((rows,) + array.shape[1:], array.dtype)
+        if fill is None
+        else np.full((rows,) + array.shape[1:], fill, array.dtype)
+    )
     out[: len(array)] = array
     return out
 
@@ -87,7 +91,9 @@ def _grown(form: Form, found: Any, walk: Any, why: int) -> Any:
         return found._replace(**{n: _longer(getattr(found, n), 2 * len(found.x)) for n in names})
     if why == CORNERS_FULL:
         wider = lambda a: np.concatenate([a, np.empty_like(a)], axis=1)
-        found = found._replace(**{n: wider(getattr(found, n)) for n in ("x", "y", "d", "v", "label", "number", "whole")})
+        found = found._replace(
+            **{n: wider(getattr(found, n)) for n in ("x", "y", "d", "v", "label", "number", "whole")}
+        )
     if why == VERTICES_FULL:
         table = np.zeros(4 * len(found.table), np.int64)
         rehash(table, found.vkey, walk.counts[VERTICES])
@@ -97,7 +103,9 @@ def _grown(form: Form, found: Any, walk: Any, why: int) -> Any:
     if walk.counts[CELLS] + 1 >= len(found.patterns):
         cells = 4 * len(found.patterns)
         found = found._replace(
-            offsets=_longer(found.offsets, cells + 1), patterns=_longer(found.patterns, cells), maps=_longer(found.maps, cells)
+            offsets=_longer(found.offsets, cells + 1),
+            patterns=_longer(found.patterns, cells),
+            maps=_longer(found.maps, cells),
         )
     if walk.counts[INDICES] + 8 * corners >= len(found.indices):
         size = 4 * len(found.indices) + 16 * corners

@@ -112,7 +112,9 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any
     found.slots[0, : 2 * D] = -1 - np.arange(2 * D)  # slot 2k: lower side of coordinate k; 2k + 1: upper
     found.flat[:n] = np.arange(n)
     found.flat_mask[:, :n] = 0
-    found.flat_mask[0, :n] = np.sum(np.uint64(1) << (2 * np.arange(D) + highs).astype(np.uint64), axis=1, dtype=np.uint64)
+    found.flat_mask[0, :n] = np.sum(
+        np.uint64(1) << (2 * np.arange(D) + highs).astype(np.uint64), axis=1, dtype=np.uint64
+    )
     found.pattern[0] = 0
     first = (D + 1) * int(form.net.size[0])
     found.carry[0, :first] = form.net.direct[:first]

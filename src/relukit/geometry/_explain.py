@@ -108,8 +108,16 @@ class Explanation:
         return draw(self, ax)
 
     def __repr__(self) -> str:
-        wall = f"nearest wall {self.walls[0].distance:.3g} ({self.walls[0].node}[{self.walls[0].unit}])" if self.walls else "no wall"
-        edge = "no decision boundary in the cell" if self.boundary is None else f"decision {self.boundary.other} at {self.boundary.distance:.3g}"
+        wall = (
+            f"nearest wall {self.walls[0].distance:.3g} ({self.walls[0].node}[{self.walls[0].unit}])"
+            if self.walls
+            else "no wall"
+        )
+        edge = (
+            "no decision boundary in the cell"
+            if self.boundary is None
+            else f"decision {self.boundary.other} at {self.boundary.distance:.3g}"
+        )
         return f"Explanation(decision {self.decision}, {wall}, {edge})"
 
 
@@ -298,7 +306,11 @@ def _boundary(x: Array, A: Array, value: Array, decision: int, G: Array, slack: 
         sign = -1.0 if decision else 1.0
         pairs = [(1 - decision, sign * A[0], max(-sign * float(value[0]), 0.0))]
     else:
-        pairs = [(j, A[j] - A[decision], max(float(value[decision] - value[j]), 0.0)) for j in range(len(value)) if j != decision]
+        pairs = [
+            (j, A[j] - A[decision], max(float(value[decision] - value[j]), 0.0))
+            for j in range(len(value))
+            if j != decision
+        ]
     size = lambda pair: pair[2] / max(float(np.linalg.norm(pair[1])), 1e-300)
     best: Boundary | None = None
     for other, g, gap in sorted(pairs, key=size):
@@ -311,4 +323,3 @@ def _boundary(x: Array, A: Array, value: Array, decision: int, G: Array, slack: 
         if v is not None and (best is None or np.linalg.norm(v) < best.distance):
             best = Boundary(decision, other, float(np.linalg.norm(v)), x + v)
     return best
-

@@ -139,8 +139,7 @@ def _general_stages(network: Network, plane: Array | None) -> tuple[list[Stage],
                     f"node '{node.name}' needs {node.size} x {columns} numbers to list its pieces, more than {_ENTRIES:,}; take a smaller network"
                 )
             value: Any = sum(
-                m.apply(np.ascontiguousarray(widened(forms[j], columns).T)).T
-                for m, j in zip(node.op.maps, node.inputs)
+                m.apply(np.ascontiguousarray(widened(forms[j], columns).T)).T for m, j in zip(node.op.maps, node.inputs)
             )
             value[:, width - 1] += node.op.bias
         else:
@@ -150,7 +149,9 @@ def _general_stages(network: Network, plane: Array | None) -> tuple[list[Stage],
     return stages, np.array(owners, np.int64).reshape(-1, 2)
 
 
-def _activate(op: PiecewiseLinear, z: Array, at: int, width: int, starts: list, stages: list, owners: list, cut, widened):
+def _activate(
+    op: PiecewiseLinear, z: Array, at: int, width: int, starts: list, stages: list, owners: list, cut, widened
+):
     """The form after an activation; appends its hinges as one stage."""
     n = len(z)
     slope, offset, jumps, knots = (np.asarray(v, float) for v in op.hinges())

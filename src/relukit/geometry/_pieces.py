@@ -90,7 +90,7 @@ def stream(
     form, lower, upper, rows = _domain(network, domain)
     total = 0
     for found, walk, complete in slices(form, lower, upper, None, step, forget=True):
-        block = cells_of(form, lower, upper, rows, found, walk, complete)
+        block = cells_of(form, lower, upper, rows, found, walk, complete, block=True)
         total += len(block)
         yield block
         if limit is not None and total >= limit:
@@ -108,7 +108,9 @@ def _own_plane(network: Network) -> Plane | None:
 def _domain(network: Network, domain: Any) -> tuple[Form, Array, Array, Any]:
     domain = network.box if domain is None else domain
     if domain is None:
-        raise InvalidInput(f"give a box of the {network.inputs} input(s), or a plane (three points): the file brings none")
+        raise InvalidInput(
+            f"give a box of the {network.inputs} input(s), or a plane (three points): the file brings none"
+        )
     if not isinstance(domain, Box | Polytope):
         raise InvalidInput(f"a domain is a Box or a Polytope, got {type(domain).__name__}")
     if domain.size != network.inputs or domain.batch:
@@ -117,12 +119,16 @@ def _domain(network: Network, domain: Any) -> tuple[Form, Array, Array, Any]:
     lower, upper = np.asarray(box.lower, float), np.asarray(box.upper, float)
     if np.any(upper <= lower):
         flat = np.flatnonzero(upper <= lower)[:4].tolist()
-        raise InvalidInput(f"the box is flat in input(s) {flat}: it has no volume; widen it, or fix these inputs by a plane")
+        raise InvalidInput(
+            f"the box is flat in input(s) {flat}: it has no volume; widen it, or fix these inputs by a plane"
+        )
     rows = domain.rows() if isinstance(domain, Polytope) and len(domain.b) else None
     return form_of(network, None, rows), lower, upper, rows
 
 
-def cells_of(form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk: Any, complete: bool) -> Cells:
+def cells_of(
+    form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk: Any, complete: bool, block: bool = False
+) -> Cells:
     """The finished arrays of a walk as `Cells`, with neighbors."""
     from relukit.geometry._measures import facet_neighbors
     from relukit.geometry._walk import CELLS, EXACT, FACETS, INDICES, RANGE, VERTICES
@@ -141,9 +147,10 @@ def cells_of(form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk
     walls = label if not cuts else label - cuts
     walls = np.where(outside, np.where(label < 0, gates - 1 - label, gates + 2 * D + label), walls)
     patterns, points = found.patterns[:R].view(np.uint8), found.vx[:vertices]
-    if cuts:  # vertices cut away, and the half-spaces' bits
+    if (cuts or not complete) and not block:  # vertices cut away, or not reached
         used, indices = np.unique(indices, return_inverse=True)
         points = points[used]
+    if cuts:
         bits = np.unpackbits(patterns, axis=1, bitorder="little")[:, cuts : form.hinges]
         patterns = np.packbits(bits, axis=1, bitorder="little")
     return Cells(

@@ -267,7 +267,18 @@ def walk_polygons(net, w, p, stop):
                                     t = Z[i] / (Z[i] - Z[j])
                                     q = counts[VERTICES]
                                     x, y = X[i] + t * (X[j] - X[i]), Y[i] + t * (Y[j] - Y[i])
-                                    e, f, k, C2, E2 = _line(size, first, net.stage, direct_at, rows, slope_error, shift_error, w.lower, w.upper, L[i])
+                                    e, f, k, C2, E2 = _line(
+                                        size,
+                                        first,
+                                        net.stage,
+                                        direct_at,
+                                        rows,
+                                        slope_error,
+                                        shift_error,
+                                        w.lower,
+                                        w.upper,
+                                        L[i],
+                                    )
                                     vx[q], vy[q], vd[q] = _vertex(x, y, a, b, c, C, E, e, f, k, C2, E2)
                                     vkey[q] = (max(V[i], V[j]) << 32) | min(V[i], V[j])
                                     table[-1 - v] = q + 1
@@ -340,7 +351,21 @@ def walk_polygons(net, w, p, stop):
             stamp[l] = counts[STAMP]
             slack = shift_error[l] + slope_error[l] * (reach + 4 * spread)
             some, found_count[l] = decide(
-                rows, base, wide, 2, slope_error[l], slack, center, half, spread, value, margin, pattern, first[l], on, found
+                rows,
+                base,
+                wide,
+                2,
+                slope_error[l],
+                slack,
+                center,
+                half,
+                spread,
+                value,
+                margin,
+                pattern,
+                first[l],
+                on,
+                found,
             )
             if some and keep[first[l]]:  # a half-space of the domain leaves it out
                 break

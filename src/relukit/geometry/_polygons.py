@@ -12,10 +12,14 @@ from relukit.geometry._regions import Plane, Regions
 from relukit.network import Network
 from relukit.sets import Box, Polytope
 
-_SIDE = np.array([3, 1, 0, 2])  # label -1 - s of the walk (x low, x high, y low, y high) -> side: below, right, above, left
+_SIDE = np.array(
+    [3, 1, 0, 2]
+)  # label -1 - s of the walk (x low, x high, y low, y high) -> side: below, right, above, left
 
 
-def polygons(network: Network, domain: Any, plane: Any, limit: int, partial: bool, on_progress: Progress | None) -> Regions:
+def polygons(
+    network: Network, domain: Any, plane: Any, limit: int, partial: bool, on_progress: Progress | None
+) -> Regions:
     """The pieces on a plane, or of two inputs; arguments as for `regions`."""
     where, domain = _where(network, domain, plane)
     box = domain.within if isinstance(domain, Polytope) else domain
@@ -72,14 +76,21 @@ def _result(
     gates = form.hinges - cuts
     labels = found.labels[:entries]
     sides = labels < cuts  # negative: the box; below `cuts`: a half-space of the polytope
-    lines = np.where(labels < 0, gates + _SIDE[np.clip(-1 - labels, 0, 3)], np.where(sides, gates + 4 + labels, labels - cuts))
-    indices, offsets, patterns = found.indices[:entries], found.offsets[: cells + 1], found.patterns[:cells].view(np.uint8)
+    lines = np.where(
+        labels < 0, gates + _SIDE[np.clip(-1 - labels, 0, 3)], np.where(sides, gates + 4 + labels, labels - cuts)
+    )
+    indices, offsets, patterns = (
+        found.indices[:entries],
+        found.offsets[: cells + 1],
+        found.patterns[:cells].view(np.uint8),
+    )
     points = np.stack([found.vx[:vertices], found.vy[:vertices]], axis=1)
-    if cuts:  # vertices cut away, and the half-spaces' bits
-        if not cells and complete:
-            raise EmptySet("the polytope holds no polygon of positive area")
+    if cuts and not cells and complete:
+        raise EmptySet("the polytope holds no polygon of positive area")
+    if cuts or not complete:  # vertices cut away, or not reached
         used, indices = np.unique(indices, return_inverse=True)
         points, vertices = points[used], len(used)
+    if cuts:  # the half-spaces' bits
         bits = np.unpackbits(patterns, axis=1, bitorder="little")[:, cuts : form.hinges]
         patterns = np.packbits(bits, axis=1, bitorder="little")
     area, whole = 0.5 * float(found.area.sum()), float(np.prod(upper - lower))

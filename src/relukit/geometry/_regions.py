@@ -159,7 +159,11 @@ class Regions:
     def is_whole(self) -> bool:
         """Whether the plane is a two-input network's own input space."""
         eye = np.eye(2)
-        return len(self.plane.origin) == 2 and not self.plane.origin.any() and np.array_equal([self.plane.u, self.plane.v], eye)
+        return (
+            len(self.plane.origin) == 2
+            and not self.plane.origin.any()
+            and np.array_equal([self.plane.u, self.plane.v], eye)
+        )
 
     def plot(self, ax: Any = None, color: str = "decision") -> Any:
         """Draw the pieces, their borders and the decision boundary; returns the axes.
@@ -206,4 +210,3 @@ class Regions:
     def __repr__(self) -> str:
         how = "exact" if self.exact else "float64"
         return f"Regions({len(self)} pieces, {how}, area error {self.area_error:.1e})"
-

@@ -254,7 +254,33 @@ def _signs(net, w, p, g, n, D, W, at, wide, C, E, steep, V, M, X, Z, S, slots, l
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _cut(net, w, p, g, n, D, W, limit, blurred, at, wide, C, E, steep, V, M, X, Z, S, lists, mask, fresh, fresh_mask, slots, labels):
+def _cut(
+    net,
+    w,
+    p,
+    g,
+    n,
+    D,
+    W,
+    limit,
+    blurred,
+    at,
+    wide,
+    C,
+    E,
+    steep,
+    V,
+    M,
+    X,
+    Z,
+    S,
+    lists,
+    mask,
+    fresh,
+    fresh_mask,
+    slots,
+    labels,
+):
     """The vertices where hinge g cuts edges of a cell; returns how many, or -1 - (why there is no room)."""
     counts, vx, vd, vkey, table = w.counts, p.vx, p.vd, p.vkey, p.table
     below, above = lists[0], lists[1]
@@ -417,7 +443,31 @@ def walk_cells(net, w, p, D, W, stop):
                     fresh_count, new_slot = 0, -1
                     if plus > 0 and minus > 0:
                         fresh_count = _cut(
-                            net, w, p, g, n, D, W, limit, _BLURRED * reach, base + u, wide, C, E, steep, V, M, X, Z, S, lists, mask, fresh, fresh_mask, slots, labels
+                            net,
+                            w,
+                            p,
+                            g,
+                            n,
+                            D,
+                            W,
+                            limit,
+                            _BLURRED * reach,
+                            base + u,
+                            wide,
+                            C,
+                            E,
+                            steep,
+                            V,
+                            M,
+                            X,
+                            Z,
+                            S,
+                            lists,
+                            mask,
+                            fresh,
+                            fresh_mask,
+                            slots,
+                            labels,
                         )
                         on_cut = n - plus - minus + fresh_count
                         if fresh_count < 0:
@@ -446,7 +496,21 @@ def walk_cells(net, w, p, D, W, stop):
                         if not kept:
                             k = _part(n, W, S, -1, V, M, fresh, fresh_mask, fresh_count, new_slot, V2, M2, kept_facets)
                             _wait(w, p, l, at, k, W, V2, M2, slots, (D + 1) * m)
-                        n = _part(n, W, S, -1 if kept else 1, V, M, fresh, fresh_mask, fresh_count, new_slot, V2, M2, kept_facets)
+                        n = _part(
+                            n,
+                            W,
+                            S,
+                            -1 if kept else 1,
+                            V,
+                            M,
+                            fresh,
+                            fresh_mask,
+                            fresh_count,
+                            new_slot,
+                            V2,
+                            M2,
+                            kept_facets,
+                        )
                         V, V2 = V2, V
                         M, M2 = M2, M
                         reach, spread = _load(V, n, D, p.vx, p.vd, X)

@@ -55,7 +55,9 @@ def write_cells(found: Any, path: Path) -> Path:
         })  # fmt: skip
     if kind in (".ply", ".obj"):
         if found.dimension != 3:
-            raise UnsupportedOperation(f"a mesh needs three inputs, these cells have {found.dimension}; save them as .npz or .json")
+            raise UnsupportedOperation(
+                f"a mesh needs three inputs, these cells have {found.dimension}; save them as .npz or .json"
+            )
         from relukit.geometry._draw import facet_rings
 
         return _mesh(path, found.vertices, facet_rings(found)[0])
