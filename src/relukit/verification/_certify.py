@@ -14,8 +14,9 @@ import numpy as np
 from relukit._types import Array
 
 FINISH = 5  # so many open gates are split by phase rather than the box: around a touching face boxes shrink for ever
-_BATCH, _DEEP, _SHRUNK, _SMALL = 96, 12, 0.75, 16
-_SLACK = 1e-9  # relative margin that a leaf must keep, far above the rounding that the checker allows for
+_BATCH = 128
+_SHRUNK = 0.7  # a node whose open gates are at most this share of those above gets bounds of its own, which its children share
+_SLACK = 2e-12  # relative margin that a leaf must keep, above the rounding that the checker allows for
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +79,20 @@ class _Growing:
 
 
 @dataclass
+class _Block:
+    """A fresh node: its bounds hold for all nodes below it."""
+
+    bounds: list[tuple[Array, Array]]
+    open: int
+
+
+@dataclass
 class _Node:
     number: int
     lower: Array
     upper: Array
     phases: list[tuple[int, int]]  # (gate, +1 on or -1 off)
-    depth: int
-
-
-@dataclass
-class _Block:
-    """Nodes under one fresh node, whose bounds hold for all of them."""
-
-    bounds: list[tuple[Array, Array]]
-    open: int
-    waiting: list[_Node]
+    block: _Block
 
 
 class Certifier:
@@ -117,23 +117,21 @@ class Certifier:
             slack = 1e-12 * (np.abs(W) @ np.maximum(np.abs(lo), np.abs(hi)) + np.abs(b))
             bounds.append((middle - half - slack, middle + half + slack))
             lo, hi = np.maximum(bounds[-1][0], 0), np.maximum(bounds[-1][1], 0)
-        blocks = [_Block(bounds, -1, [_Node(0, lower, upper, [], 0)])]
-        while blocks:
-            block = blocks[-1]
-            if not block.waiting:
-                blocks.pop()
-                continue
+        waiting = [_Node(0, lower, upper, [], _Block(bounds, 1 << 30))]
+        while waiting:
             if time.perf_counter() > stop or len(grown.split) > most:
                 return None
-            batch, block.waiting = block.waiting[-_BATCH:], block.waiting[:-_BATCH]
-            if not self._work(grown, blocks, block, batch):
+            batch, waiting = waiting[-_BATCH:], waiting[:-_BATCH]
+            children = self._work(grown, batch)
+            if children is None:
                 return None
+            waiting.extend(children)
         return grown.tree()
 
-    def _work(self, grown: _Growing, blocks: list[_Block], block: _Block, batch: list[_Node]) -> bool:
-        """Bound a batch of nodes of one block; close or split each."""
+    def _work(self, grown: _Growing, batch: list[_Node]) -> list[_Node] | None:
+        """Bound a batch of nodes; close or split each, and return the children. None: a leaf stays open."""
         lo, hi = np.array([x.lower for x in batch]), np.array([x.upper for x in batch])
-        found, planes = self._refresh(block.bounds, lo, hi, batch)
+        found, planes = self._refresh(lo, hi, batch)
         G, e, used, size = self._rows(found, lo, hi)
         G, e, owner = self._conditions(G, e, planes, batch)
         weights, low, point = _joint(G, e, lo, hi, 12)
@@ -145,8 +143,12 @@ class Certifier:
             w2, low2, _ = _joint(G[flat], e[flat], lo[flat], hi[flat], 400)
             better = low2 > low[flat]
             weights[flat[better]], low[flat[better]] = w2[better], low2[better]
+        hard = np.flatnonzero((low <= need) & (count > 0) & (weights.shape[1] > 1))
+        if len(hard):
+            low[hard] = np.maximum(low[hard], self._together(found, weights, batch, hard, lo, hi))
         empty = np.any([np.any(L > U, axis=1) for L, U in found], axis=0) if found else np.zeros(len(batch), bool)
         score, loss = self._blame(found, open_, used, weights, planes, lo, hi)
+        fresh: list[_Node] = []
         for p, node in enumerate(batch):
             if empty[p] or low[p] > need[p]:
                 grown.close(node.number, weights[p, : self.R], node.phases, weights[p, self.R :][owner[p]])
@@ -154,46 +156,40 @@ class Certifier:
             if count[p] == 0:
                 w = _exact(G[p], e[p], lo[p], hi[p], need[p])
                 if w is None:
-                    return False
+                    return None
                 grown.close(node.number, w[: self.R], node.phases, w[self.R :][owner[p]])
                 continue
-            children = self._split(grown, node, count[p], score[p], loss[p], lo[p], hi[p], point[p])
-            stays = count[p] > _SHRUNK * block.open or block.open <= _SMALL
-            if node.number and block.open >= 0 and stays and node.depth < _DEEP:
+            block = node.block
+            if node.number and count[p] > _SHRUNK * block.open:
                 grown.fresh[node.number] = 0
-                for c in children:
-                    c.depth = node.depth + 1
-                block.waiting.extend(children)
             else:
-                own = [(L[p].copy(), U[p].copy()) for L, U in found]
-                blocks.append(_Block(own, int(count[p]), children))
-        return True
+                block = _Block([(L[p].copy(), U[p].copy()) for L, U in found], int(count[p]))
+            fresh.extend(self._split(grown, node, block, count[p], score[p], loss[p], lo[p], hi[p], point[p]))
+        return fresh
 
-    def _split(
-        self, grown, node: _Node, count: int, score: Array, loss: Array, lo: Array, hi: Array, point: Array
-    ) -> list[_Node]:
+    def _split(self, grown, node: _Node, block: _Block, count, score: Array, loss: Array, lo: Array, hi: Array, point) -> list[_Node]:
+        """Cut the box at the input that the looseness is due to, or a gate where few are open; the half to be worked on first comes last."""
         i = int(np.argmax(score))
         if count <= FINISH or score[i] <= 0 or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
             gate = int(np.argmax(loss))
             on, off = grown.cut(node.number, self.n + gate, 0.0)
             return [
-                _Node(off, node.lower, node.upper, [*node.phases, (gate, -1)], 0),
-                _Node(on, node.lower, node.upper, [*node.phases, (gate, 1)], 0),
+                _Node(off, node.lower, node.upper, [*node.phases, (gate, -1)], block),
+                _Node(on, node.lower, node.upper, [*node.phases, (gate, 1)], block),
             ]
         cut = 0.5 * (lo[i] + hi[i])
         left, right = grown.cut(node.number, i, float(cut))
         below, above = node.upper.copy(), node.lower.copy()
         below[i] = above[i] = cut
-        pair = [_Node(left, node.lower, below, node.phases, 0), _Node(right, above, node.upper, node.phases, 0)]
-        return pair
+        return [_Node(left, node.lower, below, node.phases, block), _Node(right, above, node.upper, node.phases, block)]
 
-    def _refresh(self, bounds, lo: Array, hi: Array, batch: list[_Node]):
-        """Bounds of every gate that is open in the block (or split), and the planes they came from."""
+    def _refresh(self, lo: Array, hi: Array, batch: list[_Node]):
+        """Bounds of every gate that is open in some node's block (or split there), and the planes they came from."""
         count, found, planes = len(lo), [], {}
         split = {gate for node in batch for gate, _ in node.phases}
         for k, (W, b) in enumerate(zip(self.W, self.b)):
-            L, U = (np.repeat(v[None], count, axis=0) for v in bounds[k])
-            want = (bounds[k][0] < 0) & (bounds[k][1] > 0)
+            L, U = (np.array([node.block.bounds[k][side] for node in batch]) for side in (0, 1))
+            want = np.any((L < 0) & (U > 0), axis=0)
             mine = [g - self.first[k] for g in split if self.first[k] <= g < self.first[k + 1]]
             want[mine] = True
             rows = np.flatnonzero(want)
@@ -217,18 +213,34 @@ class Certifier:
             found.append((L, U))
         return found, planes
 
-    def _backward(self, k: int, v: Array, e: Array, found) -> tuple[Array, Array, list[Array]]:
+    def _together(self, found, weights: Array, batch: list[_Node], hard: Array, lo: Array, hi: Array) -> Array:
+        """Bounds of the weighed sums of rows and phases, substituted as one row: tighter than the sum of their bounds."""
+        part = [(L[hard], U[hard]) for L, U in found]
+        more = [np.zeros((len(hard), len(b))) for b in self.b]
+        for q, p in enumerate(hard):
+            for (gate, sign), beta in zip(batch[p].phases, weights[p, self.R :]):
+                k = int(np.searchsorted(self.first, gate, side="right")) - 1
+                more[k][q, gate - self.first[k]] -= sign * beta
+        w = weights[hard, : self.R]
+        v, e, _ = self._backward(len(self.W) - 1, (w @ self.A)[:, None], (w @ self.d)[:, None], part, more)
+        return _lowest(v + (w @ self.D)[:, None], e, lo[hard], hi[hard])[:, 0]
+
+    def _backward(self, k: int, v: Array, e: Array, found, more: list[Array] | None = None) -> tuple[Array, Array, list[Array]]:
         """Rows `v` over ReLU layer k become rows over x; the coefficients met on the way are returned too."""
         used: list[Array] = [np.zeros(0)] * (k + 1)
         for i in range(k, -1, -1):
             L, U = found[i]
             used[i] = v
             open_ = (L < 0) & (U > 0)
-            gap = np.where(open_, U - L, 1.0)
-            up = np.where(open_, U / gap, (L >= 0) * 1.0)
+            up = np.where(open_, U / np.where(open_, U - L, 1.0), (L >= 0) * 1.0)
             low = np.where(open_, (U > -L) * 1.0, (L >= 0) * 1.0)
-            e = e + (np.minimum(v, 0) @ np.where(open_, -up * L, 0.0)[..., None])[..., 0]
-            v = np.where(v >= 0, low[:, None], up[:, None]) * v
+            negative = np.minimum(v, 0)
+            e = e + (negative @ np.where(open_, -up * L, 0.0)[..., None])[..., 0]
+            v = v * low[:, None]
+            negative = negative * (up - low)[:, None] if negative.shape != v.shape else np.multiply(negative, (up - low)[:, None], out=negative)
+            v += negative
+            if more is not None:
+                v += more[i][:, None]
             shape = v.shape
             flat = v.reshape(-1, shape[-1])
             e = e + (flat @ self.b[i]).reshape(shape[:2])
@@ -267,9 +279,11 @@ class Certifier:
         count, width = len(lo), hi - lo
         score, losses = np.zeros((count, self.n)), []
         for k, (L, U) in enumerate(found):
-            v = (weights[:, None, : self.R] @ np.broadcast_to(used[k], (count, *used[k].shape[1:])))[:, 0]
-            gap = np.where(open_[k], U - L, 1.0)
-            loss = np.where(open_[k], np.abs(v) * np.where(v > 0, np.minimum(U, -L), -U * L / gap), 0.0)
+            v = np.broadcast_to(used[k], (count, *used[k].shape[1:]))
+            above = np.where(open_[k], -U * L / np.where(open_[k], U - L, 1.0), 0.0)
+            below = np.where(open_[k], np.minimum(U, -L), 0.0)
+            each = np.where(v > 0, v * below[:, None], -v * above[:, None])
+            loss = (weights[:, None, : self.R] @ each)[:, 0]
             losses.append(loss + 1e-12 * open_[k])
             if k in planes:
                 rows, plane, _ = planes[k]

@@ -24,7 +24,7 @@ from fractions import Fraction
 
 import numpy as np
 
-U, TINY, CHUNK = 2.0**-53, 1e-290, 1_500_000
+U, TINY, CHUNK, BATCH = 2.0**-53, 1e-290, 400_000, 128
 
 
 class Rejected(Exception):
@@ -361,11 +361,13 @@ class Bounder:
             if relu:
                 L, H = bounds[i]
                 open_ = (L < 0) & (H > 0)
-                gap = np.where(open_, H - L, 1)
-                up = np.where(open_, H / gap, (L >= 0) * 1)
+                up = np.where(open_, H / np.where(open_, H - L, 1), (L >= 0) * 1)
                 low = np.where(open_, (H > -L) * 1, (L >= 0) * 1)
-                const = const + (np.minimum(coef, 0) @ np.where(open_, -up * L, 0)[..., None])[..., 0]
-                coef = np.where(coef >= 0, low[:, None], up[:, None]) * coef
+                negative = np.minimum(coef, 0)
+                const = const + (negative @ np.where(open_, -up * L, 0)[..., None])[..., 0]
+                coef = coef * low[:, None]  # where negative, `low + (up - low)`: one rounding of a number up to 1
+                negative = negative * (up - low)[:, None]
+                coef += negative
             if beta is not None and beta[i] is not None:
                 coef = coef + beta[i][:, None]
                 error = error + self.eps * (abs(beta[i]) @ size[i])[:, None]
@@ -450,42 +452,44 @@ def check_claim(net, claim):
     bounds = net.refresh([tuple(v[None] for v in pair) for pair in start], lo[None], hi[None], net.sizes(start, lo, hi))
     blocks, leaves = [(0, lo, hi, (), [tuple(v[0] for v in pair) for pair in bounds])], 0
     while blocks:
-        top, lo, hi, phases, bounds = blocks.pop()
-        size, front, stack = net.sizes(bounds, lo, hi), [], [(top, lo, hi, phases)]
-        while stack:  # the nearest leaves and fresh nodes below this one
-            node, lo, hi, phases = stack.pop()
-            s = int(claim.split[node])
-            if s < 0 or (claim.fresh[node] and node != top):
-                front.append((node, lo, hi, phases))
-                continue
-            left, right = claim.child[node].tolist()
-            if s < n:
-                cut = number(claim.value[node : node + 1])[0]
-                if not lo[s] <= cut <= hi[s]:
-                    raise Rejected(f"node {node} cuts input {s} outside its box")
-                below, above = hi.copy(), lo.copy()
-                below[s] = above[s] = cut
-                stack += [(left, lo, below, phases), (right, above, hi, phases)]
-            else:
-                stack += [(left, lo, hi, (*phases, (s - n, 1))), (right, lo, hi, (*phases, (s - n, -1)))]
-        front.sort(key=lambda f: (claim.fresh[f[0]] != 0, claim.split[f[0]] < 0))
-        most = max(1, CHUNK // (60 * max(len(b) for _, b, _ in net.layers)))
-        for j in range(0, len(front), most):
-            leaves += _front(net, claim, front[j : j + most], bounds, size, betas, blocks, top)
+        group, blocks = blocks[-64:], blocks[:-64]
+        front = []
+        for top, lo, hi, phases, bounds in group:  # the nearest leaves and fresh nodes below each
+            stack = [(top, lo, hi, phases)]
+            while stack:
+                node, lo, hi, phases = stack.pop()
+                s = int(claim.split[node])
+                if s < 0 or (claim.fresh[node] and node != top):
+                    front.append((node, lo, hi, phases, bounds, node == top))
+                    continue
+                left, right = claim.child[node].tolist()
+                if s < n:
+                    cut = number(claim.value[node : node + 1])[0]
+                    if not lo[s] <= cut <= hi[s]:
+                        raise Rejected(f"node {node} cuts input {s} outside its box")
+                    below, above = hi.copy(), lo.copy()
+                    below[s] = above[s] = cut
+                    stack += [(left, lo, below, phases), (right, above, hi, phases)]
+                else:
+                    stack += [(left, lo, hi, (*phases, (s - n, 1))), (right, lo, hi, (*phases, (s - n, -1)))]
+        for j in range(0, len(front), BATCH):
+            leaves += _front(net, claim, front[j : j + BATCH], betas, blocks)
     return leaves
 
 
-def _front(net, claim, front, bounds, size, betas, blocks, top):
-    """Check the leaves among some nodes under one block, and queue its fresh inner nodes."""
+def _front(net, claim, front, betas, blocks):
+    """Check the leaves among some nodes, and queue the fresh inner ones."""
     count = len(front)
     lo, hi = np.array([f[1] for f in front]), np.array([f[2] for f in front])
-    found = [tuple(np.repeat(v[None], count, axis=0) for v in pair) for pair in bounds]
-    for p, (_, _, _, phases) in enumerate(front):
+    found = [tuple(np.array([f[4][k][side] for f in front]) for side in (0, 1)) for k in range(len(net.layers))]
+    hull = [(L.min(axis=0), H.max(axis=0)) for L, H in found]
+    size = net.sizes(hull, lo.min(axis=0), hi.max(axis=0))
+    for p, (_, _, _, phases, _, _) in enumerate(front):
         for gate, sign in phases:
             k = int(np.searchsorted(net.first, gate, side="right")) - 1
             side, j = found[net.relus[k]][0 if sign > 0 else 1][p], gate - net.first[k]
             side[j] = max(side[j], 0) if sign > 0 else min(side[j], 0)
-    renew = np.array([claim.fresh[f[0]] != 0 and f[0] != top for f in front])
+    renew = np.array([claim.fresh[f[0]] != 0 and not f[5] for f in front])
     if renew.any():
         part = [tuple(v[renew] for v in pair) for pair in found]
         part = net.refresh(part, lo[renew], hi[renew], size)
@@ -493,7 +497,7 @@ def _front(net, claim, front, bounds, size, betas, blocks, top):
             pair[0][renew], pair[1][renew] = new
     leaf = np.array([claim.split[f[0]] < 0 for f in front])
     for p in np.flatnonzero(~leaf):
-        blocks.append((*front[p], [tuple(v[p] for v in pair) for pair in found]))
+        blocks.append((*front[p][:4], [tuple(v[p] for v in pair) for pair in found]))
     empty = np.any([np.any(found[k][0] > found[k][1], axis=1) for k in net.relus] + [np.zeros(count, bool)], axis=0)
     left = np.flatnonzero(leaf & ~empty)
     if len(left):
