@@ -22,7 +22,8 @@ from relukit.sets import Box
 _INPUTS = (
     15  # above this many moving inputs gates are split instead (measured: 10 inputs need input splits, 64 need gates)
 )
-_FINISH = 6  # open gates from which phases are split rather than inputs
+_FINISH = 15  # open gates from which phases are split rather than inputs
+_COMPILED = 300  # with at most so many open gates, gates are split in compiled code
 _STARTS, _STEPS = 64, 40
 
 
@@ -176,8 +177,9 @@ class _Search:
         if bound <= self.value + self.slack:
             return self.value, self.witness, bound, "linear bounds", 1
         small = compact(self.falls, self.box, bounds)
-        if int(np.sum(self.box.lower < self.box.upper)) <= _INPUTS:
-            return self._by_inputs(small, bound)
+        moving = int(np.sum(self.box.lower < self.box.upper))
+        if moving <= _INPUTS or small.gates <= _COMPILED:
+            return self._compiled(small, bound, _FINISH if moving <= _INPUTS else small.gates)
         return self._by_gates(small, bound)
 
     def _try(self, points: Array) -> None:
@@ -199,30 +201,39 @@ class _Search:
             points = self.box.project(points + 0.3 * 0.9**k * width * (grad * width) / size * np.sqrt(len(width)))
         self._try(points)
 
-    def _by_inputs(self, small: CompactNetwork, bound: float) -> tuple[float, Array, float, str, int]:
+    def _compiled(self, small: CompactNetwork, bound: float, finish: int) -> tuple[float, Array, float, str, int]:
+        """Trees in compiled code, until one proves a gap within the tolerance of the value that it ends with.
+
+        The tolerance is a share of the value, which rises while a tree is worked on: where its size falls, one more tree
+        with the best point known from the start is needed.
+        """
+        name = "input splitting" if finish < small.gates else "gate splitting"
+        boxes = 0
+        while True:
+            slack = 0.95 * self.slack
+            closed, top, more = self._tree(small, finish, slack)
+            boxes += more
+            bound = min(bound, top) if closed else bound
+            if not closed or bound <= self.value + self.slack or slack <= 0.96 * self.slack:
+                return self.value, self.witness, bound, name, boxes
+
+    def _tree(self, small: CompactNetwork, finish: int, slack: float) -> tuple[bool, float, int]:
+        """One tree: whether it was worked off with every leaf closed, the threshold proven, and its boxes."""
         from relukit.search._few_kernel import DONE, LEAF
 
-        engine = Engine(small, self.box, maximize=True, finish=_FINISH)
-        engine.state.best[0], engine.state.best[1] = self.value, self.slack
-        engine.state.threshold[0] = self.value + self.slack
+        engine = Engine(small, self.box, maximize=True, finish=finish)
+        engine.state.best[0], engine.state.best[1] = self.value, slack
+        engine.state.threshold[0] = self.value + slack
         unresolved = False
         while time.perf_counter() < self.stop:
             code = engine.run(2_000)
             if engine.state.best[0] > self.value:  # valued again on the network: the compact form is off by its rounding
                 self._try(engine.state.best[2:][None])
             if code == DONE:
-                if not unresolved:
-                    return (
-                        self.value,
-                        self.witness,
-                        min(float(engine.state.threshold[0]), bound),
-                        "input splitting",
-                        engine.boxes,
-                    )
-                break
+                return not unresolved, float(engine.state.threshold[0]), engine.boxes
             if code == LEAF:
                 unresolved |= not self._leaf(engine)
-        return self.value, self.witness, bound, "input splitting", engine.boxes
+        return False, np.inf, engine.boxes
 
     def _leaf(self, engine: Engine) -> bool:
         """A box on which f is linear under linear phase conditions: its maximum by a linear program; closed by multipliers."""
@@ -249,7 +260,7 @@ class _Search:
             return False
         self._try(found.x[None])
         if self.value > engine.state.best[0]:
-            engine.state.best[0], engine.state.threshold[0] = self.value, self.value + self.slack
+            engine.state.best[0], engine.state.threshold[0] = self.value, self.value + engine.state.best[1]
         weights = np.r_[1.0, np.maximum(-found.ineqlin.marginals, 0)] if more else np.ones(1)
         constant[0] += (
             engine.state.threshold[0] - engine.state.threshold[1]
