@@ -166,7 +166,7 @@ def car(tmp_path_factory):
 
 @pytest.mark.slow
 def test_car_beats_the_understeer_formula_on_kept_segments(car):
-    for log in car[1].values():
+    for log in [v for k, v in car[1].items() if k != "simulation"]:
         kept = log["segments_held_in_turn"]
         assert kept["residual"] < 0.8 * kept["understeer"]
 
@@ -415,3 +415,23 @@ def test_compressor_is_read_and_a_made_leak_warned_of(tmp_path):
     short.write_text("\n".join([*lines[:5], "4,no date" + ",1" * 15]))
     with pytest.raises(UnreadableFile, match="row 6"):
         _compressor.read(short)
+
+
+def test_single_track_formula_meets_its_steady_state_and_a_simulated_car():
+    pytest.importorskip("vehiclemodels")
+    import pandas as pd
+
+    from relukit.gallery.car import _model, _simulation, _single_track
+
+    p = np.array([2.8, 1e-3, 0.45, 2.0, 90.0, 0.05, 0.01])
+    still = pd.DataFrame({c: np.zeros(400) for c in [*_model.INPUTS, _model.TARGET]})
+    still["time(s)"], still["vx(m/s)"], still["delta(rad)"] = np.arange(400) * 0.04, 20.0, 0.04
+    still.loc[:5, "delta(rad)"] = 0.0  # a step, long past at the end
+    rate = _single_track.yaw_rate(still, p)
+    assert rate[-1] == pytest.approx(20 * (0.04 - 0.01) / (2.8 + 1e-3 * 400), rel=1e-4)
+    car = _simulation.simulate(5, 1)
+    assert np.array_equal(car.columns, [*_model.INPUTS, _model.TARGET, "friction"])
+    assert car["friction"].between(0.4, 1.0).all() and car["vx(m/s)"].between(3, 43).all()
+    said = _single_track.yaw_rate(car, _single_track.fit(car))
+    turning = np.abs(car[_model.TARGET]) > 0.02
+    assert np.median(np.abs(said[turning] / car[_model.TARGET][turning] - 1)) < 0.03

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit._numerics import write_json
 from relukit.gallery._life import data_folder, t_interval
-from relukit.gallery.car import _model
+from relukit.gallery.car import _model, _simulation, _single_track
 
 NAME, EPOCHS = "car", 20
+RUNS, EXAM, TURNING = 24, 8, 0.02  # simulated runs to learn from and to be judged on; rad/s from which a radius counts
 LOGS = ("LVMS_23_01_04_B_dev.csv.gz", "Putnam_park2023_run4_2_dev.csv.gz")
 
 
@@ -52,9 +53,70 @@ def train(
             "segments_held_in_turn": _in_turn(table, 1 if quick else 2, epochs, quick),
         }
         if on_progress is not None:
-            on_progress(c + 1, len(LOGS))
+            on_progress(c + 1, len(LOGS) + 1)
+    summary["simulation"] = _train_simulated(out, seeds, epochs, 3 if quick else RUNS)
+    if on_progress is not None:
+        on_progress(len(LOGS) + 1, len(LOGS) + 1)
     write_json(out / "training.json", summary)
     return summary
+
+
+def _train_simulated(out: Path, seeds: int, epochs: int, runs: int) -> dict[str, Any]:
+    """The single-track formula and `seeds` residuals on runs of the multi-body model."""
+    import relukit
+
+    table = _simulation.simulate(0, runs)
+    formula = _single_track.fit(table)
+    rate = _single_track.yaw_rate(table, formula)
+    X = _single_track.inputs(table, rate)
+    reach = _model.REACH * X.std(0)
+    box = (np.maximum(X.mean(0) - reach, X.min(0)), np.minimum(X.mean(0) + reach, X.max(0)))
+    residuals = [
+        _model.fit_residual(X, table[_model.TARGET].to_numpy(float) - rate, s, 2 * epochs) for s in range(seeds)
+    ]
+    for k, net in enumerate(residuals):
+        relukit.save(net, out / f"simulated{k}.npz")
+    notes = {
+        "formula": formula.tolist(), "seeds": seeds, "box": [b.tolist() for b in box], "runs": runs,
+        "understeer": _model.fit_formula(table, lags=False).tolist(),
+        "residual_bound": max(_bound(net, box) for net in residuals),
+    }  # fmt: skip
+    write_json(out / "simulated.json", notes)
+    return {"formula": dict(zip(_single_track.NAMES, formula.tolist())), "residual_bound": notes["residual_bound"]}
+
+
+def score_simulated(out: Path, seed: int, runs: int = EXAM) -> dict[str, Any]:
+    """Median error of the turning radius on runs drawn from that seed, 5 to 40 m/s and friction 0.4 to 1.0."""
+    import relukit
+
+    path = out / "simulated.json"
+    if not path.exists():
+        raise UnreadableFile(f"no simulated car trained at {out}; run `relukit gallery run car` again")
+    notes = json.loads(path.read_text())
+    table = _simulation.simulate(seed + 1_000, runs)
+    truth = table[_model.TARGET].to_numpy(float)
+    rate = _single_track.yaw_rate(table, np.array(notes["formula"]))
+    inside = np.clip(_single_track.inputs(table, rate), *(np.array(b) for b in notes["box"]))
+    each = [rate + relukit.load(out / f"simulated{k}.npz")(inside)[:, 0] for k in range(notes["seeds"])]
+    plain = _model.understeer(np.array(notes["understeer"]), *(table[c].to_numpy(float) for c in _model.INPUTS[1:3]))
+    return {
+        "study": NAME,
+        "metrics": _radius(np.mean(each, 0), truth) | {
+            "median_relative_radius_error_single_network": t_interval([_radius(e, truth)["median_relative_radius_error"] for e in each]),
+        },
+        "baselines": {"single_track_formula": _radius(rate, truth), "understeer": _radius(plain, truth)},
+        "rows": len(table), "runs": runs,
+    }  # fmt: skip
+
+
+def _radius(said: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Median |dR| / R over rows that turn, with R = v / yaw rate, and yaw-rate RMSE."""
+    turning = np.abs(truth) > TURNING
+    error = np.abs(truth[turning] / np.where(said[turning] == 0, 1e-9, said[turning]) - 1)
+    return {
+        "median_relative_radius_error": float(np.median(error)) if turning.any() else None,
+        "yaw_rate_rmse": _rmse(said, truth),
+    }
 
 
 def _fitted(table: Any, seeds: int, epochs: int) -> tuple[np.ndarray, list[Any], tuple[np.ndarray, np.ndarray]]:
@@ -119,10 +181,20 @@ def car_of(out: Path, times: np.ndarray) -> int:
     return int(np.argmin([max(a - middle, middle - b, 0.0) for a, b in spans]))
 
 
-def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """Yaw-rate RMSE on logs of the same columns; baselines are fitted on the training log and run on the same rows."""
+def score(out: Path, files: Sequence[Path], seed: int | None = None, runs: int = EXAM) -> dict[str, Any]:
+    """Yaw-rate RMSE on logs of the same columns; baselines are fitted on the training log and run on the same rows.
+
+    Arguments:
+        seed: Judges the simulated car on `runs` new runs of that seed instead.
+    """
+    if seed is not None:
+        if files or not isinstance(seed, int) or seed < 0 or not isinstance(runs, int) or runs < 1:
+            raise InvalidInput("--seed N simulates --runs new runs; it takes whole numbers and no --data")
+        return score_simulated(out, seed, runs)
     if not files:
-        raise InvalidInput("give logs with the columns of the training logs: --data LOG.csv")
+        raise InvalidInput(
+            "give logs with the columns of the training logs: --data LOG.csv, or --seed N for new simulated runs"
+        )
     ours, each, base, truth, speed, seen = [], [], {"understeer": [], "lagged_formula": [], "plain_mlp": []}, [], [], 0
     for file in files:
         table = _model.read(file)
