@@ -9,4 +9,14 @@ from relukit.verification.certificate import Claim as Claim
 from relukit.verification.certificate import certify as certify
 from relukit.verification.flip import Flip as Flip
 from relukit.verification.flip import flip as flip
+from relukit.verification.queries import Interval as Interval
+from relukit.verification.queries import Reach as Reach
+from relukit.verification.queries import closed_loop as closed_loop
+from relukit.verification.queries import equivalent as equivalent
+from relukit.verification.queries import lipschitz as lipschitz
+from relukit.verification.queries import monotone as monotone
+from relukit.verification.queries import output_range as output_range
+from relukit.verification.queries import reach as reach
+from relukit.verification.queries import robust as robust
+from relukit.verification.queries import safe_step as safe_step
 from relukit.verification.verify import verify as verify
