@@ -78,7 +78,7 @@ def test_what_conditions_refuse():
         _ = bool(x[0] > 1 and x[1] > 1)
     with pytest.raises(relukit.UnboundedSet, match="X_1 has no lower"):
         relukit.verify(net, x[0] >= 0, x[0] <= 1, x[1] <= 1, y[0] > 0)
-    with pytest.raises(InvalidInput, match="claim"):
+    with pytest.raises(InvalidInput, match="needs a property"):
         relukit.verify(net)
     with pytest.raises(InvalidInput, match="str|got"):
         relukit.verify(net, 3.5j)
@@ -126,8 +126,10 @@ def test_monotone():
         if verdict.status == "unsat":
             assert slope.min() >= -1e-12
         elif verdict.status == "sat":
-            low, high = verdict.outputs
-            assert high < low and verdict.witness[3] >= verdict.witness[0]
+            before, after = verdict.outputs
+            x, moved = verdict.witness[:3], verdict.witness[3:]
+            assert after < before and moved[0] > x[0] and (moved[1:] == x[1:]).all()
+            np.testing.assert_allclose([net(x)[0], net(moved)[0]], [before, after])
         assert k or slope.min() < 0  # the first net does fall somewhere
     with pytest.raises(InvalidInput, match="do not exist"):
         monotone(net, box, 7)
@@ -168,14 +170,14 @@ def test_lipschitz_against_all_slopes(norm):
         g = np.random.default_rng(seed)
         _, _, net = random_net(g, 2, 6, 2)
         box = Box(-np.ones(2), np.ones(2))
-        found = lipschitz(net, box, norm, 1e-3, 20)
+        found = lipschitz(net, box, norm, 1e-2, 20)
         points = grid([-1, -1], [1, 1], 201)
         S = np.stack([net.gradient(points, row) for row in np.eye(2)], axis=1)
         seen = np.abs(S).sum(axis=2 if norm == np.inf else 1).max()
         assert found.upper >= seen - 1e-9
         assert found.lower <= found.upper
         assert found.proven
-        assert found.lower >= seen - 1e-6 or found.upper <= found.lower * 1.0011
+        assert found.lower >= seen - 1e-6 or found.upper <= found.lower * 1.011
 
 
 def test_reach_holds_every_simulated_state():

@@ -106,40 +106,66 @@ def _logits(network: Network) -> Network:
 
 
 def monotone(
-    network: Any, box: Box, inputs: int | Sequence[int], output: int = 0, increasing: bool = True, strictly: bool = False, timeout: float = 60.0
+    network: Any,
+    box: Box,
+    inputs: int | Sequence[int],
+    output: int = 0,
+    increasing: bool = True,
+    tolerance: float = 1e-9,
+    timeout: float = 60.0,
 ) -> Verdict:
-    """Whether an output never falls (or rises) when some inputs rise and all others stay.
+    """Whether an output never falls (or never rises) when some inputs rise and the others stay.
 
-    Two copies of the network share the other inputs: `y(x + s) >= y(x)` for all s >= 0 in the chosen inputs. Where linear
-    bounds on the slope decide it, two copies are not needed.
+    Slopes of all pieces are bounded over the box, which is halved where they are undecided; a point with a slope of the
+    wrong sign gives two inputs that the original network orders wrongly.
 
     Arguments:
         inputs: One input, or several that rise together or alone.
-        strictly: Ask for slopes that are bounded away from 0 (proves strict monotonicity; only by slopes).
+        tolerance: A slope down to minus this counts as 0: `y(x + s) >= y(x) - tolerance * sum(s)` is what is proven.
     """
     found = load(network)
     found.require_piecewise_linear("monotone")
     chosen = np.atleast_1d(np.asarray(inputs, int))
     if not len(chosen) or chosen.min() < 0 or chosen.max() >= found.inputs or not 0 <= output < found.outputs:
-        raise InvalidInput(f"inputs {chosen.tolist()} or output {output} do not exist in a network {found.inputs} -> {found.outputs}")
-    started, sign = time.process_time(), 1.0 if increasing else -1.0
-    low, high = slopes(found, box, np.eye(found.outputs)[[output]])
-    slope = (sign * low[0, chosen] if increasing else -high[0, chosen]).min()
-    if slope > 0 or (slope >= 0 and not strictly):
-        return Verified(1, "slopes", time.process_time() - started)
-    if strictly:
-        return Undecided("the bounds on the slope include 0", "ask without strictly=True, or on a smaller box", 1, "slopes", time.process_time() - started)
-    # Inputs (x, x of the copy in the chosen inputs); the copy's other inputs are those of the original.
-    n = found.inputs
-    tie = np.concatenate([np.arange(n), np.arange(n)])
-    tie[n + chosen] = n + np.arange(len(chosen))
-    pair = joined([found, found], tie)
-    x, y = pair.variables()
-    lower, upper = np.concatenate([box.lower, box.lower[chosen]]), np.concatenate([box.upper, box.upper[chosen]])
-    given = x.within(Box(lower, upper))
-    for k, i in enumerate(chosen):
-        given = given & (x[n + k] >= x[int(i)])
-    return verify(pair, given, (y[found.outputs + output] - y[output]) * sign >= 0, timeout=timeout)
+        raise InvalidInput(
+            f"inputs {chosen.tolist()} or output {output} do not exist in a network {found.inputs} -> {found.outputs}"
+        )
+    started, stop = time.process_time(), time.perf_counter() + timeout
+    row = (1.0 if increasing else -1.0) * np.eye(found.outputs)[[output]]
+    waiting, done = [box], 0
+    while waiting:
+        part = waiting.pop()
+        done += 1
+        points = np.concatenate([part.sample(4, done), part.center()[None]])
+        slopes_here = found.gradient(points, row[0])[:, chosen]
+        if slopes_here.min() < -tolerance:
+            p, k = np.unravel_index(int(np.argmin(slopes_here)), slopes_here.shape)
+            pair = _falling(found, points[p], int(chosen[k]), row[0], box, output)
+            if pair is not None:
+                return Falsified(*pair, done, "slopes", time.process_time() - started)
+        if slopes(found, part, row)[0][0, chosen].min() >= -tolerance:
+            continue
+        if time.perf_counter() > stop:
+            return Undecided(
+                f"time is up with {len(waiting) + 1} boxes open", "give it more time (timeout=)", done, "slopes", time.process_time() - started
+            )  # fmt: skip
+        waiting.extend(_halves(part))
+    return Verified(done, "slopes", time.process_time() - started)
+
+
+def _falling(network: Network, x: Array, i: int, row: Array, box: Box, output: int) -> tuple[Array, Array] | None:
+    """Two inputs that differ in entry i alone and that the original orders wrongly, with their outputs; None if rounding hides them."""
+    for share in (1e-4, 1e-3, 1e-2, 0.1):
+        step = share * (box.upper[i] - box.lower[i])
+        pair = np.stack([x, x])
+        pair[0, i], pair[1, i] = max(x[i] - step, box.lower[i]), min(x[i] + step, box.upper[i])
+        pair = pair.astype(network.dtype).astype(np.float64)
+        if not np.all(box.contains(pair)):
+            continue
+        out = np.asarray(network.replay(pair), np.float64)
+        if row @ out[1] < row @ out[0]:
+            return pair.ravel(), out[:, output]
+    return None
 
 
 def output_range(network: Any, input_set: AbstractSet, output: int = 0, tolerance: float = 1e-4, timeout: float = 60.0) -> tuple[Interval, Interval]:
@@ -204,20 +230,35 @@ def equivalent(first: Any, second: Any, box: Box, tolerance: float = 1e-6, timeo
 
 
 def slopes(network: Any, box: Box, A: Array | None = None) -> tuple[Array, Array]:
-    """Bounds of every slope of rows `A y` over a box, shape `(rows, inputs)`: no piece in the box has one outside.
+    """Bounds of every slope of rows `A y` over a box, shape `(rows, inputs)`: no piece in the box has one outside."""
+    low, high, _ = _slopes(load(network), box, A)
+    return low, high
 
-    Each open gate contributes a factor in [0, 1]; the sums are interval sums from the outputs back, rounded outward.
+
+_PATTERNS = 9  # with at most so many open gates every pattern is taken by itself
+
+
+def _slopes(network: Network, box: Box, A: Array | None = None) -> tuple[Array, Array, Array | None]:
+    """Bounds of slopes; and where few gates are open the slopes of every pattern `(patterns, rows, inputs)`.
+
+    Otherwise each open gate contributes a factor in [0, 1]: interval sums from the outputs back. Rounded outward.
     """
-    found = load(network)
-    found.require_piecewise_linear("slopes")
-    A = np.eye(found.outputs) if A is None else np.atleast_2d(np.asarray(A, float))
-    small = compact(found, box)
+    network.require_piecewise_linear("slopes")
+    A = np.eye(network.outputs) if A is None else np.atleast_2d(np.asarray(A, float))
+    small = compact(network, box)
     K = small.gates
-    low, high = A @ small.H, A @ small.H
     # Folding rounds weights themselves: how far is part of the magnitude of what was multiplied.
-    noise = gamma(4 * found.units + 8 * len(found) + 8)
-    base_low, base_high = A @ small.X, A @ small.X
-    size = np.abs(A) @ np.abs(small.X)
+    slack = gamma(4 * network.units + network.inputs + 8 * len(network) + 8) * _weight_size(network, A)
+    base = A @ small.X
+    if K <= _PATTERNS:
+        on = (np.arange(1 << K)[:, None] >> np.arange(K)) & 1
+        h = np.zeros((1 << K, K, network.inputs))
+        for k in range(K):
+            h[:, k] = on[:, k, None] * (small.C[k] + np.einsum("j,pji->pi", small.W[k, :k], h[:, :k]))
+        S = base + np.einsum("rk,pki->pri", A @ small.H, h)
+        return S.min(axis=0) - slack, S.max(axis=0) + slack, S
+    low, high = A @ small.H, A @ small.H
+    base_low, base_high = base.copy(), base.copy()
     for k in range(K - 1, -1, -1):
         l, h = np.minimum(low[:, k], 0.0), np.maximum(high[:, k], 0.0)  # times the gate's slope in [0, 1]
         row, side = small.W[k, :k], small.C[k]
@@ -225,9 +266,7 @@ def slopes(network: Any, box: Box, A: Array | None = None) -> tuple[Array, Array
         high[:, :k] += np.where(row >= 0, h[:, None] * row, l[:, None] * row)
         base_low += np.where(side >= 0, l[:, None] * side, h[:, None] * side)
         base_high += np.where(side >= 0, h[:, None] * side, l[:, None] * side)
-        size += np.maximum(np.abs(l), np.abs(h))[:, None] * np.abs(side)
-    slack = noise * (size + _weight_size(found, A))
-    return base_low - slack, base_high + slack
+    return base_low - slack, base_high + slack, None
 
 
 def _weight_size(network: Network, A: Array) -> Array:
@@ -260,11 +299,16 @@ def lipschitz(network: Any, box: Box, norm: float = np.inf, tolerance: float = 1
         raise InvalidInput(f"norm must be 1 or inf, got {norm}")
     found = load(network)
     started, stop, count = time.process_time(), time.perf_counter() + timeout, itertools.count()
-    measure = lambda S: float(np.max(np.abs(S).sum(axis=1 if norm == np.inf else 0)))
+    axis = -1 if norm == np.inf else -2
+    measure = lambda S: float(np.max(np.abs(S).sum(axis=axis)))
 
     def bound(part: Box) -> float:
-        low, high = slopes(found, part)
-        return float(np.nextafter(measure(np.maximum(np.abs(low), np.abs(high))) * (1 + 1e-15 * (found.inputs + found.outputs)), np.inf))
+        low, high, patterns = _slopes(found, part)
+        top = measure(np.maximum(np.abs(low), np.abs(high)))
+        if patterns is not None:
+            room = measure(np.maximum(high - patterns.max(axis=0), patterns.min(axis=0) - low))
+            top = min(top, measure(patterns) + 2 * room)
+        return float(np.nextafter(top * (1 + 1e-15 * (found.inputs + found.outputs)), np.inf))
 
     best, at = 0.0, box.center()
 
