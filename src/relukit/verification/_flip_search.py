@@ -1,0 +1,286 @@
+"""The search for the smallest flip: a descent from counterexamples, and one proof at the end."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from relukit._errors import InvalidInput
+from relukit._types import Array, IntArray
+from relukit.bounds import compact, linear
+from relukit.network import Network
+from relukit.search import Search, decide_any
+from relukit.search._attack import representable
+from relukit.search._decision import Decision
+from relukit.search._many import Case, decide_cases
+from relukit.search._relaxation import OFF, ON, distance_program
+from relukit.sets import AbstractSet, Ball, Box
+from relukit.verification._flip_descent import Descent, size_of
+from relukit.verification._flip_question import Question
+
+_CLOSE = 1e-6  # a proven distance: lower and upper bound agree this far, or this share of a distance above 1
+_FEW = 12  # up to so many moving inputs, inputs are split rather than gates
+_GATES = 600  # above this many gates the linear program of a piece costs more than it brings
+_GRID = 100_000  # boxes of whole numbers at most
+
+
+class FlipSearch:
+    """State of one search: the best flip so far and a lower bound."""
+
+    def __init__(
+        self,
+        network: Network,
+        x: Array,
+        norm: float,
+        within: Box | None,
+        target: int | None,
+        timeout: float,
+        tell: Callable[[float, float], None],
+        seed: int,
+        starts: Array | None,
+        frozen: IntArray,
+        integer: IntArray,
+        margin: float,
+        probability: float | None,
+    ) -> None:
+        self.network, self.x, self.norm, self.tell = network, x, norm, tell
+        self.stop, self.seed = time.perf_counter() + timeout, seed
+        self.question = Question(network, x, target, margin, probability)
+        self.generator = np.random.default_rng(seed)
+        self.starts = None if starts is None else network.rows(starts)[0]
+        self.integer = np.setdiff1d(integer, frozen)
+        if len(self.integer) and np.any(x[self.integer] != np.round(x[self.integer])):
+            raise InvalidInput("an input that is to take whole numbers only is none at the start; round it first")
+        far = 1e3 * (float(np.abs(x).max(initial=0.0)) + 1.0)
+        limits = Box(x - far, x + far) if within is None else within
+        lower, upper = limits.lower.astype(np.float64), limits.upper.astype(np.float64)
+        lower[frozen] = upper[frozen] = x[frozen]
+        self.within = Box(lower, upper)
+        self.bounded = within is not None  # the allowed box is the question's own
+        self.upper, self.nodes, self.lower = np.inf, 0, 0.0
+        self.witness: Array | None = None
+        self.to: int | None = None
+        self.descent = Descent(network, x, self.question, norm, lower - x, upper - x, self.attempt)
+
+    def run(self) -> tuple[float, bool]:
+        """The lower bound, and whether it meets the upper one."""
+        self.descent.run(30, 3, self.generator)
+        if self.witness is None and not self.descent.climb(self.generator):
+            self.descent.scan(self.starts, self.generator)
+        if self.witness is None:
+            return self._without()
+        self._polish()
+        share = 0.7
+        while time.perf_counter() < self.stop:
+            radius = self.upper - 0.9 * self._gap()
+            if radius <= self.lower:
+                break
+            limit = time.perf_counter() + share * (self.stop - time.perf_counter())
+            found = self._decide(radius, limit)
+            if found.status == "unsat":
+                self.lower = max(self.lower, radius)
+                self.tell(self.lower, self.upper)
+            elif found.status == "sat":
+                self._polish()
+            else:
+                self._fall_back()
+                break
+        self.lower = max(min(self.lower, self.upper), 0.0)
+        return self.lower, self.upper - self.lower <= self._gap()
+
+    def _gap(self) -> float:
+        return _CLOSE * max(1.0, self.upper)
+
+    def _without(self) -> tuple[float, bool]:
+        """No flip was found: the largest ball that is proven free of any, or the whole allowed box."""
+        whole = float(size_of(np.maximum(self.within.upper - self.x, self.x - self.within.lower), self.norm))
+        if self.bounded:
+            found = self._decide(whole, time.perf_counter() + 0.5 * (self.stop - time.perf_counter()))
+            if found.status == "unsat":
+                return whole, True
+            if found.status == "sat":
+                return self.run_again()
+        self._screen(float(np.abs(self.x).max(initial=0.0)) + 1.0)
+        return self.lower, False
+
+    def run_again(self) -> tuple[float, bool]:
+        """Go on from a witness that a proof attempt found."""
+        self._polish()
+        found = self._decide(self.upper - 0.9 * self._gap(), self.stop)
+        while found.status == "sat":
+            self._polish()
+            found = self._decide(self.upper - 0.9 * self._gap(), self.stop)
+        if found.status == "unsat":
+            self.lower = self.upper - 0.9 * self._gap()
+        return self.lower, found.status == "unsat"
+
+    # -- upper bounds ------------------------------------------------------------------------------------------------
+
+    def attempt(self, point: Array) -> bool:
+        """Bisect from x to a point for the first flip that the original model confirms; keep it if it is closer."""
+        point, base = self.within.project(point), self.x
+        if len(self.integer):
+            base = self.x.copy()
+            base[self.integer] = point[self.integer] = np.clip(
+                np.round(point[self.integer]), self.within.lower[self.integer], self.within.upper[self.integer]
+            )
+        step = point - base
+        beyond = lambda s: any(
+            self.question.rows(t, y)[0] <= 0
+            for y in [self.network((base + s * step)[None])]
+            for t in self.question.targets
+        )
+        high = next((1 + push for push in (0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4) if beyond(1 + push)), None)
+        if high is None:
+            return False
+        low = 0.0
+        for _ in range(45):
+            middle = 0.5 * (low + high)
+            low, high = (low, middle) if beyond(middle) else (middle, high)
+        for push in (0.0, 1e-8, 1e-7, 3e-7, 1e-6, 1e-5, 1e-4, 1e-3):
+            candidate = self._representable(base + high * (1 + push) * step)
+            distance = float(size_of(candidate - self.x, self.norm))
+            if distance >= self.upper:
+                return False
+            to = self.question.decided(self.network.replay(candidate))
+            if to is not None:
+                self.upper, self.witness, self.to = distance, candidate, to
+                self.tell(self.lower, self.upper)
+                return True
+        return False
+
+    def _representable(self, point: Array) -> Array:
+        """The nearest point that the original can hold and that is allowed."""
+        near = representable(self.within.project(point)[None], self.within, self.network.dtype)[0]
+        return np.where((near < self.within.lower) | (near > self.within.upper), point, near)
+
+    def _polish(self) -> None:
+        """The nearest flip within the incumbent's own linear piece, as long as that helps."""
+        assert self.witness is not None
+        for _ in range(6):
+            before = self.upper
+            self.descent.home(self.witness, self._target())
+            if self.norm == np.inf and not len(self.integer):
+                self._piece()
+            if self.upper > 0.999 * before or time.perf_counter() > self.stop:
+                return
+
+    def _target(self) -> int:
+        y = self.network(self.witness[None])
+        return min(self.question.targets, key=lambda t: float(self.question.rows(t, y)[0]))
+
+    def _piece(self) -> None:
+        """A linear program inside the incumbent's activation pattern."""
+        ball = Ball(self.x, self.upper * (1 + 1e-9), np.inf, self.within)
+        small = compact(self.network, ball, linear(self.network, ball))
+        if small.gates > _GATES:
+            return
+        pattern = np.where(small.hidden(self.witness[None])[0] > 0, ON, OFF).astype(np.int8)
+        slopes = self.question.slopes(self._target(), self.network(self.witness[None]))[0]
+        level = float(slopes @ self.network(self.witness)) + float(
+            self.question.rows(self._target(), self.network(self.witness[None]))[0]
+        )
+        found = distance_program(small, self.x, self.upper, slopes, level).solve(pattern, stop=self.stop)
+        self.nodes += 1
+        if found.x is not None:
+            self.attempt(found.x)
+
+    # -- lower bounds ------------------------------------------------------------------------------------------------
+
+    def _region(self, radius: float) -> AbstractSet:
+        ball = Ball(self.x, radius, self.norm, self.within)
+        return ball.box() if self.norm == np.inf else ball
+
+    def _decide(self, radius: float, limit: float) -> Decision:
+        """Whether the ball holds a flip; `sat` where a closer one than the incumbent was kept."""
+        if len(self.integer):
+            return self._decide_whole(radius, limit)
+        return self._decide_on(self._region(radius), radius, limit)
+
+    def _decide_on(self, region: AbstractSet, radius: float, limit: float) -> Decision:
+        def confirm(points: Array) -> Array | None:
+            for point in points:
+                self.attempt(point)
+            return self.witness if self.witness is not None and self.upper <= radius else None
+
+        goals = self.question.goals.values()
+        moving = int(np.sum(region.box().lower < region.box().upper))
+        if moving <= _FEW and isinstance(region, Box):
+            searches = [Search(self.network, region, g.A, g.b, confirm, self.seed) for g in goals]
+            found = decide_any(searches, max(limit - time.perf_counter(), 0.01))
+        else:
+            cases = [Case(g.A, g.b, confirm) for g in goals]
+            found = decide_cases(self.network, region, cases, limit, self.seed)
+        self.nodes += found.boxes
+        return found
+
+    def _decide_whole(self, radius: float, limit: float) -> Decision:
+        """As `_decide` where some inputs take whole numbers: their ranges are halved until one number is left."""
+        i, box = self.integer, Ball(self.x, radius, self.norm, self.within).box()
+        todo, tried = [(np.ceil(box.lower[i] - 1e-9), np.floor(box.upper[i] + 1e-9))], 0
+        while todo:
+            low, high = todo.pop()
+            moved = np.maximum(np.maximum(low - self.x[i], self.x[i] - high), 0.0)
+            if np.any(low > high) or size_of(moved, self.norm) > radius:
+                continue
+            tried += 1
+            if time.perf_counter() > limit or tried > _GRID:
+                return Decision("unknown", None, tried, "whole numbers", "time is up in the search over whole numbers")
+            single = bool(np.all(low == high))
+            found = self._decide_on(self._whole(low, high, radius, box), radius, limit if single else self._soon(limit))
+            if found.status == "sat":
+                return found
+            if found.status == "unsat":
+                continue
+            if single:
+                return found
+            k = int(np.argmax(high - low))
+            middle = np.floor(0.5 * (low[k] + high[k]))
+            first, second = high.copy(), low.copy()
+            first[k], second[k] = middle, middle + 1
+            parts = [(low, first), (second, high)]
+            todo += parts if self.x[i][k] > middle else parts[::-1]
+        return Decision("unsat", None, tried, "whole numbers")
+
+    @staticmethod
+    def _soon(limit: float) -> float:
+        return min(limit, time.perf_counter() + 0.2)
+
+    def _whole(self, low: Array, high: Array, radius: float, box: Box) -> AbstractSet:
+        """The points of the ball whose whole numbers lie in a range: the ball around x moved there where the range is one point."""
+        i = self.integer
+        lower, upper = box.lower.copy(), box.upper.copy()
+        lower[i], upper[i] = low, high
+        part = Box(lower, upper)
+        if self.norm == np.inf or not np.all(low == high):
+            return part
+        center, spent = self.x.copy(), size_of(low - self.x[i], self.norm)
+        center[i] = low
+        left = radius - spent if self.norm == 1 else np.sqrt(max(radius**2 - spent**2, 0.0))
+        return Ball(center, float(left) * (1 + 1e-12) + 1e-300, self.norm, part)
+
+    def _fall_back(self) -> None:
+        """The proof at the incumbent's radius did not end: smaller balls, for the bound that can be had."""
+        self._screen(self.upper)
+        for share in (0.75, 0.5, 0.85, 0.93):
+            left = self.stop - time.perf_counter()
+            radius = share * self.upper
+            if left <= 0:
+                return
+            if radius > self.lower and self._decide(radius, time.perf_counter() + 0.4 * left).status == "unsat":
+                self.lower = radius
+                self.tell(self.lower, self.upper)
+
+    def _screen(self, radius: float) -> None:
+        """The largest ball, within 3 %, on which linear bounds alone show that no other decision occurs."""
+        goals = list(self.question.goals.values())
+        rows = self.network.append(np.vstack([g.A for g in goals]), np.concatenate([g.b for g in goals]))
+        ends = np.cumsum([len(g.b) for g in goals])[:-1]
+        low, high = self.lower, radius
+        stop = min(self.stop, time.perf_counter() + 5)
+        while high - low > 0.03 * radius and time.perf_counter() < stop:
+            middle = 0.5 * (low + high)
+            least = linear(rows, Ball(self.x, middle, self.norm, self.within)).output[0]
+            safe = all(part.max() > 0 for part in np.split(least, ends))
+            low, high = (middle, high) if safe else (low, middle)
+        self.lower = max(self.lower, low)
