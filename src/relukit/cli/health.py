@@ -10,7 +10,10 @@ def command(
     data: Path = typer.Option(..., help="Rows: .npz with x (and y), .npy or .csv"),
     box: Path | None = typer.Option(None, help="VNN-LIB file: prove units dead on its box"),
     fix: Path | None = typer.Option(None, help="Revive dead units and write the network here (.onnx or .npz)"),
-    check: bool = typer.Option(False, "--check", help="Exit with 10 where a unit is dead on the data"),
+    plot: Path | None = typer.Option(None, help="Draw the activity of every unit here (.png, .svg, .pdf)"),
+    check: bool = typer.Option(
+        False, "--check", help="Exit with 10 where something is wrong or a unit is dead on the data"
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Silent, dead, provably dead and always-on units, layer by layer."""
@@ -37,6 +40,9 @@ def command(
             "revived": count, "dead_before": dead, "dead_after": sum(layer.dead for layer in after.layers),
             "max_output_difference": difference, "written": str(fix),
         }  # fmt: skip
+    if plot is not None:
+        found.plot(plot)
+        answer["plot"] = str(plot)
     if as_json:
         print_json(answer)
     else:
@@ -49,11 +55,13 @@ def command(
             print(
                 f"{layer.name:16} {layer.units:6} {layer.silent:7} {layer.dead:6} {proven:>7} {layer.always_on:10} {100 * layer.zero_share:6.1f}% {grad:>9}"
             )
+        for finding in found.findings:
+            print(finding)
     if fix is not None and not as_json:
         print(
             "revived {revived} units ({dead_before} dead before, {dead_after} after; outputs differ by at most {max_output_difference:.2g}); written to {written}".format(
                 **answer["fix"]
             )
         )
-    if check and any(layer.dead for layer in found.layers):
+    if check and (found.findings or any(layer.dead for layer in found.layers)):
         raise typer.Exit(FINDING)

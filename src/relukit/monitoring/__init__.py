@@ -5,5 +5,6 @@ from relukit.monitoring._health import LayerHealth as LayerHealth
 from relukit.monitoring._health import health as health
 from relukit.monitoring._revive import revive as revive
 from relukit.monitoring._rules import Finding as Finding
+from relukit.monitoring._unit_picture import draw_dying_unit as draw_dying_unit
 from relukit.monitoring.watch import Watch as Watch
 from relukit.monitoring.watch import watch as watch

@@ -1,12 +1,15 @@
 """What each unit of a network does over a batch of rows, and what is proven of it on a box."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from relukit._errors import InvalidInput
 from relukit._types import Array, BoolArray, IntArray
+from relukit.monitoring._rules import Finding
+from relukit.monitoring._verdict import findings_of
 from relukit.network import Network
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import AbstractSet
@@ -52,13 +55,24 @@ class LayerHealth:
 
 @dataclass(frozen=True, eq=False)
 class Health:
-    """Health of all activation layers, over `rows` rows."""
+    """Health of all activation layers over `rows` rows, and what it means (`findings`, worst first)."""
 
     layers: tuple[LayerHealth, ...]
     rows: int
+    findings: tuple[Finding, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "layers": [layer.to_dict() for layer in self.layers]}
+        return {
+            "rows": self.rows,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "findings": [f.to_dict() for f in self.findings],
+        }
+
+    def plot(self, path: str | Path) -> None:
+        """Activity of every unit and gradient norm of every layer, as a picture."""
+        from relukit.monitoring._unit_picture import draw_health
+
+        draw_health(self, path)
 
     def __repr__(self) -> str:
         dead, units = sum(layer.dead for layer in self.layers), sum(layer.units for layer in self.layers)
@@ -117,7 +131,7 @@ def health(network: Any, data: Array, box: AbstractSet | None = None, targets: I
                 proven,
             )
         )
-    return Health(tuple(layers), len(rows))
+    return Health(tuple(layers), len(rows), findings_of(tuple(layers), values[-1]))
 
 
 def _off(op: Any, z: Array) -> BoolArray:

@@ -45,7 +45,7 @@ class Finding:
 
     Arguments:
         symptom: One of `SYMPTOMS`.
-        cause: One of `CAUSES`.
+        cause: One of `CAUSES`; "" for a finished network, which does not tell.
         severity: `error`: the run does not learn as it could; `note`: worth knowing.
         layer: Name of the layer where it shows most, or "".
         units: Numbers of the units concerned (at most 1,000 of them).
@@ -75,7 +75,7 @@ class Finding:
     def __str__(self) -> str:
         numbers = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.evidence.items())
         where = f" at {self.layer}" if self.layer else ""
-        return f"{self.severity}: {self.symptom}{where}, since step {self.since_step}; cause: {self.cause} ({numbers}); try {', '.join(self.remedies) or 'nothing'}"
+        return f"{self.severity}: {self.symptom}{where}{f', since step {self.since_step}' if self.since_step else ''}; {f'cause: {self.cause} ' if self.cause else ''}({numbers}); try {', '.join(self.remedies) or 'nothing'}"
 
 
 @dataclass(frozen=True)

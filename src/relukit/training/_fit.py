@@ -17,6 +17,10 @@ from relukit.monitoring import watch
 from relukit.network import Network, from_layers, load
 from relukit.training._state import Activity, Checkpoint, State, threads
 
+_NOISE = 0.3
+# Noise acts as a penalty on the gradient of weight noise^2; like any penalty it should fade as rows grow. Up to this many
+# rows per input the full noise helps (digits, diabetes); 7,000 rows of 5 inputs lose a point of accuracy by it.
+_PER_INPUT = 50
 _BATCH = 64
 _HELD = 0.1  # share of the rows that early stopping watches
 
@@ -91,7 +95,8 @@ def fit(
         activation: A name of the catalogue.
         epochs: At most so many passes; training stops `patience` epochs after the best one.
         label_smoothing: Share of each label spread over all classes; it keeps margins from growing without end.
-        noise: Deviation of Gaussian noise added to the standardized inputs while training; 0.3 for classification, none for regression.
+        noise: Deviation of Gaussian noise added to the standardized inputs while training; by default 0.3, and less the more rows
+            there are per input; none for images.
         seed: Of the split, the initialization and the batches.
         architecture: `mlp`, or `cnn` for images of shape `(rows, height, width)` or `(rows, channels, height, width)`.
         sparsity: Weight of the mean l1 norm of all hidden activations in the loss; 0.01-0.1 brings 90 % zeros and more.
@@ -136,7 +141,8 @@ def fit(
         if task == "classification"
         else nn.functional.mse_loss
     )
-    noise = (0.3 if task == "classification" and shape is None else 0.0) if noise is None else noise
+    if noise is None:
+        noise = 0.0 if shape is not None else _NOISE * min(1.0, (_PER_INPUT * inputs.shape[1] / len(inputs)) ** 0.5)
     optimizer = torch.optim.AdamW(decay_groups(module, weight_decay), learning_rate)
     batch_size = min(_BATCH, max(8, len(train) // 20))  # at least 20 steps per pass, also for small tables
     steps = -(-len(train) // batch_size)
