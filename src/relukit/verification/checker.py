@@ -1,21 +1,20 @@
 """Checks a certificate of `relukit verify` from the network's file and the property's text alone.
 
-This file stands by itself: NumPy and fractions, its own readers of ONNX, npz and VNN-LIB, its own bounds. It shares no
-code with what finds proofs, and can be run alone: `python checker.py CERT.npz --network F.onnx --property P.vnnlib`.
+Stands by itself: NumPy and fractions, its own readers and bounds, no code of what finds proofs. Also runs alone:
+`python checker.py CERT.npz NETWORK PROPERTY [--exact]`.
 
-A certificate holds claims. A claim is a box of inputs, rows over the network's outputs y (or over the values before ReLU
-layer number `layer`) and inputs x, and a tree; it says that max_r (C y + D x + d)_r > 0 everywhere in the box. The tree
-cuts the box at inputs (`split < n`, at `value`) or by the phase of a gate (`split - n`: first child on, second off). At a
-`fresh` node the bounds of all gates that are open there are computed anew; other nodes use those of the node above. At a
-leaf the rows are added with `weights` >= 0, and `beta` >= 0 weighs the phases of gates that were split: one backward
-substitution must give a number above 0. Any weights are admissible; only their size decides whether the proof succeeds.
+A claim is a box of inputs x, rows over the outputs y (or over the values before ReLU layer number `layer`) and x, and a
+tree; it says that max_r (C y + D x + d)_r > 0 in the box. The tree cuts the box at inputs (`split < n`, at `value`) or
+by the phase of gate `split - n` (first child on). At a `fresh` node the gates that are open above are bounded anew; other
+nodes use the bounds from above. At a leaf the rows are added with `weights` >= 0 and the phases of split gates with
+`beta` >= 0: one backward substitution must give a number above 0. Any weights are admissible.
 
-Rounding (float64): a computed sum of n products differs from the exact one by at most g |a|.|b|, g = n u / (1 - n u),
-whatever the order of the sum (Higham 2002). Every substitution widens its bound by `EPS` times the sum of magnitudes it
-went through. With `exact=True` all numbers are fractions and nothing is rounded.
+Rounding (float64): a computed sum of n products is off by at most g |a|.|b|, g = n u / (1 - n u), in any order (Higham 2002).
+Every substitution widens its bound by `eps` times the magnitudes it went through. With `exact` all numbers are fractions.
 """
+# fmt: off
 
-import argparse
+import functools
 import gzip
 import re
 import struct
@@ -26,339 +25,220 @@ import numpy as np
 
 U, TINY, CHUNK, BATCH = 2.0**-53, 1e-290, 400_000, 128
 
-
 class Rejected(Exception):
     """The certificate does not prove the property."""
 
+def demand(holds, why):
+    if not holds:
+        raise Rejected(why)
 
-# -- the network: a list of (W, b, relu), none of them multiplied out --------------------------------------------------
-
-
-def fields(buffer):
-    """Fields of a protobuf message: (number, value), value an integer or bytes."""
-    at, end = 0, len(buffer)
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = buffer[at]
-            at, value, shift = at + 1, value | (byte & 127) << shift, shift + 7
-            if byte < 128:
-                return value
-
-    while at < end:
-        key = varint()
-        kind = key & 7
-        if kind == 0:
-            value = varint()
-        else:
-            size = varint() if kind == 2 else {1: 8, 5: 4}[kind]
-            value, at = bytes(buffer[at : at + size]), at + size
-        yield key >> 3, value
-
+def varint(buffer, at):
+    """A number of a protobuf message, and where it ends."""
+    end = next(k for k in range(at, len(buffer)) if buffer[k] < 128) + 1
+    return sum((byte & 127) << 7 * k for k, byte in enumerate(buffer[at:end])), end
 
 def message(buffer):
-    found = {}
-    for number, value in fields(buffer):
-        found.setdefault(number, []).append(value)
+    """Fields of a protobuf message: number -> list of integers or bytes."""
+    at, found = 0, {}
+    while at < len(buffer):
+        key, at = varint(buffer, at)
+        size, at = varint(buffer, at) if key & 7 in (0, 2) else ({1: 8, 5: 4}[key & 7], at)
+        value, at = (size, at) if key & 7 == 0 else (bytes(buffer[at : at + size]), at + size)
+        found.setdefault(key >> 3, []).append(value)
     return found
 
-
-def signed(value):
-    return value - (1 << 64) if value >> 63 else value
-
-
 def integers(values):
-    """Repeated integers, packed or not."""
-    out = []
-    for v in values:
-        if isinstance(v, int):
-            out.append(signed(v))
-        else:
-            out.extend(signed(x) for _, x in fields(b"".join(b"\x08" + p for p in varints(v))))
-    return out
-
-
-def varints(buffer):
-    start = 0
-    for k, byte in enumerate(buffer):
-        if byte < 128:
-            yield buffer[start : k + 1]
-            start = k + 1
-
-
-TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
-
+    """Repeated signed integers, packed or not."""
+    out, at = [v for v in values if isinstance(v, int)], 0
+    packed = b"".join(v for v in values if isinstance(v, bytes))
+    while at < len(packed):
+        value, at = varint(packed, at)
+        out.append(value)
+    return [v - (1 << 64) if v >> 63 else v for v in out]
 
 def tensor(buffer):
     m = message(buffer)
-    if 14 in m and m[14][0] == 1:
-        raise Rejected("weights in external files are not read by the checker")
-    kind, shape = TYPES.get(m.get(2, [0])[0]), integers(m.get(1, []))
-    if kind is None:
-        raise Rejected("a tensor is neither float32, float64, int32 nor int64")
-    if 9 in m:
-        flat = np.frombuffer(m[9][0], np.dtype(kind).newbyteorder("<"))
-    elif kind is np.float32:
-        flat = np.frombuffer(b"".join(m.get(4, [])), "<f4")
-    elif kind is np.float64:
-        flat = np.frombuffer(b"".join(m.get(10, [])), "<f8")
-    else:
-        flat = np.array(integers(m.get(5 if kind is np.int32 else 7, [])))
-    return flat.reshape(shape).astype(np.float64 if kind in (np.float32, np.float64) else np.int64)
+    kind = {1: "<f4", 6: "<i4", 7: "<i8", 11: "<f8"}.get(m.get(2, [0])[0])
+    demand(kind and m.get(14, [0])[0] == 0, "a tensor is neither float32, float64, int32 nor int64, or lies in another file")
+    raw = m[9][0] if 9 in m else b"".join(m.get(4 if kind == "<f4" else 10, []))
+    flat = np.frombuffer(raw, kind) if raw or kind[1] == "f" else np.array(integers(m.get(5 if kind == "<i4" else 7, [])))
+    return flat.reshape(integers(m.get(1, []))).astype(np.float64 if kind[1] == "f" else np.int64)
 
+def attribute(m):
+    return struct.unpack("<f", m[2][0])[0] if 2 in m else tensor(m[5][0]) if 5 in m else integers(m.get(8, m.get(3, [])))
 
 def read_onnx(content):
     """A chain of affine maps and ReLUs from an ONNX file; anything else is refused."""
     graph = message(message(content)[7][0])
     constants = {message(t)[8][0]: tensor(t) for t in graph.get(5, [])}
     inputs = [message(i) for i in graph[11] if message(i)[1][0] not in constants]
-    if len(inputs) != 1:
-        raise Rejected("the checker reads networks with one input")
+    demand(len(inputs) == len(graph[12]) == 1, "the checker reads networks with one input and one output")
     described = message(message(message(inputs[0][2][0])[1][0])[2][0])
     dims = [max(message(d).get(1, [1])[0], 1) for d in described.get(1, [])]
-    value, shape = inputs[0][1][0], tuple(dims[1:] if len(dims) > 1 else dims)
-    n = int(np.prod(shape))
-    layers, eye = [], np.eye(n)
+    value, shape, layers = inputs[0][1][0], tuple(dims[1:] if len(dims) > 1 else dims), []
     for node in map(message, graph[1]):
         names, out, op = node.get(1, []), node[2][0], node[4][0].decode()
-        attributes = {}
-        for a in map(message, node.get(5, [])):
-            attributes[a[1][0].decode()] = (
-                struct.unpack("<f", a[2][0])[0] if 2 in a else a[4][0] if 4 in a else
-                tensor(a[5][0]) if 5 in a else integers(a.get(8, a.get(3, [])))
-            )  # fmt: skip
+        given = {a[1][0].decode(): attribute(a) for a in map(message, node.get(5, []))}
+        first, size = bool(names) and names[0] == value, int(np.prod(shape))
         if op == "Constant":
-            constants[out] = np.asarray(attributes["value"])
+            constants[out] = np.asarray(given["value"])
             continue
-        if value not in names:
-            if names and all(s in constants for s in names) and op in ("Identity", "Reshape", "Flatten", "Unsqueeze"):
-                constants[out] = constants[names[0]].reshape(
-                    [int(v) for v in constants[names[1]]] if op == "Reshape" else constants[names[0]].shape
-                )
-                continue
-            raise Rejected(f"{op} does not follow the chain of operators")
+        demand(value in names, f"{op} does not follow the chain of operators")
         other = [constants[s] for s in names if s != value and s in constants]
-        size = int(np.prod(shape))
-        eye = np.eye(size) if op in ("Add", "Sub", "Mul", "Div") else eye
+        demand(len(other) == len([s for s in names if s]) - 1, f"{op} joins two values")
         spread = lambda v, shape=shape, size=size: np.broadcast_to(v, np.broadcast_shapes(v.shape, (1, *shape))).reshape(size)
         if op == "Relu":
-            if not layers or layers[-1][2]:
-                layers.append((np.eye(size), np.zeros(size), False))
-            layers[-1] = (*layers[-1][:2], True)
-        elif op in ("Flatten", "Dropout", "Identity", "Reshape", "Squeeze", "Unsqueeze"):
-            shape = (size,) if op in ("Flatten", "Reshape") else shape
-        elif op == "MatMul" and names[0] == value:
+            last = layers.pop() if layers and not layers[-1][2] else (np.eye(size), np.zeros(size))
+            layers.append((last[0], last[1], True))
+        elif op in ("Flatten", "Reshape"):
+            shape = (size,)
+        elif op == "MatMul" and first and size == shape[-1]:
             layers.append((other[0].T, np.zeros(other[0].shape[1]), False))
             shape = (*shape[:-1], other[0].shape[1])
-            if len(shape) > 1 and np.prod(shape[:-1]) > 1:
-                raise Rejected("a MatMul over several rows")
-        elif op == "Gemm" and names[0] == value and attributes.get("alpha", 1) == attributes.get("beta", 1) == 1 and not attributes.get("transA", [0])[0]:
-            W = other[0] if attributes.get("transB", [0])[0] else other[0].T
-            layers.append((W, np.broadcast_to(other[1].ravel() if len(other) > 1 else 0.0, (len(W),)), False))
+        elif op == "Gemm" and first and given.get("alpha", 1) == given.get("beta", 1) == 1 and given.get("transA", [0])[0] == 0:
+            W = other[0] if given.get("transB", [0])[0] else other[0].T
             shape = (len(W),)
-        elif op in ("Add", "Sub") and (op == "Add" or names[0] == value):
+            layers.append((W, np.broadcast_to(other[1].ravel() if len(other) > 1 else 0.0, shape), False))
+        elif op == "Add" or (op == "Sub" and first):
             c = spread(other[0]) * (1 if op == "Add" else -1)
-            if layers and not layers[-1][2] and not np.any(layers[-1][1]):  # a bias right after its product
-                layers[-1] = (layers[-1][0], c, False)
-            else:
-                layers.append((eye, c, False))
-        elif op == "Mul":
-            layers.append((np.diag(spread(other[0])), np.zeros(size), False))
+            bias = layers and not layers[-1][2] and not np.any(layers[-1][1])  # right after its product
+            layers.append((layers.pop()[0] if bias else np.eye(size), c, False))
         else:
-            raise Rejected(f"the checker does not read the operator {op} here")
+            demand(op in ("Dropout", "Identity"), f"the checker does not read the operator {op} here")
         value = out
-    if value != message(graph[12][0])[1][0]:
-        raise Rejected("the last operator is not the output")
+    demand(value == message(graph[12][0])[1][0], "the last operator is not the output")
     return layers
 
-
 def read_network(path):
-    with open(path, "rb") as file:
-        content = file.read()
-    content = gzip.decompress(content) if path.endswith(".gz") else content
     if path.endswith(".npz"):
         with np.load(path, allow_pickle=False) as a:
-            count = sum(k[0] == "W" for k in a.files)
+            count = sum(bool(re.fullmatch(r"W\d+", k)) for k in a.files)
             layers = [(a[f"W{k}"].astype(float), a[f"b{k}"].ravel().astype(float), k < count - 1) for k in range(count)]
     else:
-        layers = read_onnx(content)
+        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+            layers = read_onnx(file.read())
     if layers[-1][2]:
         layers.append((np.eye(len(layers[-1][1])), np.zeros(len(layers[-1][1])), False))
     for k, (W, b, _) in enumerate(layers):
-        if W.ndim != 2 or len(W) != len(b) or (k and W.shape[1] != len(layers[k - 1][1])) or not (np.isfinite(W).all() and np.isfinite(b).all()):
-            raise Rejected(f"layer {k} does not fit, or is not finite")
+        fits = W.ndim == 2 and len(W) == len(b) and (k == 0 or W.shape[1] == len(layers[k - 1][1]))
+        demand(fits and np.isfinite(W).all() and np.isfinite(b).all(), f"layer {k} does not fit, or is not finite")
     return layers
 
-
-# -- the property: boxes and rows whose joint non-positivity is a counterexample ---------------------------------------
-
-
 def read_property(path, n, m):
-    """Counterexamples as a list of (lower, upper, rows): x in the box and every row (c over y, d over x, e) c.y + d.x + e <= 0."""
+    """Counterexamples as a list of (lower, upper, rows): x in the box and every row (c, d, e) has c.y + d.x + e <= 0."""
     with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-        text = re.sub(r";[^\n]*|\"[^\"]*\"", "", file.read().decode())
-    if len(re.findall(r"declare-network", text)) > 1 or "declare-hidden" in text:
-        raise Rejected("certificates are about one network without hidden variables")
-    names, shapes = {}, {}
-    for kind, name, dims in re.findall(r"\(\s*declare-(input|output)\s+(\w+)\s+\w+\s*\[([^\]]*)\]", text):
-        side = 0 if kind == "input" else 1
-        if any(s == side for s, _ in shapes.values()):
-            raise Rejected("several inputs or outputs")
-        shapes[name] = (side, [int(v) for v in dims.split(",") if v.strip()])
-    text = re.sub(r"\[([\d,\s]*)\]", lambda f: "[" + f[1].replace(" ", "") + "]", text)
-    text = re.sub(r"(\w)\s+\[", r"\1[", text)
+        text = re.sub(r"\"[^\"\n]*\"|;[^\n]*", "", file.read().decode())
+    demand(len(re.findall(r"declare-network", text)) < 2 and "declare-hidden" not in text, "certificates are about one network without hidden values")
+    tensors, names = {}, {}
+    for kind, name, shape in re.findall(r"\(\s*declare-(input|output)\s+(\w+)\s+\w+\s*(\[[^\]]*\])?", text):
+        demand(all(s != (kind == "output") for s, _ in tensors.values()), "several inputs or outputs")
+        tensors[name] = (kind == "output", [int(v) for v in re.findall(r"\d+", shape)])
+    text = re.sub(r"(\w)\s+\[", r"\1[", re.sub(r"\[[\d,\s]*\]", lambda f: re.sub(r"\s", "", f[0]), text))
     stack = [[]]
     for token in re.findall(r"[()]|[^\s()]+", text):
         if token == "(":
             stack.append([])
-        elif token == ")":
-            done = stack.pop()
-            stack[-1].append(done)
         else:
-            stack[-1].append(token)
-    asserted = [t[1] for t in stack[0] if isinstance(t, list) and t and t[0] == "assert"]
-    if len(stack) != 1 or any(not isinstance(t, list) or (t[0] != "assert" and not t[0].startswith(("declare-", "vnnlib-"))) for t in stack[0]):
-        raise Rejected("the property is no list of declarations and assertions")
-
+            done = stack.pop() if token == ")" else token
+            stack[-1].append(done)
+    known = all(isinstance(t, list) and re.fullmatch(r"assert|declare-.*|vnnlib-version", str(t[0])) for t in stack[0])
+    demand(len(stack) == 1 and known, "the property is no list of declarations and assertions")
     def variable(word):
-        """(side, index) of X_3, Y_0, or an entry of a declared tensor."""
+        """(side, index) of X_3, Y_0 or an entry X[0,3] of a declared tensor; None for a number."""
         if word not in names:
-            old, new = re.fullmatch(r"([XY])_(\d+)", word), re.fullmatch(r"(\w+)\[([\d,]*)\]", word)
-            if old and not shapes:
-                side, index = "XY".index(old[1]), int(old[2])
-            elif new and new[1] in shapes:
-                side, shape = shapes[new[1]]
-                place = [int(v) for v in new[2].split(",") if v]
-                if len(place) != len(shape) or any(p >= s for p, s in zip(place, shape)):
-                    raise Rejected(f"{word} is outside its tensor")
-                index = int(np.ravel_multi_index(place, shape)) if place else 0
+            old, new = re.fullmatch(r"([XY])_(\d+)", word), re.fullmatch(r"(\w+?)(?:\[([\d,]*)\])?", word)
+            if old and not tensors:
+                names[word] = ("XY".index(old[1]), int(old[2]))
+            elif new and new[1] in tensors:
+                side, shape = tensors[new[1]]
+                place = [int(v) for v in re.findall(r"\d+", new[2] or "")]
+                demand(len(place) == len(shape) and all(p < s for p, s in zip(place, shape)), f"{word} is outside its tensor")
+                names[word] = (int(side), int(np.ravel_multi_index(place, shape)) if place else 0)
             else:
                 return None
-            if index >= (n, m)[side]:
-                raise Rejected(f"{word} is not a variable of this network")
-            names[word] = (side, index)
+            demand(names[word][1] < (n, m)[names[word][0]], f"{word} is not a variable of this network")
         return names[word]
-
     def linear(t):
         if isinstance(t, str):
-            v = variable(t)
-            return {v: Fraction(1)} if v else {(): Fraction(float(t))}
-        parts = [linear(p) for p in t[1:]]
-        if t[0] == "*":
-            total = {(): Fraction(1)}
-            for p in parts:
-                if any(total) and any(p):
-                    raise Rejected("a product of variables")
+            return {variable(t): Fraction(1)} if variable(t) else {(): Fraction(float(t))}
+        demand(t[0] in ("+", "-", "*") and len(t) > 1, f"unknown arithmetic {t[0]}")
+        total, *parts = [linear(p) for p in t[1:]]
+        if t[0] == "-" and not parts:
+            return {k: -v for k, v in total.items()}
+        for p in parts:
+            if t[0] == "*":
+                demand(not (any(total) and any(p)), "a product of variables")
                 total, p = (p, total) if any(p) else (total, p)
                 total = {k: v * p.get((), Fraction(0)) for k, v in total.items()}
-            return total
-        if t[0] not in "+-" or not parts:
-            raise Rejected(f"unknown arithmetic {t[0]}")
-        total = dict(parts[0]) if len(parts) > 1 or t[0] == "+" else {k: -v for k, v in parts[0].items()}
-        for p in parts[1:]:
-            for k, v in p.items():
-                total[k] = total.get(k, Fraction(0)) + (v if t[0] == "+" else -v)
+            else:
+                total = {k: total.get(k, Fraction(0)) + p.get(k, Fraction(0)) * (1 if t[0] == "+" else -1) for k in {**total, **p}}
         return total
-
     def cases(t):
-        if t[0] == "and":
-            found = [[]]
-            for p in t[1:]:
-                found = [a + b for a in found for b in cases(p)]
-            return found
         if t[0] == "or":
             return [c for p in t[1:] for c in cases(p)]
+        if t[0] == "and":
+            return functools.reduce(lambda found, p: [a + b for a in found for b in cases(p)], t[1:], [[]])
         left, right = linear(t[1]), linear(t[2])
-        row = {k: left.get(k, Fraction(0)) - right.get(k, Fraction(0)) for k in {*left, *right}}
+        row = {k: left.get(k, Fraction(0)) - right.get(k, Fraction(0)) for k in {**left, **right}}
         minus = {k: -v for k, v in row.items()}
         table = {"<=": [[row]], "<": [[row]], ">=": [[minus]], ">": [[minus]], "==": [[row, minus]], "=": [[row, minus]], "!=": [[row], [minus]]}
-        if t[0] not in table:
-            raise Rejected(f"unknown condition {t[0]}")
+        demand(t[0] in table and len(t) == 3, f"unknown condition {t[0]}")
         return table[t[0]]
+    return [box_and_rows(c, n, m) for c in cases(["and", *(t[1] for t in stack[0] if t[0] == "assert")])]
 
-    product = [[]]
-    for t in asserted:
-        product = [a + b for a in product for b in cases(t)]
-    return [box_and_rows(c, n, m) for c in product]
-
-
-def down(value):
-    """The largest float64 that is at most a fraction."""
-    near = float(value)
-    return near if Fraction(near) <= value else float(np.nextafter(near, -np.inf))
-
+def down(value):  # the largest float64 that is at most a fraction
+    return float(value) if Fraction(float(value)) <= value else float(np.nextafter(float(value), -np.inf))
 
 def box_and_rows(case, n, m):
     lower, upper, rows = np.full(n, -np.inf), np.full(n, np.inf), []
     for row in case:
-        used = {k: v for k, v in row.items() if k and v != 0}
-        rest = row.get((), Fraction(0))
-        if len(used) == 1 and next(iter(used))[0] == 0:
-            ((_, i), c), = used.items()
-            if c > 0:
-                upper[i] = min(upper[i], -down(rest / c))
-            else:
-                lower[i] = max(lower[i], down(-rest / c))
+        used, rest = {k: v for k, v in row.items() if k and v != 0}, row.get((), Fraction(0))
+        if len(used) == 1 and (one := next(iter(used.items())))[0][0] == 0:
+            (_, i), c = one
+            lower[i], upper[i] = (lower[i], min(upper[i], -down(rest / c))) if c > 0 else (max(lower[i], down(-rest / c)), upper[i])
             continue
-        c, d = np.zeros(m), np.zeros(n)
-        for (side, i), v in used.items():
-            (d, c)[side][i] = float(v)
-            if Fraction(float(v)) != v:
-                raise Rejected("a coefficient is not a float64 number")
+        demand(all(Fraction(float(v)) == v for v in used.values()), "a coefficient is not a float64 number")
+        c, d = (np.array([float(used.get((side, i), 0)) for i in range(size)]) for side, size in ((1, m), (0, n)))
         rows.append((c, d, down(rest)))
     return lower, upper, rows
 
-
-# -- bounds ------------------------------------------------------------------------------------------------------------
-
-
 class Bounder:
-    """Backward substitution through one network, for batches of boxes under one node whose bounds are known."""
-
+    """Backward substitution through one network, for batches of boxes whose nodes above have known bounds."""
     def __init__(self, layers, exact=False):
-        self.exact = exact
-        self.type = object if exact else np.float64
+        self.exact, self.tiny = exact, 0 if exact else TINY
         self.layers = [(self.number(W), self.number(b), relu) for W, b, relu in layers]
         self.absolute = [abs(W) for W, _, _ in self.layers]
         widest = max(max(W.shape) for W, _, _ in layers)
-        # Per layer two sums of `widest` products, the lines, the running constant, and the error's own rounding.
+        # Per layer three sums of `widest` products, the lines, the running constant, and the error's own rounding.
         self.eps = 0 if exact else 1.06 * U * (3 * widest + 2 * len(layers) + 40)
         self.relus = [k for k, layer in enumerate(layers) if layer[2]]
         self.first = np.cumsum([0] + [len(layers[k][1]) for k in self.relus])
         self.inputs, self.outputs = layers[0][0].shape[1], len(layers[-1][1])
-
     def number(self, array):
         array = np.asarray(array, np.float64)
-        return np.vectorize(Fraction, otypes=[object])(array) if self.exact and array.size else array.astype(self.type)
-
+        return np.vectorize(Fraction, otypes=[object])(array) if self.exact and array.size else array.astype(object if self.exact else np.float64)
     def interval(self, lo, hi):
         """Bounds of the values of every layer before its ReLU over one box."""
         found = []
         for (W, b, relu), A in zip(self.layers, self.absolute):
-            reach = np.maximum(abs(lo), abs(hi))
-            slack = self.eps * (A @ reach + abs(b)) + (0 if self.exact else TINY)
+            slack = self.eps * (A @ np.maximum(abs(lo), abs(hi)) + abs(b)) + self.tiny
             plus, minus = np.maximum(W, 0), np.minimum(W, 0)
             found.append((plus @ lo + minus @ hi + b - slack, plus @ hi + minus @ lo + b + slack))
             lo, hi = (np.maximum(v, 0) for v in found[-1]) if relu else found[-1]
         return found
-
     def sizes(self, bounds, lo, hi):
         """For each layer |W| |largest input| + |b| over one box: what rounding is measured by."""
         reach, found = np.maximum(abs(lo), abs(hi)), []
         for (_, b, relu), A, (L, H) in zip(self.layers, self.absolute, bounds):
             found.append(A @ reach + abs(b))
-            reach = np.maximum(abs(L), abs(H))
-            reach = np.where(H <= 0, 0 * reach, reach) if relu else reach
+            reach = np.maximum(abs(L), abs(H)) * ((H > 0) if relu else 1)
         return found
-
     def substitute(self, k, coef, const, bounds, lo, hi, size, D=None, beta=None):
         """Lower bounds of `coef . (values of layer k after its ReLU) + const + D x` over boxes, shape (boxes, rows)."""
         error = np.zeros_like(const)
         for i in range(k, -1, -1):
             W, b, relu = self.layers[i]
-            if relu:
+            if relu:  # h >= low z where the coefficient is positive, h <= up (z - L) where it is negative
                 L, H = bounds[i]
                 open_ = (L < 0) & (H > 0)
                 up = np.where(open_, H / np.where(open_, H - L, 1), (L >= 0) * 1)
@@ -366,201 +246,154 @@ class Bounder:
                 negative = np.minimum(coef, 0)
                 const = const + (negative @ np.where(open_, -up * L, 0)[..., None])[..., 0]
                 coef = coef * low[:, None]  # where negative, `low + (up - low)`: one rounding of a number up to 1
-                negative = negative * (up - low)[:, None]
-                coef += negative
+                coef += negative * (up - low)[:, None]
             if beta is not None and beta[i] is not None:
                 coef = coef + beta[i][:, None]
                 error = error + self.eps * (abs(beta[i]) @ size[i])[:, None]
-            shape = coef.shape
-            flat = coef.reshape(-1, shape[-1])
-            error = error + self.eps * (abs(flat) @ size[i]).reshape(shape[:2]) + (0 if self.exact else TINY * (1 + size[i].sum()))
-            const = const + (flat @ b).reshape(shape[:2])
-            coef = (flat @ W).reshape(*shape[:2], -1)
+            flat, shape = coef.reshape(-1, coef.shape[-1]), coef.shape[:2]
+            error = error + self.eps * (abs(flat) @ size[i]).reshape(shape) + self.tiny * (1 + size[i].sum())
+            const = const + (flat @ b).reshape(shape)
+            coef = (flat @ W).reshape(*shape, -1)
         if D is not None:
             coef = coef + D
-            reach = np.maximum(abs(lo), abs(hi))
-            error = error + self.eps * (abs(D) @ reach[..., None])[..., 0]
-        at = np.maximum(coef, 0) @ lo[..., None] + np.minimum(coef, 0) @ hi[..., None]
-        return const + at[..., 0] - error - (self.eps + 4 * U * (not self.exact)) * (abs(const) + abs(at[..., 0]))
-
-    def refresh(self, bounds, lo, hi, size):
-        """Bounds over boxes (lo, hi), shape (boxes, n): each gate that is open in `bounds` is bounded anew."""
-        count = len(lo)
-        found = [tuple(np.broadcast_to(v, (count, v.shape[-1])).copy() for v in pair) for pair in bounds]
-        for k in self.relus:
-            L, H = found[k]
+            error = error + self.eps * (abs(D) @ np.maximum(abs(lo), abs(hi))[..., None])[..., 0]
+        at = (np.maximum(coef, 0) @ lo[..., None] + np.minimum(coef, 0) @ hi[..., None])[..., 0]
+        return const + at - error - (self.eps + 4 * U * (not self.exact)) * (abs(const) + abs(at))
+    def refresh(self, bounds, lo, hi, size, upto):
+        """Bounds over boxes (lo, hi), shape (boxes, n), of each gate before layer `upto` that is open in some of `bounds`."""
+        count, found = len(lo), [(L.copy(), H.copy()) for L, H in bounds]
+        for k in (k for k in self.relus if k < upto):
+            (W, b, _), (L, H) = self.layers[k], found[k]
             rows = np.flatnonzero(np.any((L < 0) & (H > 0), axis=0))
-            if not len(rows):
-                continue
-            W, b, _ = self.layers[k]
-            block = max(1, CHUNK // (2 * count * max(W.shape[1], 1)))
+            block = max(1, CHUNK // (2 * count * W.shape[1]))
             for part in (rows[j : j + block] for j in range(0, len(rows), block)):
-                coef = np.concatenate([W[part], -W[part]])[None]
-                const = np.broadcast_to(np.concatenate([b[part], -b[part]]), (count, 2 * len(part)))
-                coef = np.broadcast_to(coef, (count, *coef.shape[1:]))
-                low = self.substitute(k - 1, coef, const, found, lo, hi, size)
-                low = low - self.eps * np.tile(size[k][part], 2) - (0 if self.exact else TINY)
-                good = np.ones(low.shape, bool) if self.exact else np.isfinite(low)
-                half = len(part)
-                L[:, part] = np.where(good[:, :half], np.maximum(L[:, part], np.where(good, low, 0)[:, :half]), L[:, part])
-                H[:, part] = np.where(good[:, half:], np.minimum(H[:, part], -np.where(good, low, 0)[:, half:]), H[:, part])
+                coef = np.repeat(np.concatenate([W[part], -W[part]])[None], count, axis=0)
+                const = np.repeat(np.concatenate([b[part], -b[part]])[None], count, axis=0)
+                low = self.substitute(k - 1, coef, const, found, lo, hi, size) - self.eps * np.tile(size[k][part], 2) - self.tiny
+                for side, value in ((L, low[:, : len(part)]), (H, -low[:, len(part) :])):
+                    better = value > side[:, part] if side is L else value < side[:, part]  # false for NaN
+                    side[:, part] = np.where(better & (np.ones(value.shape, bool) if self.exact else np.isfinite(value)), value, side[:, part])
         return found
-
-
-# -- trees -------------------------------------------------------------------------------------------------------------
-
+    def gate(self, number):  # its layer and unit
+        k = int(np.searchsorted(self.first, number, side="right")) - 1
+        return self.relus[k], int(number - self.first[k])
 
 class Claim:
-    """One claim of a certificate, its arrays checked for shape and kind."""
-
+    """One claim of a certificate, its arrays checked for shape, kind and range; it is about layer `at`."""
     def __init__(self, arrays, prefix, net):
-        get = lambda name: np.asarray(arrays[prefix + name])
-        floats = lambda name, *shape: get(name).astype(np.float64, casting="safe").reshape(shape)
-        whole = lambda name: get(name).astype(np.int64, casting="safe").ravel()
-        n = net.inputs
-        self.layer = int(whole("layer")[0])
-        if not 0 <= self.layer <= len(net.relus):
-            raise Rejected("a claim about a layer that does not exist")
-        self.at = len(net.layers) - 1 if self.layer == len(net.relus) else net.relus[self.layer]
-        width = len(net.layers[self.at][1])
-        self.lower, self.upper = floats("lower", n), floats("upper", n)
-        self.C, self.D, self.d = floats("C", -1, width), floats("D", -1, n), floats("d", -1)
-        self.split, self.value, self.fresh = whole("split"), floats("value", -1), whole("fresh")
-        self.child, self.row = get("child").astype(np.int64, casting="safe").reshape(-1, 2), whole("row")
-        self.weights = floats("weights", -1, len(self.d))
-        self.beta = list(zip(whole("beta_row").tolist(), whole("beta_gate").tolist(), floats("beta", -1).tolist()))
-        count, inner = len(self.split), self.split >= 0
-        finite = all(np.isfinite(v).all() for v in (self.lower, self.upper, self.C, self.D, self.d, self.value, self.weights))
-        if not finite or not (len(self.C) == len(self.D) == len(self.d) > 0) or (self.weights < 0).any():
-            raise Rejected("a claim is not finite, has no rows, or weighs a row below 0")
-        if not (len(self.value) == len(self.fresh) == len(self.child) == len(self.row) == count > 0):
-            raise Rejected("the arrays of a tree differ in length")
-        if sorted(self.child[inner].ravel().tolist()) != list(range(1, count)) or (self.child[inner] <= np.flatnonzero(inner)[:, None]).any():
-            raise Rejected("a tree misses a node or holds one twice")
-        if (self.split >= n + net.first[self.layer]).any() or (self.row[~inner] >= len(self.weights)).any() or (self.row[~inner] < 0).any():
-            raise Rejected("a node refers to an input, gate or leaf that does not exist")
-
+        get = lambda name, kind: np.asarray(arrays[prefix + name]).astype(kind, casting="safe")
+        n, self.layer = net.inputs, int(get("layer", np.int64).item())
+        demand(0 <= self.layer <= len(net.relus), "a claim about a layer that does not exist")
+        self.at = [*net.relus, len(net.layers) - 1][self.layer]
+        self.lower, self.upper, self.d = get("lower", float).reshape(n), get("upper", float).reshape(n), get("d", float).ravel()
+        R = len(self.d)
+        self.C, self.D = get("C", float).reshape(R, len(net.layers[self.at][1])), get("D", float).reshape(R, n)
+        self.split, self.fresh, self.row, self.child = (get(k, np.int64) for k in ("split", "fresh", "row", "child"))
+        self.value, self.weights, beta = get("value", float), get("weights", float).reshape(-1, R), get("beta", float)
+        count, inner, owner, gate = len(self.split), self.split >= 0, get("beta_row", np.int64), get("beta_gate", np.int64)
+        demand(R and all(np.isfinite(v).all() for v in (self.lower, self.upper, self.C, self.D, self.d, self.value, self.weights, beta)) and (self.weights >= 0).all() and (beta >= 0).all(), "a number is not finite, a weight below 0, or no row there")
+        demand(all(v.shape == (count,) for v in (self.split, self.value, self.fresh, self.row)) and self.child.shape == (count, 2), "the arrays of a tree differ in length")
+        demand(count and sorted(self.child[inner].ravel().tolist()) == list(range(1, count)), "a tree misses a node or holds one twice")
+        demand((self.child[inner] > np.flatnonzero(inner)[:, None]).all(), "a node comes before the one above it")
+        demand((self.split < n + net.first[self.layer]).all() and len(owner) == len(gate) == len(beta), "a gate that does not exist is split")
+        demand(((self.row[~inner] >= 0) & (self.row[~inner] < len(self.weights))).all(), "a leaf has no weights")
+        self.beta = {}
+        for r, g, v in zip(owner.tolist(), gate.tolist(), beta.tolist()):
+            self.beta.setdefault(r, []).append((g, v))
 
 def check_claim(net, claim):
     """Raise `Rejected` unless the claim's tree proves it; returns the number of leaves."""
-    number, n = net.number, net.inputs
-    lo, hi = number(claim.lower), number(claim.upper)
-    betas = {}
-    for row, gate, value in claim.beta:
-        betas.setdefault(row, []).append((gate, value))
+    lo, hi, n = net.number(claim.lower), net.number(claim.upper), net.inputs
     start = net.interval(lo, hi)
-    bounds = net.refresh([tuple(v[None] for v in pair) for pair in start], lo[None], hi[None], net.sizes(start, lo, hi))
-    blocks, leaves = [(0, lo, hi, (), [tuple(v[0] for v in pair) for pair in bounds])], 0
+    bounds = net.refresh([(L[None], H[None]) for L, H in start], lo[None], hi[None], net.sizes(start, lo, hi), claim.at)
+    blocks, leaves = [(0, lo, hi, (), [(L[0], H[0]) for L, H in bounds])], 0
     while blocks:
-        group, blocks = blocks[-64:], blocks[:-64]
-        front = []
+        group, blocks, front = blocks[-64:], blocks[:-64], []
         for top, lo, hi, phases, bounds in group:  # the nearest leaves and fresh nodes below each
             stack = [(top, lo, hi, phases)]
             while stack:
                 node, lo, hi, phases = stack.pop()
-                s = int(claim.split[node])
+                s, (left, right) = int(claim.split[node]), claim.child[node].tolist()
                 if s < 0 or (claim.fresh[node] and node != top):
                     front.append((node, lo, hi, phases, bounds, node == top))
-                    continue
-                left, right = claim.child[node].tolist()
-                if s < n:
-                    cut = number(claim.value[node : node + 1])[0]
-                    if not lo[s] <= cut <= hi[s]:
-                        raise Rejected(f"node {node} cuts input {s} outside its box")
-                    below, above = hi.copy(), lo.copy()
+                elif s < n:
+                    cut, below, above = net.number(claim.value[node : node + 1])[0], hi.copy(), lo.copy()
+                    demand(lo[s] <= cut <= hi[s], f"node {node} cuts input {s} outside its box")
                     below[s] = above[s] = cut
                     stack += [(left, lo, below, phases), (right, above, hi, phases)]
                 else:
                     stack += [(left, lo, hi, (*phases, (s - n, 1))), (right, lo, hi, (*phases, (s - n, -1)))]
         for j in range(0, len(front), BATCH):
-            leaves += _front(net, claim, front[j : j + BATCH], betas, blocks)
+            leaves += check_nodes(net, claim, front[j : j + BATCH], blocks)
     return leaves
 
-
-def _front(net, claim, front, betas, blocks):
-    """Check the leaves among some nodes, and queue the fresh inner ones."""
-    count = len(front)
+def check_nodes(net, claim, front, blocks):
+    """Check the leaves among some nodes and queue the fresh inner ones; returns the number of leaves."""
     lo, hi = np.array([f[1] for f in front]), np.array([f[2] for f in front])
     found = [tuple(np.array([f[4][k][side] for f in front]) for side in (0, 1)) for k in range(len(net.layers))]
-    hull = [(L.min(axis=0), H.max(axis=0)) for L, H in found]
-    size = net.sizes(hull, lo.min(axis=0), hi.max(axis=0))
-    for p, (_, _, _, phases, _, _) in enumerate(front):
-        for gate, sign in phases:
-            k = int(np.searchsorted(net.first, gate, side="right")) - 1
-            side, j = found[net.relus[k]][0 if sign > 0 else 1][p], gate - net.first[k]
-            side[j] = max(side[j], 0) if sign > 0 else min(side[j], 0)
-    renew = np.array([claim.fresh[f[0]] != 0 and not f[5] for f in front])
+    size = net.sizes([(L.min(axis=0), H.max(axis=0)) for L, H in found], lo.min(axis=0), hi.max(axis=0))
+    for p, f in enumerate(front):
+        for number, sign in f[3]:  # z >= 0 where the gate is on, z <= 0 where it is off
+            k, j = net.gate(number)
+            side = found[k][0 if sign > 0 else 1]
+            side[p, j] = max(side[p, j], 0) if sign > 0 else min(side[p, j], 0)
+    renew, leaf = (np.array(v) for v in zip(*((claim.fresh[f[0]] != 0 and not f[5], claim.split[f[0]] < 0) for f in front)))
     if renew.any():
-        part = [tuple(v[renew] for v in pair) for pair in found]
-        part = net.refresh(part, lo[renew], hi[renew], size)
-        for pair, new in zip(found, part):
-            pair[0][renew], pair[1][renew] = new
-    leaf = np.array([claim.split[f[0]] < 0 for f in front])
+        new = net.refresh([(L[renew], H[renew]) for L, H in found], lo[renew], hi[renew], size, claim.at)
+        for pair, newer in zip(found, new):
+            pair[0][renew], pair[1][renew] = newer
     for p in np.flatnonzero(~leaf):
-        blocks.append((*front[p][:4], [tuple(v[p] for v in pair) for pair in found]))
-    empty = np.any([np.any(found[k][0] > found[k][1], axis=1) for k in net.relus] + [np.zeros(count, bool)], axis=0)
+        blocks.append((*front[p][:4], [(L[p], H[p]) for L, H in found]))
+    empty = np.zeros(len(front), bool)  # bounds that contradict each other: no point is there
+    for k in (k for k in net.relus if k < claim.at):
+        empty |= np.any(found[k][0] > found[k][1], axis=1)
     left = np.flatnonzero(leaf & ~empty)
     if len(left):
-        rows = claim.row[[front[p][0] for p in left]]
-        beta = [None] * len(net.layers)
+        rows, beta = claim.row[[front[p][0] for p in left]], [None] * len(net.layers)
         for q, (p, row) in enumerate(zip(left, rows.tolist())):
             signs = dict(front[p][3])
-            for gate, value in betas.get(row, ()):
-                if gate not in signs or not value >= 0 or value == np.inf:
-                    raise Rejected("a phase is weighed that was not split, or with a weight below 0")
-                k = int(np.searchsorted(net.first, gate, side="right")) - 1
-                if beta[net.relus[k]] is None:
-                    beta[net.relus[k]] = net.number(np.zeros((len(left), len(net.layers[net.relus[k]][1]))))
-                beta[net.relus[k]][q, gate - net.first[k]] = net.number([-signs[gate] * value])[0]
-        w = net.number(claim.weights[rows])
-        C, D, d = net.number(claim.C), net.number(claim.D), net.number(claim.d)
+            for number, value in claim.beta.get(row, ()):
+                demand(number in signs, "the phase of a gate is weighed that was not split")
+                k, j = net.gate(number)
+                beta[k] = net.number(np.zeros((len(left), len(net.layers[k][1])))) if beta[k] is None else beta[k]
+                beta[k][q, j] = -signs[number] * net.number([value])[0]
+        w, C, D, d = (net.number(v) for v in (claim.weights[rows], claim.C, claim.D, claim.d))
         W, b, _ = net.layers[claim.at]
-        first = w @ C  # rounding of this sum and of the next product: measured by |w| |C|
-        slack = 2 * net.eps * (w @ (abs(C) @ size[claim.at] + abs(d) + abs(D) @ np.maximum(abs(lo), abs(hi)).max(axis=0))) + (0 if net.exact else TINY)
-        low = net.substitute(claim.at - 1, (first @ W)[:, None], (first @ b + w @ d)[:, None], [tuple(v[left] for v in pair) for pair in found],
-                             lo[left], hi[left], size, (w @ D)[:, None], beta)[:, 0] - slack  # fmt: skip
-        if not all(v > 0 and (net.exact or np.isfinite(v)) for v in low):
-            raise Rejected(f"leaf {front[left[int(np.argmin([float(v > 0) for v in low]))]][0]} is not proven")
+        first, reach = w @ C, np.maximum(abs(lo), abs(hi)).max(axis=0)
+        slack = 2 * net.eps * (w @ (abs(C) @ size[claim.at] + abs(d) + abs(D) @ reach)) + net.tiny  # of these sums and the next product
+        part = [(L[left], H[left]) for L, H in found]
+        low = net.substitute(claim.at - 1, (first @ W)[:, None], (first @ b + w @ d)[:, None], part, lo[left], hi[left], size, (w @ D)[:, None], beta)
+        good = [v > 0 and (net.exact or np.isfinite(v)) for v in low[:, 0] - slack]
+        demand(all(good), f"leaf {front[left[int(np.argmin(good))]][0]} is not proven")
     return int(leaf.sum())
 
-
-def check(certificate, network, prop, exact=False):
-    """Raise `Rejected` unless the certificate proves that the property's file has no counterexample; returns the number of leaves."""
-    net = Bounder(read_network(str(network)), exact)
-    needed = read_property(str(prop), net.inputs, net.outputs)
+def read_claims(path, net):
     try:
-        with np.load(certificate, allow_pickle=False) as file:
-            arrays = {k: file[k] for k in file.files}
-        claims = [Claim(arrays, f"{i}_", net) for i in range(int(arrays["claims"]))]
-    except Rejected:
-        raise
+        with np.load(path, allow_pickle=False) as file:
+            return [Claim(file, f"{i}_", net) for i in range(int(file["claims"]))]
     except Exception as error:
         raise Rejected(f"the certificate is damaged: {error}") from error
-    key = lambda c, d, e: (np.asarray(c + 0.0).tobytes(), np.asarray(d + 0.0).tobytes(), float(e) + 0.0)
-    known = [(c, {key(*r) for r in zip(c.C, c.D, c.d)}) for c in claims if c.layer == len(net.relus)]
+
+def check_claims(certificate, network, exact=False):
+    """Check the claims of a certificate by themselves; returns them, or raises `Rejected`."""
+    net = Bounder(read_network(str(network)), exact)
+    return [(check_claim(net, claim), claim)[1] for claim in read_claims(certificate, net)]
+
+def check(certificate, network, prop, exact=False):
+    """Raise `Rejected` unless the certificate proves that the property has no counterexample; returns the number of leaves."""
+    net = Bounder(read_network(str(network)), exact)
+    needed, claims = read_property(str(prop), net.inputs, net.outputs), read_claims(certificate, net)
+    key = lambda c, d: (c + 0.0).tobytes() + (d + 0.0).tobytes()
     for lower, upper, rows in needed:
-        if (lower > upper).any():
-            continue
-        have = {key(*r) for r in rows}
-        if not any((c.lower <= lower).all() and (upper <= c.upper).all() and r <= have for c, r in known):
-            raise Rejected("no claim covers one of the property's cases")
+        have = {key(c, d): e for c, d, e in sorted(rows, key=lambda r: r[2])}  # the largest last
+        # A claim about some of the rows, lowered or not, proves the case: were all rows at most 0, these would be, too.
+        fits = lambda c, have=have: all(e <= have.get(key(a, b), -np.inf) for a, b, e in zip(c.C, c.D, c.d))
+        covers = lambda c, lower=lower, upper=upper: c.layer == len(net.relus) and (c.lower <= lower).all() and (upper <= c.upper).all()
+        demand((lower > upper).any() or any(covers(c) and fits(c) for c in claims), "no claim covers one of the property's cases")
     return sum(check_claim(net, c) for c in claims)
 
-
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description="Check a certificate of relukit verify.")
-    parser.add_argument("certificate")
-    parser.add_argument("--network", required=True)
-    parser.add_argument("--property", required=True)
-    parser.add_argument("--exact", action="store_true", help="rational arithmetic: slow, nothing is rounded")
-    a = parser.parse_args(arguments)
-    try:
-        print(f"accepted: {check(a.certificate, a.network, a.property, a.exact)} leaves")
-    except (Rejected, OSError, KeyError, IndexError, ValueError) as error:
-        print(f"rejected: {error}")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        print(f"accepted: {check(*sys.argv[1:4], '--exact' in sys.argv[4:])} leaves")
+    except Exception as refusal:
+        sys.exit(f"rejected: {refusal}")
