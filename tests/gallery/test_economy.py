@@ -96,15 +96,235 @@ def test_attack_stays_inside_its_radius_and_flips():
     assert 0.1 <= found <= 0.11 + 1e-6
 
 
-def test_sparse_first_layer_is_a_product_with_the_token_matrix():
-    from scipy.sparse import random as sparse_rows
+def small_payments(count: int = 400, seed: int = 0):
+    import pandas as pd
 
-    from relukit.gallery.retail_index import _model
+    rng = np.random.default_rng(seed)
+    shops = np.array(["corner food", "asda 123", "bp fuel", "book barn", "Café Ünïté", ""])
+    return pd.DataFrame({
+        "date": np.datetime64("2016-01-01") + rng.integers(0, 100, count), "amount": rng.gamma(1, 30, count).round(2) * rng.choice([1, 1, 1, -1], count),
+        "merchant": shops[rng.integers(0, len(shops), count)], "directorate": rng.choice(["Local Services", "Adult & C"], count),
+        "category": rng.choice(["Food", "Fuel", "Books"], count),
+    })  # fmt: skip
 
-    rows = sparse_rows(30, 50, 0.2, format="csr", dtype=np.float32, random_state=0)
-    module = _model.fit(rows, np.arange(30) % 3, 3, seed=0, epochs=1)
-    W = [p.detach().numpy().astype(float) for p in module.parameters()]
-    hidden = np.maximum(rows.toarray() @ W[0], 0)
-    scores = np.maximum(hidden @ W[1].T + W[2], 0) @ W[3].T + W[4]
+
+@pytest.fixture(scope="module")
+def sorted_study(tmp_path_factory):
+    """A tiny trained sorter, saved as the study saves its own."""
+    from relukit.gallery.retail_index import _model, _text
+
+    folder, table = tmp_path_factory.mktemp("retail"), small_payments()
+    names = _text.categories(table)
+    net = _model.fit(_text.tokens(table), _text.labels(table, names), len(names), seed=0, epochs=1)
+    np.savez(folder / "sort_0.npz", names=np.array(names), **net)
+    return folder, net, names
+
+
+def test_first_layer_is_a_product_with_the_token_matrix_and_equals_its_tables(sorted_study):
+    import pyarrow as pa
+
+    from relukit.gallery.retail_index import _model, _text
+    from relukit.gallery.retail_index.volume import Scorer, columns
+
+    _, net, _ = sorted_study
+    other = small_payments(300, seed=5)
+    rows = _text.tokens(other)
+    W = np.zeros((rows.shape[1], net["W0"].shape[1]))
+    W[net["tokens"]] = net["W0"]
+    hidden = np.maximum(rows.toarray() @ W, 0)
+    scores = np.maximum(hidden @ net["W1"].T + net["b1"], 0) @ net["W2"].T + net["b2"]
     expected = np.exp(scores - scores.max(1, keepdims=True))
-    np.testing.assert_allclose(_model.probabilities(module, rows), expected / expected.sum(1, keepdims=True), atol=1e-5)
+    expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(_model.probabilities(net, rows), expected, atol=1e-5)
+    scorer = Scorer(net)
+    for part in (other[:100], other[100:], other[:50]):  # tables grow over batches
+        b = columns(pa.RecordBatch.from_pandas(part[list(_text.COLUMNS)], preserve_index=False))
+        found = scorer.probabilities(b["merchant"], b["directorate"], b["amount"], part.date.dt.month.to_numpy())
+        np.testing.assert_allclose(found, expected[part.index], atol=1e-5)
+
+
+def test_daily_sums_do_not_depend_on_how_files_are_cut(sorted_study, tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from relukit.gallery.retail_index import volume
+
+    folder, _, _ = sorted_study
+    table = small_payments(500, seed=2)
+    table.to_parquet(tmp_path / "all.parquet")
+    for k in range(3):
+        table.iloc[k::3].to_csv(tmp_path / f"part{k}.csv.gz", index=False)
+    whole = volume.aggregate(folder, [tmp_path / "all.parquet"])
+    with ThreadPoolExecutor(2) as pool:
+        parts = volume.aggregate(folder, [tmp_path / f"part{k}.csv.gz" for k in range(3)], pool)
+    assert list(whole.category) == list(parts.category)
+    np.testing.assert_allclose(whole[["spent", "payments"]], parts[["spent", "payments"]], atol=1e-6)
+    assert whole.payments.sum() == pytest.approx(500)
+    assert whole.spent.sum() == pytest.approx(table.amount.sum())
+    with pytest.raises(relukit.InvalidInput, match="twice"):
+        volume.aggregate(folder, [tmp_path / "all.parquet"] * 2)
+
+
+def test_store_counts_each_payment_once_and_whole_files_only(sorted_study, tmp_path, monkeypatch):
+    from relukit.gallery.retail_index import store
+
+    folder, _, _ = sorted_study
+    table = small_payments(200, seed=3)
+    fares = table.iloc[[0, 0, 0]]  # three equal payments in one file are three
+    first, second = tmp_path / "a.csv", tmp_path / "b.parquet"
+    import pandas as pd
+
+    pd.concat([table[:120], fares]).to_csv(first, index=False)
+    table[100:].to_parquet(second)  # 20 rows of it were in the first file
+    kept = store.Store(tmp_path / "s.duckdb", folder)
+    assert kept.add([first])[0]["new"] == 123
+    assert kept.add([first])[0]["new"] == 0
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(store, "daily_sums", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            kept.add([second])
+    assert kept.counted() == 123
+    kept.close()
+    again = store.Store(tmp_path / "s.duckdb", folder)
+    assert again.add([second])[0]["new"] == 80
+    assert again.counted() == 203
+    spent = again.daily().spent.sum()
+    again.close()
+    assert spent == pytest.approx(table.amount.sum() + 3 * table.amount[0])
+
+
+def test_chain_index_by_hand():
+    import pandas as pd
+
+    from relukit.gallery.retail_index import chain_index
+
+    months = pd.period_range("2015-01", "2016-12", freq="M")
+    prices = pd.DataFrame({"a": [1.0] * 12 + [2.0] * 12, "b": [1.0] * 24}, index=months)
+    # volumes: a 10, then 11; b 30, then 33: ten percent more of each whatever the price of a does
+    values = pd.DataFrame({"a": [10.0] * 12 + [22.0] * 12, "b": [30.0] * 12 + [33.0] * 12}, index=months)
+    np.testing.assert_allclose(chain_index(values, prices), [100.0] * 12 + [110.0] * 12)
+    np.testing.assert_allclose(chain_index(values), [100.0] * 12 + [100 * 55 / 40] * 12)
+    gap = values.copy()
+    gap.iloc[3] = np.nan
+    found = chain_index(gap)
+    assert np.isnan(found.iloc[3])
+    np.testing.assert_allclose(found.drop(found.index[3])[-12:], 137.5)
+
+
+def test_adjustment_takes_a_known_season_off():
+    import pandas as pd
+
+    from relukit.gallery.retail_index import seasonally_adjusted
+
+    months = pd.period_range("2012-01", "2017-12", freq="M")
+    trend = np.exp(np.linspace(4.6, 5.0, 72))
+    season = np.exp(0.2 * np.sin(2 * np.pi * np.arange(72) / 12))
+    adjusted = seasonally_adjusted(pd.Series(trend * season, months))
+    np.testing.assert_allclose(adjusted, trend, rtol=0.01)
+
+
+def test_map_knows_ranges_and_can_be_replaced(tmp_path):
+    from relukit.gallery.retail_index import _index
+
+    default = _index.read_map(None)
+    assert _index.consumer_category("5411", default) == "groceries"
+    assert _index.consumer_category("3301", default) == "travel"
+    assert _index.consumer_category("Vehicle Fuel", default) == "fuel"
+    assert _index.consumer_category("9999", default) == "other"
+    own = tmp_path / "map.csv"
+    own.write_text("code,category\n5000-5999,shops\n5411,food\n")
+    mine = _index.read_map(own)
+    assert [_index.consumer_category(c, mine) for c in ("5411", "5412", "Books")] == ["food", "shops", "other"]
+    own.write_text("code,category\n1,a\n1,b\n")
+    with pytest.raises(relukit.UnreadableFile, match="twice"):
+        _index.read_map(own)
+
+
+def test_weekly_and_daily_readings_mean_the_same():
+    import pandas as pd
+
+    from relukit.gallery.retail_index import _series
+
+    days = pd.date_range("2022-01-01", "2022-06-30")
+    line = pd.Series(np.linspace(0, 18, len(days)), days)
+    daily, weekly = _series.monthly_mean(line), _series.monthly_mean(line[::7])
+    assert list(daily.index) == list(weekly.index)
+    np.testing.assert_allclose(daily[:-1], weekly[:-1], atol=0.02)
+    hole = line.drop(line["2022-03-05":"2022-03-28"].index)
+    assert pd.Period("2022-03") not in _series.monthly_mean(hole).index
+
+
+def test_nowcast_uses_nothing_from_later_months():
+    import pandas as pd
+
+    from relukit.gallery.retail_index import _nowcast
+
+    rng = np.random.default_rng(0)
+    months = pd.period_range("2000-01", "2022-12", freq="M")
+    official = pd.Series(rng.normal(0.4, 1, len(months)), months)
+    cards = (0.9 * official + rng.normal(0, 0.4, len(months)))[-30:]
+    reader = _nowcast.measure(cards, official)
+    assert reader.elasticity == pytest.approx(0.9, abs=0.15)
+    network = relukit.load(_nowcast.fit(reader, official, seed=0, epochs=2))
+    test = list(months[-10:])
+    found = _nowcast.walk([network], reader, cards, official, test)
+    later = official.copy()
+    later[test[4] :] += 50
+    changed = _nowcast.walk([network], reader, cards, later, test)
+    np.testing.assert_array_equal(found[:5].drop(columns="scale"), changed[:5].drop(columns="scale"))
+    assert not np.allclose(found.nowcast[5:], changed.nowcast[5:])
+    truth = official[test].to_numpy()
+    assert (
+        _nowcast.metrics(found.nowcast.to_numpy(), truth)["rmse"] < 0.7 * _nowcast.metrics(np.zeros(10), truth)["rmse"]
+    )
+
+
+def test_loss_is_proven_monotone_by_verify_and_a_broken_network_is_not():
+    from relukit.gallery.catastrophe import _model, proof
+
+    rng = np.random.default_rng(0)
+    x = np.abs(rng.normal(size=(200, 6)))
+    chain = _model.fit(x, rng.uniform(size=200), np.ones(200), seed=0, epochs=1)
+    assert proof.monotone(chain, x)["proven"]
+    broken = {k: v.copy() for k, v in chain.items()}
+    broken["W3"][5, 7] *= -1
+    found = proof.monotone(broken, x)
+    assert not found["proven"]
+    assert (found["failed"]["layer"], found["failed"]["unit"]) == (3, 5)
+
+
+def test_size_of_an_event_counts_a_claim_once():
+    import pandas as pd
+
+    from relukit.gallery.catastrophe._claims import crowd
+
+    own = pd.DataFrame(
+        {
+            "event": ["a", "a", "b"],
+            "county": ["a1", "a2", "b1"],
+            "zip": ["x", "y", "z"],
+            "date": "d",
+            "value": [1.0, 2.0, 3.0],
+        }
+    )
+    known = pd.concat([own[:1], own[:1].assign(value=9.0)])
+    np.testing.assert_allclose(np.exp(crowd(own, known))[:, :2], [[3, 2], [3, 1], [1, 1]])
+
+
+@needs("catastrophe")
+def test_expected_loss_of_a_portfolio_rises_with_water_and_wind(tmp_path):
+    from relukit.gallery.catastrophe import expected_loss
+    from relukit.gallery.catastrophe.study import train
+
+    train(DATA / "catastrophe", tmp_path, seeds=1, quick=True)
+    homes = [{"value": 2e5, "latitude": 29.8, "longitude": -95.4}, {"value": 3e5, "material": "masonry", "floors": 2}]
+    losses = [
+        expected_loss(homes, {"depth": d, "wind": w}, tmp_path)["loss"] for d, w in ((0, 0), (4, 0), (4, 50), (12, 90))
+    ]
+    for less, more in zip(losses, losses[1:], strict=False):
+        assert (more >= less).all()
+    assert (losses[-1] <= [2e5, 3e5]).all()
+    assert (losses[0] > 0).all()

@@ -11,9 +11,11 @@ CLAIMS, STORMS, HAZUS = (
     "hazus_flBldgStructDmgFn.csv",
 )
 LARGEST_VALUE = 2e6
-STATES = ["LA", "TX", "FL", "NJ", "NY", "MS", "PA", "MO", "NC", "VA", "IL", "WV", "CA", "KY", "PR"]
+# Insured values in the claims of 1990 to 2021 grew by 3.7 % a year; all money is divided by it, so that later years are not new
+# ground for the network.
+VALUES_GROW = 0.037
 DEPTH_BELOW, DEPTH_ABOVE = 5.0, 20.0  # feet around the first floor that the depth input spans
-MONOTONE = 2  # the first inputs: depth above -5 feet, ln(value) above ln(1,000)
+MONOTONE = 2  # the first inputs: depth above -5 feet, ln(value)
 
 
 def feet(raw: np.ndarray, year: np.ndarray) -> np.ndarray:
@@ -41,44 +43,92 @@ def target(table: Any) -> np.ndarray:
     return (table.buildingDamageAmount / table.buildingPropertyValue).clip(0, 1).to_numpy(float)
 
 
-def inputs(table: Any) -> np.ndarray:
-    """(rows, inputs) float: depth and ln(value) first, then what the network is free to use as it likes."""
+AROUND = ("event", "county", "zip", "date", "value")
+
+
+def around(table: Any) -> Any:
+    """Which event and place a claim belongs to, and what tells it from others. No damage."""
+    import pandas as pd
+
+    date = pd.to_datetime(table.dateOfLoss)
+    named = table.floodEvent.fillna("").astype(str)
+    month = table.state.fillna("").astype(str) + date.dt.strftime("|%Y-%m")
+    event = named.where(named == "", named + "|" + table.yearOfLoss.astype(int).astype(str)).where(named != "", month)
+    place = lambda name: event + "|" + table[name].astype(str).str.removesuffix(".0")
+    columns = (
+        event,
+        place("countyCode"),
+        place("reportedZipCode"),
+        date.dt.strftime("%Y-%m-%d"),
+        table.buildingPropertyValue,
+    )
+    return pd.DataFrame(dict(zip(AROUND, columns, strict=True))).reset_index(drop=True)
+
+
+def crowd(own: Any, others: Any = None) -> np.ndarray:
+    """(rows, 3): ln of the number of claims of the event, in the county and in the zip code: large events are severe ones.
+
+    `others` are claims known besides `own`; those that are among `own` again count once.
+    """
+    import pandas as pd
+
+    count = len(own)
+    if others is not None:
+        mine = pd.MultiIndex.from_frame(own.astype(str))
+        own = pd.concat([own, others[~pd.MultiIndex.from_frame(others.astype(str)).isin(mine)]], ignore_index=True)
+    sizes = [np.log(own.groupby(place).event.transform("size")) for place in ("event", "county", "zip")]
+    return np.stack([np.asarray(c, float) for c in sizes], 1)[:count]
+
+
+def inputs(table: Any, others: Any = None) -> np.ndarray:
+    """(rows, inputs) float: what loss may only rise with first (`MONOTONE`), then what the network is free to use as it likes.
+
+    Arguments:
+        others: Claims around those of `table`, as `around` gives them, so that an event has its size.
+    """
     import pandas as pd
 
     year = table.yearOfLoss.to_numpy(float)
     raw = table.waterDepth.to_numpy(float)
     depth = feet(raw, year)
     clear = np.clip(np.nan_to_num(depth), -DEPTH_BELOW, DEPTH_ABOVE) + DEPTH_BELOW
-    value = np.log(table.buildingPropertyValue.to_numpy(float).clip(1e3)) - np.log(1e3)
+    growth = VALUES_GROW * (year - 2000)
+    value = logarithm(table.buildingPropertyValue.to_numpy(float), year)
     date = pd.to_datetime(table.dateOfLoss)
     built = pd.to_datetime(table.originalConstructionDate, errors="coerce").dt.year.to_numpy(float)
     number = lambda name: pd.to_numeric(table[name], errors="coerce").to_numpy(float)
-    log = lambda x: np.log1p(np.nan_to_num(x).clip(0))
-    scaled = lambda name, low, high: (
-        np.nan_to_num(np.where((number(name) < low) | (number(name) > high), 0, number(name))) / high
-    )
+    log = lambda x: np.where(x > 1, np.log(np.maximum(np.nan_to_num(x), 1)) - growth, 0.0)
     flag = lambda x: np.asarray(x, float)
     coverage, contents = number("totalBuildingInsuranceCoverage"), number("totalContentsInsuranceCoverage")
     zone, cause = table.ratedFloodZone.fillna("").astype(str), table.causeOfDamage.fillna("").astype(str)
     basement, place = number("basementEnclosureCrawlspaceType"), number("locationOfContents")
+    near, named = crowd(around(table), others) / 3, table.floodEvent.fillna("").astype(str)
     columns = [
-        clear, value,
-        np.isnan(raw), (raw > 8) & (year > 2000), (np.abs(raw) >= 1) & (year > 2003) & (year < 2017),
-        np.clip((year - 2000) / 20, -1, 0.6), np.sin(date.dt.month * np.pi / 6), np.cos(date.dt.month * np.pi / 6),
-        np.nan_to_num((built - 1970) / 30), np.isnan(built),
-        log(coverage) - 11, coverage <= 0, log(contents) / 10, contents <= 0,
-        np.nan_to_num(log(number("buildingReplacementCost")) - np.log(table.buildingPropertyValue)).clip(-3, 3), number("buildingReplacementCost") > 0,
+        clear, value, *near.T, named.str.contains("Hurricane"), named.str.contains("Tropical"), named == "",
+        np.isnan(raw), np.sin(date.dt.month * np.pi / 6), np.cos(date.dt.month * np.pi / 6),
+        np.nan_to_num((built - 1970) / 30).clip(-2, 2), np.isnan(built),
+        log(coverage) - 11, ~(coverage > 0), log(contents) / 10, ~(contents > 0),
+        log(number("buildingReplacementCost")) / 10, number("buildingReplacementCost") > 0,
         log(number("contentsPropertyValue")) / 10, np.isnan(number("contentsPropertyValue")),
-        np.nan_to_num((number("latitude") - 33) / 6), np.nan_to_num((number("longitude") + 86) / 12),
-        scaled("elevationDifference", -20, 20), np.isnan(number("elevationDifference")),
-        log(number("floodWaterDuration")) / 3, number("numberOfFloorsInTheInsuredBuilding") == 1, number("numberOfFloorsInTheInsuredBuilding") >= 3,
-        table.elevatedBuildingIndicator, table.postFIRMConstructionIndicator, table.primaryResidenceIndicator,
-        number("occupancyType") == 11, table.floodEvent.notna(), number("obstructionType") > 10, np.isnan(number("obstructionType")),
-        zone.str.startswith("V"), zone.str.startswith("A"), zone.str.match("[XBC]"),
+        np.nan_to_num((number("latitude") - 33) / 6).clip(-3, 3), np.nan_to_num((number("longitude") + 86) / 12).clip(-3, 3),
+        number("numberOfFloorsInTheInsuredBuilding") == 1, number("numberOfFloorsInTheInsuredBuilding") >= 3,
+        *[table[c].map(_true) for c in ("elevatedBuildingIndicator", "postFIRMConstructionIndicator", "primaryResidenceIndicator")],
+        number("occupancyType") == 11, zone.str.startswith("V"), zone.str.startswith("A"), zone.str.match("[XBC]"),
         *[basement == k for k in (0, 1, 2, 3, 4)], *[place == k for k in (1, 2, 3, 4, 5, 6, 7)],
-        *[cause == k for k in ("0", "1", "2", "3", "4", "B", "D")], *[table.state == s for s in STATES],
+        *[cause == k for k in ("0", "1", "2", "3", "4", "B", "D")],
     ]  # fmt: skip
     return np.stack([np.nan_to_num(flag(c)) for c in columns], 1)
+
+
+def logarithm(value: np.ndarray, year: np.ndarray | float) -> np.ndarray:
+    """ln of a value above 1,000 in money of the claims of 2000: what a network of today's and former claims compares."""
+    return (
+        np.log(np.asarray(value, float).clip(1e3)) - np.log(1e3) - VALUES_GROW * (np.asarray(year, float) - 2000) + 1.5
+    )
+
+
+def _true(flag: Any) -> bool:
+    return flag is True or str(flag).strip().lower() in ("true", "1", "1.0", "yes")
 
 
 def hazus_ratio(curves: Any, table: Any) -> np.ndarray:

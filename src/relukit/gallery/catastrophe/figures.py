@@ -34,7 +34,7 @@ def figures(out: Path, data: Path) -> list[Path]:
     grid = np.linspace(0, 15, 300)
     for value, color in ((75e3, "tab:green"), (200e3, "tab:blue"), (600e3, "tab:purple")):
         probe = np.repeat(typical[None], len(grid), 0)
-        probe[:, 0], probe[:, 1] = grid, np.log(value / 1e3)
+        probe[:, 0], probe[:, 1] = grid, _claims.logarithm(value, 2021)
         loss = value * np.mean([_model.ratio(n, probe)[:, 0] for n in restore(out)], 0)
         right.plot(grid - _claims.DEPTH_BELOW, loss / 1e3, color=color, label=f"value {value / 1e3:.0f} k$")
     right.set(xlabel="water above the first floor, feet", ylabel="expected loss, k$")

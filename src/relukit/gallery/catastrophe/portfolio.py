@@ -33,8 +33,9 @@ def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, An
 
     Arguments:
         portfolio: Rows with `value`; optionally `latitude`, `longitude`, `floors`, `built` (year), `material`,
-            `coverage`, `state`.
-        event: `depth` (feet above the first floor) and `wind` (m/s), each a number or one per building; `month`.
+            `coverage`, `state`, `county`, `zip`.
+        event: `depth` (feet above the first floor) and `wind` (m/s), each a number or one per building; `month`, `name`, and `claims`, the
+            number of claims of the event in a sample of one in 87.
         out: Folder of the trained study.
 
     Returns:
@@ -58,7 +59,7 @@ def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, An
         "originalConstructionDate": [f"{int(b.get('built', 1975))}-07-01" for b in portfolio],
         "elevatedBuildingIndicator": get("elevated", False), "primaryResidenceIndicator": True,
         "postFIRMConstructionIndicator": [int(b.get("built", 1970)) > 1974 for b in portfolio],
-        "ratedFloodZone": get("zone", "AE"), "floodEvent": "event", "causeOfDamage": "1",
+        "ratedFloodZone": get("zone", "AE"), "floodEvent": str(event.get("name", "Hurricane")), "countyCode": get("county", ""), "reportedZipCode": get("zip", ""), "causeOfDamage": "1",
         "basementEnclosureCrawlspaceType": 0.0, "locationOfContents": 3.0, "obstructionType": 10.0,
         "totalContentsInsuranceCoverage": 0.0, "contentsPropertyValue": 0.0, "elevationDifference": np.nan,
         "floodWaterDuration": 0.0,
@@ -66,6 +67,9 @@ def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, An
     x = _claims.inputs(table)
     # the unit is known here: feet, set past the rule that guesses it
     x[:, 0] = np.clip(np.nan_to_num(depth), -_claims.DEPTH_BELOW, _claims.DEPTH_ABOVE) + _claims.DEPTH_BELOW
+    # how large the event is; without a number, as large as that of the typical claim
+    claims, typical = event.get("claims"), np.load(Path(out) / "settings.npz")["typical"]
+    x[:, 2:5] = typical[2:5] if claims is None else np.log(np.maximum(float(claims) / np.array([1, 10, 50]), 1)) / 3
     water = np.mean([_model.ratio(n, x)[:, 0] for n in restore(Path(out))], 0) * ~np.isnan(depth)
     blown = np.array([wind_ratio(s, str(b.get("material", "wood"))) for s, b in zip(wind, portfolio, strict=True)])
     loss = value * (water + (1 - water) * blown)

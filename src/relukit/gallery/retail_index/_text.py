@@ -1,43 +1,103 @@
-"""Transactions as hashed tokens: character n-grams of the merchant, the directorate, the month, the size of the amount."""
+"""Transactions as hashed tokens, in two parts, so that the first layer is a sum of two table lookups.
 
+A row's first layer is linear in its tokens. Merchant with directorate, and the context (directorate, size of the amount, its pence,
+month), each take few distinct values among many payments: the layer is computed once per value and then looked up.
+"""
+
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from relukit._errors import UnreadableFile
+
 BITS, TOP, OTHER = 17, 25, "Other"
+SIZES, PENCE, MONTHS = 100, 6, 12  # classes of amount (thirds of a doubling), of pence, of month
+COLUMNS = ("date", "amount", "merchant", "directorate")
+_CONTEXT = 1.5  # weight beside the parts of the merchant, each of length 1
 
 
-def read(path: Path) -> Any:
-    """A table with date, amount, merchant, directorate and category; the accounting codes are dropped here."""
+def read(path: Path, *more: str) -> Any:
+    """A table with date, amount, merchant, directorate, and category and `more` where they are there; no accounting codes.
+
+    Raises:
+        UnreadableFile: A column is missing.
+    """
     import pandas as pd
 
-    table = pd.read_csv(path, usecols=["date", "amount", "merchant", "directorate", "category"], parse_dates=["date"])
-    return table[table.amount.notna() & table.category.notna()].reset_index(drop=True)
+    wanted = [*COLUMNS, "category", *more]
+    if path.suffix == ".parquet":
+        table = pd.read_parquet(path)
+    else:
+        table = pd.read_csv(path, usecols=lambda c: c in wanted)
+    missing = [c for c in COLUMNS if c not in table]
+    if missing:
+        raise UnreadableFile(f"{path} lacks column {missing[0]}; expected {', '.join(COLUMNS)}")
+    table = table[[c for c in wanted if c in table]]
+    table = table.assign(
+        date=pd.to_datetime(table.date, errors="coerce"), amount=pd.to_numeric(table.amount, errors="coerce")
+    )
+    keep = table.amount.notna() & table.date.notna() & np.isfinite(table.amount.to_numpy(float))
+    if "category" in table:
+        keep &= table.category.notna()
+    return table[keep].reset_index(drop=True)
+
+
+def merchant_rows(merchants: np.ndarray, directorates: np.ndarray) -> Any:
+    """Sparse rows (pairs, 2**BITS): n-grams of the name, its words, its words with the directorate."""
+    grams = _hashing(analyzer="char_wb", ngram_range=(2, 5)).transform(merchants)
+    own, both = [], []
+    for name, directorate in zip(merchants, directorates, strict=True):
+        whole = re.sub(r"[^a-z#]", "", re.sub(r"\d+", "#", name))
+        marks = [f"n{whole}", f"f{whole[:6]}", f"g{whole[:10]}", *(f"t{w}" for w in name.split() if len(w) > 1)]
+        own.append(" ".join(marks))
+        both.append(" ".join(f"{directorate}_{m}" for m in marks))
+    words = _hashing(token_pattern=r"\S+")
+    return grams + words.transform(own) + words.transform(both)
+
+
+def context_rows(directorates: np.ndarray, size: np.ndarray, pence: np.ndarray, month: np.ndarray) -> Any:
+    """Sparse rows (contexts, 2**BITS)."""
+    lines = [
+        f"d_{d} a_{s // 3} b_{s} w_{w} m_{m} da_{d}_{s // 3} dw_{d}_{w} aw_{s // 3}_{w} dm_{d}_{m}"
+        for d, s, w, m in zip(directorates, size, pence, month, strict=True)
+    ]
+    return _CONTEXT * _hashing(token_pattern=r"\S+").transform(lines)
+
+
+def size_class(amount: np.ndarray) -> np.ndarray:
+    """0 for refunds, else 1 + thirds of doublings of the amount."""
+    thirds = np.round(3 * np.log2(1 + np.maximum(amount, 0.0))).astype(np.int64)
+    return np.where(amount < 0, 0, np.minimum(1 + thirds, SIZES - 1))
+
+
+def pence_class(amount: np.ndarray) -> np.ndarray:
+    c = hundredths(amount) % 100
+    return np.select([c == 0, c == 99, c % 50 == 0, c % 10 == 0, c % 5 == 0], [0, 1, 2, 3, 4], 5)
+
+
+def hundredths(amount: np.ndarray) -> np.ndarray:
+    return np.round(np.abs(np.clip(amount, -1e15, 1e15)) * 100).astype(np.int64)
+
+
+def plain(directorate: str) -> str:
+    return re.sub(r"\W", "", directorate).lower()
 
 
 def tokens(table: Any) -> Any:
-    """Sparse rows (transactions, 2**BITS), each of length 1."""
-    from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    merchant = table.merchant.fillna("").astype(str)
-    grams = HashingVectorizer(
-        analyzer="char_wb", ngram_range=(2, 5), n_features=2**BITS, alternate_sign=False, norm="l2", dtype=np.float32
-    ).transform(merchant)
+    """Sparse rows (transactions, 2**BITS): the two parts of each, added."""
+    merchant = table.merchant.fillna("").astype(str).str.lower().to_numpy(str)
+    directorate = np.array([plain(d) for d in table.directorate.fillna("").astype(str)], str)
     amount = table.amount.to_numpy(float)
-    size = np.where(amount < 0, -1, np.log2(1 + np.abs(amount)).round()).astype(int)
-    whole = (np.abs(amount) * 100).round().astype(np.int64) % 100 == 0
-    words = [
-        f"d{d} a{s} w{int(w)} m{m} {' '.join('t' + t for t in str(name).split())}".lower()
-        for d, s, w, m, name in zip(
-            table.directorate.fillna("").str.replace(r"\W", "", regex=True), size, whole, table.date.dt.month, merchant
-        )
-    ]
-    rest = HashingVectorizer(
-        token_pattern=r"\S+", n_features=2**BITS, alternate_sign=False, norm="l2", dtype=np.float32
-    ).transform(words)
-    return hstack([grams, rest], format="csr")
+    parts = []
+    for columns, build in (
+        ((merchant, directorate), merchant_rows),
+        ((directorate, size_class(amount), pence_class(amount), table.date.dt.month.to_numpy()), context_rows),
+    ):
+        key, place = np.unique(np.rec.fromarrays(columns), return_inverse=True)
+        parts.append(build(*(key[n] for n in key.dtype.names))[place])
+    return (parts[0] + parts[1]).tocsr()
 
 
 def categories(table: Any) -> list[str]:
@@ -48,3 +108,11 @@ def categories(table: Any) -> list[str]:
 def labels(table: Any, names: list[str]) -> np.ndarray:
     place = {n: k for k, n in enumerate(names)}
     return table.category.map(lambda c: place.get(c, len(names) - 1)).to_numpy(int)
+
+
+def _hashing(**options: Any) -> Any:
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return HashingVectorizer(
+        n_features=2**BITS, alternate_sign=False, norm="l2", dtype=np.float32, lowercase=False, **options
+    )
