@@ -105,7 +105,7 @@ class Forest:
                 break
             which, places, least = [], [], []
             for r, heap in enumerate(self.heaps):
-                if (skip is not None and skip[r]) or self.stuck[r] <= 0:
+                if (skip is not None and skip[r]) or (self.stuck[r] <= 0 and not self.joint):
                     continue
                 for _ in range(min(width, len(heap))):
                     bound, place = heapq.heappop(heap)

@@ -125,14 +125,18 @@ class _Many:
 
     def _passes(self) -> Decision | None:
         for k, rounds in enumerate(_PASSES):
-            self.engine = "refined bounds"
+            self.engine, began = "refined bounds", time.perf_counter()
             self.small = refine(self.small, rounds, self.stop)
             if time.perf_counter() > self.stop:
                 return None
-            found = self._bound_rows(30) or self._attack(6, 40, self.x) or self._search(_NODES * 2**k)
+            found = (
+                self._bound_rows(30)
+                or self._attack(6, 40, self.x)
+                or self._search(_NODES * 2**k, time.perf_counter() - began)
+            )
             if found is not None:
                 return found
-        return self._search(10**9)
+        return self._search(10**9, 0.0)
 
     def _unknown(self) -> Decision:
         worst = float(self.level[self.open].min(initial=np.inf))
@@ -201,14 +205,18 @@ class _Many:
 
     # -- search over gates -----------------------------------------------------------------------------------------
 
-    def _search(self, budget: int) -> Decision | None:
-        """Best-first over gates, easiest case first; stops at the first case that the budget does not settle."""
+    def _search(self, budget: int, seconds: float) -> Decision | None:
+        """Best-first over gates, easiest case first; stops at the first case that the budget does not settle.
+
+        Nodes of small networks are cheap: the budget is at least as much time as the bounds of the gates took.
+        """
+        until = min(time.perf_counter() + seconds, self.stop)
         dual = Dual(self.small)
         for case in sorted(np.flatnonzero(self.open), key=lambda c: -self.level[c]):
             self.engine = "gate splitting"
             forest = Forest(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)
             forest.plant(20)
-            while forest.nodes < budget and forest.leaves and time.perf_counter() < self.stop:
+            while forest.leaves and time.perf_counter() < (self.stop if forest.nodes < budget else until):
                 x = forest.grow(1, 5, self.stop, width=64, look_ahead=True)
                 hit = self._try(case, dual, x) if len(x) else None
                 if hit is not None:
