@@ -40,6 +40,7 @@ def browser():
 def tab(browser, served):
     """A fresh tab that notes each request and each error."""
     page = browser.new_page(viewport={"width": 1300, "height": 850})
+    page.set_default_timeout(120_000)  # a shared machine can be ten times slower
     page.asked, page.errors = [], []
     page.on("request", lambda request: page.asked.append(request.url))
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -52,7 +53,7 @@ def tab(browser, served):
     page.close()
 
 
-def until(page, what, seconds=30):
+def until(page, what, seconds=120):
     """The page's policy forbids eval, which Playwright's own waiting needs: ask again and again instead."""
     end = time.monotonic() + seconds
     while not page.evaluate(what):
@@ -116,7 +117,7 @@ def test_a_high_rate_kills_and_revive_mends(tab):
 
 def test_the_sigmoid_fades_with_depth(tab):
     tab.click("[data-view=compare]")
-    until(tab, "relukit.compared !== null", 60)
+    until(tab, "relukit.compared !== null", 240)
     table = {row["activation"]: row for row in tab.evaluate("relukit.compared.table")}
     assert len(table) == 7 and tab.locator(".kind").count() == 7
     ratio = {name: row["start"][0] / row["start"][-1] for name, row in table.items()}
@@ -198,7 +199,7 @@ def test_a_dropped_onnx_is_opened(tab, tmp_path):
         document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true })); }""",
         files,
     )
-    until(tab, "relukit.opened", 60)
+    until(tab, "relukit.opened", 240)
     opened = json.loads(
         tab.evaluate(
             "JSON.stringify({count: relukit.opened.count, flip: relukit.opened.flip, given: relukit.opened.given})"
