@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import relukit
 from relukit import Box, InvalidInput
 from relukit.activations import get
-from relukit.inference._layers import Layer, Screen
+from relukit.inference._layers import Layer, Screen, whole_numbers
 from relukit.network import from_layers
 from tests.strategies import RELU
 
@@ -54,8 +54,26 @@ def test_a_row_screened_off_is_off_in_exact_arithmetic(seed):
     assert np.abs(out - np.maximum(exact, 0)).max() < 1e-4
     # float32 may round a positive value below 1e-5 to 0 when the row is read; screening alone never does
     screen = Screen.of(W)
-    left = np.abs(W.astype(np.float64) - screen.scale[:, None].astype(np.float64) * screen.Q)
+    left = W.astype(np.longdouble) - screen.scale[:, None].astype(np.longdouble) * screen.Q
     assert np.all(screen.slack >= np.sqrt((left**2).sum(axis=1)))
+    whole, units, rests = whole_numbers(x)
+    assert rests[0] >= np.sqrt(((x[0].astype(np.longdouble) - np.longdouble(units[0]) * whole[0]) ** 2).sum())
+    sums = np.array([int(q.astype(int) @ whole[0].astype(int)) for q in screen.Q])
+    assert np.abs(sums).max() < 2**31
+    norm = np.sqrt((x[0].astype(np.longdouble) ** 2).sum())
+    assert np.all(np.abs(z - screen.scale * units[0] * sums) <= screen.slack * norm + screen.reach * rests[0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1e-30, 1.0, 1e20]), st.integers(1, 700))
+def test_whole_numbers_never_overflow_and_their_rest_is_bounded(seed, scale, n):
+    g = np.random.default_rng(seed)
+    x = (scale * g.standard_t(1.5, (3, n))).astype(np.float32)
+    x[0] = 0
+    whole, units, rests = whole_numbers(x)
+    assert np.abs(whole.astype(int)).max() * 127 * n < 2**31
+    for row, z, unit, rest in zip(x, whole, units, rests):
+        assert rest >= np.sqrt(((row.astype(np.longdouble) - np.longdouble(unit) * z) ** 2).sum())
 
 
 def test_infinite_sums_are_never_screened_off():
@@ -91,14 +109,13 @@ def test_measurements_and_torch_module():
         hidden, expected = module[1](module[0](x)), module(x)
     assert abs(fast.measured[0].zero_share - float((hidden == 0).float().mean())) < 0.1
     assert all(m.ratio >= 1 and m.dense_seconds > 0 for m in fast.measured)
-    assert torch.allclose(fast.module()(x), expected, atol=1e-5)
+    assert torch.allclose(fast.module()(x), expected, atol=1e-5) and torch.allclose(fast(x), expected, atol=1e-5)
     assert set(fast.to_dict()["batches"][0]) >= {"dense_seconds", "seconds", "ratio", "zero_share", "engine"}
 
 
 def test_bad_input_and_what_cannot_be_skipped():
     net = network([3, 4, 2], 0.0, 0)[0]
-    with pytest.raises(InvalidInput, match="inputs to measure on"):
-        relukit.speed(net)
+    assert "standard normal inputs" in relukit.speed(net, batches=(1,), budget=0.0).reason
     with pytest.raises(InvalidInput, match="finite"):
         relukit.speed(net, np.full((1, 3), np.inf))
     smooth = network([3, 4, 2], 0.0, 0, get("gelu"))[0]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from relukit._numerics import gamma, up
-from relukit._types import Array
+from relukit._numerics import up
+from relukit._types import Array, IntArray
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
 _THREADED = 200_000  # weights from which a second thread pays for its start (about 30 us)
@@ -34,35 +34,59 @@ class Work:
 class Screen:
     r"""A weight matrix as int8 rows plus the int8 remainder, with the norm of what each leaves out.
 
-    With :math:`\|w - s q\| \le e` every row satisfies :math:`|w \cdot x - s\, q \cdot x| \le e \|x\|`, so a row with
-    :math:`s\, q \cdot x + b + e \|x\| \le 0` is off, and its float32 weights need not be read. The remainder,
-    quantized again, leaves 1/254 of that error and costs one byte more for the rows that stay open.
+    The input is rounded to whole numbers z times one unit, :math:`x = t z + r`, so that products of bytes are summed exactly. With
+    :math:`\|w - s q\| \le e`,
+
+    .. math:: |w \cdot x - s t\, q \cdot z| \le e \|x\| + s \|q\| \|r\|,
+
+    so a row whose sum, with that added, is not positive is off, and its float32 weights need not be read. The remainder,
+    quantized again, leaves 1/254 of e and costs one byte more for the rows that stay open.
+
+    Arguments:
+        Q, scale, slack, reach: Rows q, factors s, bounds of e and of s ||q||; `R`, `fine_...` the same for the remainder.
     """
 
     Q: Array
     scale: Array
     slack: Array
+    reach: Array
     R: Array
     fine_scale: Array
     fine_slack: Array
+    fine_reach: Array
 
     @staticmethod
     def of(W: Array) -> "Screen":
         exact = W.astype(np.float64)
-        scale = (np.maximum(np.abs(exact).max(axis=1, initial=0), 1e-30) / 127).astype(np.float32)
+        scale = np.maximum(np.abs(exact).max(axis=1, initial=0), 1e-30) / 127
         Q = np.clip(np.rint(exact / scale[:, None]), -127, 127)
-        rest = exact - scale[:, None].astype(np.float64) * Q
-        fine_scale = (scale / 254).astype(np.float32)
-        R = np.clip(np.rint(rest / fine_scale[:, None].astype(np.float64)), -127, 127)
-        left = rest - fine_scale[:, None].astype(np.float64) * R
-        norm = lambda A: np.sqrt((A**2).sum(axis=1))
-        # The dot products run in float32, in any order: gamma(n) |q|.|x| <= gamma(n) ||q|| ||x||.
-        n = W.shape[1]
-        rounding = gamma(n + 4, np.float32) * scale * norm(Q)
-        fine_rounding = rounding + gamma(n + 4, np.float32) * fine_scale * norm(R)
-        slack = (1 + 1e-6) * (norm(rest) + rounding)
-        fine = (1 + 1e-6) * (norm(left) + fine_rounding)
-        return Screen(Q.astype(np.int8), scale, slack, R.astype(np.int8), fine_scale, fine)
+        rest = exact - scale[:, None] * Q
+        fine_scale = scale / 254
+        R = np.clip(np.rint(rest / fine_scale[:, None]), -127, 127)
+        left = rest - fine_scale[:, None] * R
+        wide = 1 + 1e-6  # far above the rounding of these norms in float64
+        norm = lambda A: wide * np.sqrt((A**2).sum(axis=1))
+        reach = scale * norm(Q)
+        tiny = 1e-15 * norm(exact)  # rounding of the remainders themselves
+        return Screen(
+            Q.astype(np.int8), scale, norm(rest) + tiny, reach,
+            R.astype(np.int8), fine_scale, norm(left) + tiny, reach + fine_scale * norm(R),
+        )  # fmt: skip
+
+
+def whole_numbers(x: Array) -> tuple[IntArray, Array, Array]:
+    """Rows as int16 times one unit each, and the norm of what that leaves out: `(z, units, rests)`.
+
+    The largest number is chosen so that a sum of products with int8 stays below 2^31.
+    """
+    most = min(32_767, (2**31 - 1) // (127 * x.shape[1]))
+    exact = x.astype(np.float64)
+    largest = np.abs(exact).max(axis=1, initial=0)
+    units = np.where((largest > 0) & np.isfinite(largest), largest / max(most, 1), 1.0)
+    with np.errstate(invalid="ignore"):
+        z = np.clip(np.nan_to_num(np.rint(exact / units[:, None])), -most, most)
+        rests = (1 + 1e-6) * np.sqrt(((exact - units[:, None] * z) ** 2).sum(axis=1)) + 1e-15 * largest * np.sqrt(x.shape[1])  # fmt: skip
+    return z.astype(np.int16), units, rests
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +180,12 @@ def _screened(layer: Layer, x: Array, pool: ThreadPoolExecutor | None) -> tuple[
     s, out = layer.screen, len(layer.b)
     norms = up(np.sqrt((x.astype(np.float64) ** 2).sum(axis=1)) * (1 + 1e-9))
     H = np.empty((len(x), out), np.float32)
-    rows, coarse = np.empty(out, np.int64), np.empty(out)
-    sweep = lambda a, z: screened_rows(
-        layer.W, layer.b, s.Q, s.scale, s.slack, s.R, s.fine_scale, s.fine_slack, x, norms, H, rows, coarse, a, z
-    )
+    rows, coarse, sums = np.empty(out, np.int64), np.empty(out), np.empty(out, np.int32)
+    whole, units, rests = whole_numbers(x)
+    sweep = lambda first, last: screened_rows(
+        layer.W, layer.b, s.Q, s.scale, s.slack, s.reach, s.R, s.fine_scale, s.fine_slack, s.fine_reach,
+        x, whole, units, norms, rests, H, sums, rows, coarse, first, last,
+    )  # fmt: skip
     counts = _split(pool, out, layer.W.size, sweep)
     return H, (sum(c[0] for c in counts), sum(c[1] for c in counts))
 

@@ -64,7 +64,10 @@ class Fast:
         self.measured: list[Measured] = []
         self.dense = _dense(network, layers)
 
-    def __call__(self, x: Any) -> Array:
+    def __call__(self, x: Any) -> Any:
+        """Outputs for one input or rows, float32; a torch tensor gives a torch tensor (on the CPU, without gradient)."""
+        if type(x).__module__.partition(".")[0] == "torch":
+            return self.module()(x)
         rows, single = self.network.rows(x, np.float32)
         plan = self.plan(len(rows))
         out = self.dense(rows) if set(plan) <= {"dense"} else self.run(rows, plan)
@@ -132,13 +135,14 @@ def speed(
 
     Arguments:
         model: A network, or anything `load` reads.
-        data: Rows `(batch, inputs)`: zeros depend on the inputs, so bring real ones. Without, the network's box is sampled.
+        data: Rows `(batch, inputs)`: zeros depend on the inputs, so bring real ones. Without, the network's box is sampled, or
+            standard normal inputs where it has none; the result says so.
         batches: Batch sizes to measure.
         threads: Threads of the compiled forms; dense ones use what BLAS or torch was told.
         budget: Seconds of measurement for each batch size.
 
     Raises:
-        InvalidInput: Weights or data are not finite; no data and no box; no batch size.
+        InvalidInput: Weights or data are not finite; no row; no batch size.
 
     References:
         Deja Vu: Contextual Sparsity for Efficient LLMs at Inference Time, Liu et al., 2023 (skipping, there with a
@@ -149,6 +153,11 @@ def speed(
     if not batches or any(b < 1 for b in batches) or threads < 1:
         raise InvalidInput(f"batch sizes and threads are positive numbers, got {batches} and {threads}")
     layers, reason = _layers(network)
+    if data is None:
+        kind = "standard normal inputs" if network.box is None else "samples of the network's box"
+        reason = "; ".join(
+            filter(None, (reason, f"measured on {kind}: zeros depend on the inputs, so bring your own rows (data=)"))
+        )
     fast = Fast(network, layers, threads, reason)
     for batch in sorted(set(batches)):
         fast.measured.append(_measure(fast, rows, batch, budget))
@@ -161,9 +170,9 @@ def speed(
 
 
 def _inputs(network: Network, data: Array | None, seed: int) -> Array:
-    if data is None:
-        if network.box is None:
-            raise InvalidInput("speed needs inputs to measure on: give data, rows as the network will meet them")
+    if data is None and network.box is None:
+        data = np.random.default_rng(seed).standard_normal((256, network.inputs))
+    elif data is None:
         data = network.box.sample(256, seed)
     rows = network.rows(data, np.float32)[0]
     if not len(rows) or not np.isfinite(rows).all():
