@@ -118,7 +118,15 @@ def test_monotone():
         box = Box(-np.ones(3), np.ones(3))
         rising = from_layers([np.abs(W) for W in weights], biases, [RELU], np.float64)
         assert monotone(rising, box, [0, 1, 2]).status == "unsat"
-        assert monotone(from_layers([-np.abs(weights[0]), np.abs(weights[1])], biases, [RELU], np.float64), box, 1, increasing=False).status == "unsat"
+        assert (
+            monotone(
+                from_layers([-np.abs(weights[0]), np.abs(weights[1])], biases, [RELU], np.float64),
+                box,
+                1,
+                increasing=False,
+            ).status
+            == "unsat"
+        )
         net = from_layers(weights, biases, [RELU], np.float64)
         verdict = monotone(net, box, 0, timeout=20)
         points = grid([-1, -1, -1], [1, 1, 1], 9).reshape(-1, 3)

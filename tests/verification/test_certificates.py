@@ -1,0 +1,255 @@
+"""Certificates: accepted as written, in floating point and in fractions; rejected once anything that matters is changed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import relukit
+from relukit import Box
+from relukit.network import from_layers
+from relukit.verification import Claim, certify, checker
+from tests.strategies import RELU
+
+
+def onnx_file(path, weights, biases, subtract=None):
+    """An ONNX chain in float32: Sub, then MatMul, Add, Relu in turn, the last Gemm."""
+    nodes, tensors, last = [], [], "x"
+    keep = lambda name, array: tensors.append(numpy_helper.from_array(np.asarray(array, np.float32), name)) or name
+    if subtract is not None:
+        nodes.append(helper.make_node("Sub", [last, keep("mean", subtract)], ["s"]))
+        last = "s"
+    for k, (W, b) in enumerate(zip(weights[:-1], biases[:-1])):
+        nodes.append(helper.make_node("MatMul", [last, keep(f"W{k}", W.T)], [f"m{k}"]))
+        nodes.append(helper.make_node("Add", [keep(f"b{k}", b), f"m{k}"], [f"a{k}"]))
+        nodes.append(helper.make_node("Relu", [f"a{k}"], [f"r{k}"]))
+        last = f"r{k}"
+    nodes.append(helper.make_node("Gemm", [last, keep("W", weights[-1]), keep("b", biases[-1])], ["y"], transB=1))
+    info = lambda name, size: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+    graph = helper.make_graph(nodes, "g", [info("x", weights[0].shape[1])], [info("y", len(weights[-1]))], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.save(model, path)
+    return path
+
+
+def made(folder, seed, sizes=(2, 6, 5, 2)):
+    """A random network file, and a property that is proven with some splitting."""
+    g = np.random.default_rng(seed)
+    weights = [g.standard_normal((b, a)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:])]
+    biases = [g.standard_normal(b) / 3 for b in sizes[1:]]
+    network = onnx_file(folder / "n.onnx", weights, biases, g.standard_normal(sizes[0]) / 4)
+    out = relukit.load(network)(Box(-np.ones(sizes[0]), np.ones(sizes[0])).sample(5000))
+    head = "".join(f"(declare-const X_{i} Real)" for i in range(sizes[0])) + "".join(
+        f"(declare-const Y_{i} Real)" for i in range(sizes[-1])
+    )
+    sides = "".join(f"(assert (>= X_{i} -1))(assert (<= X_{i} 1))" for i in range(sizes[0]))
+    highest = np.max(np.min([out[:, 0], out[:, 1] + 0.25], axis=0)) + 0.02
+    (folder / "p.vnnlib").write_text(
+        head
+        + sides
+        + f"(assert (or (and (>= Y_0 {highest}) (>= Y_1 {highest - 0.25})) (<= Y_0 {out[:, 0].min() - 0.05})))"
+    )
+    return folder / "n.onnx", folder / "p.vnnlib"
+
+
+@pytest.fixture(scope="module")
+def proof(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("proof")
+    for seed in range(20):
+        network, prop = made(folder, seed)
+        verdict = relukit.verify(network, prop, timeout=20, certificate=True)
+        if verdict.status == "unsat" and verdict.certificate is not None and verdict.certificate.nodes > 20:
+            return network, prop, verdict.certificate.save(folder / "c.npz")
+    raise AssertionError("no random network needed splitting")
+
+
+def test_accepted_in_floating_point_and_in_fractions(proof):
+    network, prop, certificate = proof
+    leaves = checker.check(certificate, network, prop)
+    assert leaves > 10
+    assert checker.check(certificate, network, prop, exact=True) == leaves
+    alone = subprocess.run(
+        [sys.executable, checker.__file__, certificate, network, prop], capture_output=True, text=True
+    )
+    assert alone.returncode == 0 and alone.stdout == f"accepted: {leaves} leaves\n", alone.stderr
+
+
+def test_checker_stands_by_itself():
+    text = Path(checker.__file__).read_text()
+    assert "relukit" not in "".join(line for line in text.splitlines(True) if line.startswith(("import", "from")))
+    assert len(text.splitlines()) < 400
+    modules = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import", "from"))}
+    assert modules <= {"functools", "gzip", "re", "struct", "sys", "fractions", "numpy"}
+
+
+def changed(path, target, **changes):
+    with np.load(path) as file:
+        arrays = {k: file[k] for k in file.files}
+    for name, change in changes.items():
+        arrays[name] = change(arrays[name].copy())
+    np.savez(target, **arrays)
+    return target
+
+
+def rejected(certificate, network, prop):
+    with pytest.raises(checker.Rejected) as found:
+        checker.check(certificate, network, prop)
+    return str(found.value)
+
+
+def set_at(index, value):
+    def change(array):
+        array[index] = value
+        return array
+
+    return change
+
+
+def test_a_missing_leaf_is_found(proof, tmp_path):
+    network, prop, certificate = proof
+    with np.load(certificate) as file:
+        split, child = file["0_split"], file["0_child"]
+    inner = int(np.flatnonzero(split >= 0)[-1])
+    cut = lambda keep: lambda a: a[keep]
+    keep = np.arange(len(split)) < len(split) - 1
+    for name in ("child", "value"):
+        assert rejected(changed(certificate, tmp_path / "m.npz", **{f"0_{name}": cut(keep)}), network, prop)
+    everywhere = {f"0_{k}": cut(keep) for k in ("split", "value", "fresh", "row", "child")}
+    assert "misses a node" in rejected(changed(certificate, tmp_path / "m.npz", **everywhere), network, prop)
+    # Both halves of a cut point to one leaf: the other half is not covered.
+    twice = changed(certificate, tmp_path / "m.npz", **{"0_child": set_at((inner, 1), child[inner, 0])})
+    assert "misses a node or holds one twice" in rejected(twice, network, prop)
+    loop = changed(certificate, tmp_path / "m.npz", **{"0_child": set_at((inner, 0), 0)})
+    assert rejected(loop, network, prop)
+    # A subtree cut off: its root called a leaf.
+    first = int(np.flatnonzero(split >= 0)[1])
+    assert rejected(changed(certificate, tmp_path / "m.npz", **{"0_split": set_at(first, -1)}), network, prop)
+
+
+def test_corrupted_entries_are_rejected(proof, tmp_path):
+    network, prop, certificate = proof
+    with np.load(certificate) as file:
+        C, d, upper, value, split = file["0_C"], file["0_d"], file["0_upper"], file["0_value"], file["0_split"]
+    cut = int(np.flatnonzero((split >= 0) & (split < 2))[0])
+    worse = {
+        "the box shrunk": {"0_upper": set_at(0, upper[0] * 0.5)},
+        "a row of another property": {"0_C": set_at((0, 0), C[0, 0] * 2)},
+        "an easier constant": {"0_d": set_at(0, d[0] + 1)},
+        "a cut outside its box": {"0_value": set_at(cut, 7.0)},
+        "not a number": {"0_value": set_at(cut, np.nan)},
+        "a negative weight": {"0_weights": set_at((0, 0), -1.0)},
+        "no weights": {"0_weights": lambda a: a * 0},
+        "weights of infinity": {"0_weights": set_at((0, 0), np.inf)},
+        "an unknown leaf row": {"0_row": set_at(np.flatnonzero(split < 0)[0], 10**6)},
+        "a gate that does not exist": {"0_split": set_at(cut, 2 + 11)},
+        "another layer": {"0_layer": lambda a: a - 1},
+        "no claims": {"claims": lambda a: a * 0},
+        "too few claims": {"claims": lambda a: a - 1},
+        "bounds never renewed": {"0_fresh": lambda a: a * 0},
+    }
+    for what, change in worse.items():
+        assert rejected(changed(certificate, tmp_path / "m.npz", **change), network, prop), what
+
+
+def test_another_network_or_property_is_rejected(proof, tmp_path):
+    network, prop, certificate = proof
+    text = prop.read_text()
+    (tmp_path / "p.vnnlib").write_text(text.replace("(assert (<= X_0 1))", "(assert (<= X_0 1.001))"))
+    assert "no claim covers" in rejected(certificate, network, tmp_path / "p.vnnlib")
+    (tmp_path / "q.vnnlib").write_text(text.replace("(>= X_0 -1)", "(>= X_0 -0.5)"))  # a smaller box is covered
+    assert checker.check(certificate, network, tmp_path / "q.vnnlib")
+    model = onnx.load(network)
+    bias = next(t for t in model.graph.initializer if t.name == "b")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.5), "b"))
+    onnx.save(model, tmp_path / "n.onnx")
+    assert "is not proven" in rejected(certificate, tmp_path / "n.onnx", prop)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_random_damage_never_proves_what_is_false(proof, tmp_path_factory, data):
+    """Whatever happens to the tree of a proof, it does not become a proof of a property with a counterexample."""
+    network, prop, certificate = proof
+    folder = tmp_path_factory.mktemp("damage")
+    with np.load(certificate) as file:
+        arrays = {k: file[k] for k in file.files}
+    false = {**arrays, "0_d": arrays["0_d"] - 0.3, "1_d": arrays["1_d"] - 3.0}  # counterexamples exist now
+    lines = prop.read_text()
+    values = [
+        float(v)
+        for v in lines[lines.index("(or") :].replace(")", " ").split()
+        if v.lstrip("-").replace(".", "").replace("e", "").isdigit()
+    ]
+    for value, shift in zip(values, (0.3, 0.3, -3.0)):
+        lines = lines.replace(f"{value}", f"{value - shift}")
+    (folder / "p.vnnlib").write_text(lines)
+    for _ in range(data.draw(st.integers(1, 3))):
+        name = data.draw(
+            st.sampled_from(
+                sorted(
+                    k
+                    for k in false
+                    if k[:2] in ("0_", "1_") and k[2:] not in ("C", "D", "d", "lower", "upper", "layer")
+                )
+            )
+        )
+        flat = false[name].copy().ravel()
+        if len(flat):
+            at = data.draw(st.integers(0, len(flat) - 1))
+            flat[at] = data.draw(st.integers(-2, 20)) if flat.dtype.kind == "i" else data.draw(st.floats(-4, 1e300))
+        false[name] = flat.reshape(false[name].shape)
+    np.savez(folder / "c.npz", **false)
+    with pytest.raises(checker.Rejected):
+        checker.check(folder / "c.npz", network, folder / "p.vnnlib")
+
+
+def test_claims_about_a_layer(tmp_path):
+    """What `compress` needs: a unit that is never on, and one that always is, each with its proof."""
+    g = np.random.default_rng(0)
+    weights = [g.standard_normal((4, 2)), g.standard_normal((3, 4)) / 2, g.standard_normal((1, 3))]
+    biases = [g.standard_normal(4), np.array([-6.0, 6.0, 0.0]), np.zeros(1)]
+    network = from_layers(weights, biases, [RELU, RELU], np.float64)
+    np.savez(
+        tmp_path / "n.npz", **{f"W{k}": W for k, W in enumerate(weights)}, **{f"b{k}": b for k, b in enumerate(biases)}
+    )
+    box, eye = Box([-1.0, -1.0], [1.0, 1.0]), np.eye(3)
+    claims = [Claim(box, -eye[[0]], np.zeros(1), layer=1), Claim(box, eye[[1]], np.zeros(1), layer=1)]
+    certify(network, claims, 10).save(tmp_path / "c.npz")
+    assert len(checker.check_claims(tmp_path / "c.npz", tmp_path / "n.npz", exact=True)) == 2
+    assert certify(network, [Claim(box, eye[[2]], np.zeros(1), layer=1)], 2) is None  # not so
+    with pytest.raises(relukit.ShapeMismatch, match="layer 1"):
+        certify(network, [Claim(box, np.eye(4)[[0]], np.zeros(1), layer=1)])
+
+
+def test_many_inputs(data_folder, tmp_path):
+    """784 inputs: linear bounds at the root, no splitting."""
+    folder = data_folder / "vnncomp" / "mnist_fc"
+    network, prop = folder / "onnx" / "mnist-net_256x2.onnx", folder / "vnnlib" / "prop_0_0.03.vnnlib"
+    verdict = relukit.verify(network, prop, timeout=20, certificate=True)
+    assert verdict.status == "unsat" and verdict.certificate is not None
+    verdict.certificate.save(tmp_path / "c.npz")
+    assert checker.check(tmp_path / "c.npz", network, prop) == 9
+
+
+@pytest.mark.slow
+def test_acas_xu(data_folder, tmp_path):
+    """A proof, its certificate and its check on every 12th unsatisfiable instance."""
+    import csv
+
+    folder = data_folder / "vnncomp" / "acasxu"
+    with open(folder / "truth.csv") as file:
+        rows = [r for r in csv.DictReader(file) if r["expected"] == "unsat"]
+    for row in rows[::12]:
+        verdict = relukit.verify(folder / row["net"], folder / row["prop"], timeout=60, certificate=True)
+        assert verdict.certificate is not None, row
+        verdict.certificate.save(tmp_path / "c.npz")
+        assert (
+            checker.check(tmp_path / "c.npz", folder / row["net"], folder / row["prop"]) == verdict.certificate.leaves
+        )
