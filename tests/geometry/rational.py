@@ -104,5 +104,3 @@ def _needed(sides, corners, D):
         if on and rank([[a - b for a, b in zip(x, on[0])] for x in on[1:]]) == D - 1:
             kept.append(row)
     return kept
-
-

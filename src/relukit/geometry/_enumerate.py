@@ -22,11 +22,8 @@ def planar(
 
     walk = walk_of(form, lower, upper)
     found = _start(form, walk, lower, upper)
-    corners = found.x.shape[1]
     while True:
-        # every further piece has room for as many corners as a polygon may have
-        room = walk.counts[CELLS] + (len(found.indices) - walk.counts[INDICES]) // corners
-        stop = min(len(found.patterns), room, walk.counts[CELLS] + _SLICE)
+        stop = walk.counts[CELLS] + _SLICE
         stop = stop if limit is None else min(stop, limit)
         try:
             why = walk_polygons(form.net, walk, found, stop)
@@ -39,7 +36,6 @@ def planar(
         if why == BUDGET and limit is not None and walk.counts[CELLS] >= limit:
             return found, walk, False
         found = _grown(form, found, walk, why)
-        corners = found.x.shape[1]
 
 
 def _start(form: Form, walk: Any, lower: Array, upper: Array) -> Any:
@@ -100,14 +96,14 @@ def _grown(form: Form, found: Any, walk: Any, why: int) -> Any:
         more = {n: _longer(getattr(found, n), 4 * len(found.vx)) for n in ("vx", "vy", "vd", "vkey")}
         return found._replace(table=table, **more)
     corners = found.x.shape[1]
-    if walk.counts[CELLS] + 1 >= len(found.patterns):
+    if walk.counts[CELLS] == len(found.patterns):
         cells = 4 * len(found.patterns)
         found = found._replace(
             offsets=_longer(found.offsets, cells + 1),
             patterns=_longer(found.patterns, cells),
             maps=_longer(found.maps, cells),
         )
-    if walk.counts[INDICES] + 8 * corners >= len(found.indices):
+    if walk.counts[INDICES] + corners > len(found.indices):
         size = 4 * len(found.indices) + 16 * corners
         found = found._replace(indices=_longer(found.indices, size), labels=_longer(found.labels, size))
     return found

@@ -54,14 +54,8 @@ def slices(
     walk = walk_of(form, lower, upper)
     found = _start(form, walk, lower, upper, words)
     while True:
-        corners = found.whole.shape[1]
         done = int(walk.counts[CELLS])
-        room = min(
-            (len(found.indices) - walk.counts[INDICES]) // corners,
-            (len(found.facets) - walk.counts[FACETS]) // (64 * words),
-            len(found.patterns) - done,
-        )
-        stop = min(done + room, done - done % step + step)
+        stop = done - done % step + step
         stop = stop if limit is None else min(stop, limit)
         why = walk_cells(form.net, walk, found, D, words, stop)
         if why == DONE:
@@ -170,13 +164,13 @@ def _grown(found: Any, walk: Any, why: int, words: int) -> Any:
         table = np.zeros(2 * _power(size), np.int64)
         rehash(table, found.vkey, counts[VERTICES])
         found = found._replace(table=table, **{n: _longer(getattr(found, n), size) for n in ("vx", "vd", "vkey")})
-    if counts[CELLS] + 1 >= len(found.patterns):
+    if counts[CELLS] == len(found.patterns):
         cells = 4 * len(found.patterns)
         more = {n: _longer(getattr(found, n), cells + 1) for n in ("offsets", "facet_offsets")}
         found = found._replace(patterns=_longer(found.patterns, cells), maps=_longer(found.maps, cells), **more)
-    if counts[INDICES] + 8 * corners >= len(found.indices):
+    if counts[INDICES] + corners > len(found.indices):
         size = 4 * len(found.indices) + 16 * corners
         found = found._replace(indices=_longer(found.indices, size), masks=_longer(found.masks, size, 1))
-    if counts[FACETS] + 512 * words >= len(found.facets):
+    if counts[FACETS] + 64 * words > len(found.facets):
         found = found._replace(facets=_longer(found.facets, 4 * len(found.facets) + 1024 * words))
     return found

@@ -26,6 +26,7 @@ from relukit.geometry._walk import (
     FAST,
     INDICES,
     INNER,
+    OUTPUT_FULL,
     STACK,
     STACK_FULL,
     STAMP,
@@ -71,7 +72,7 @@ class Polygons(NamedTuple):
     extent: Array  # (2, 2)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def slot(table, key):
     h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((h >> np.uint64(20)) & np.uint64(len(table) - 1))
@@ -88,7 +89,7 @@ def rehash(table, keys, count):
             table[s] = v + 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _line(size, first, stage, direct_at, rows, slope_error, shift_error, lower, upper, label):
     """a, b, c of a line, and its stage's C and E."""
     if label >= 0:
@@ -100,7 +101,7 @@ def _line(size, first, stage, direct_at, rows, slope_error, shift_error, lower, 
     return (1.0 if side < 2 else 0.0), (0.0 if side < 2 else 1.0), -bound, 0.0, 0.0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _vertex(x, y, a, b, c, C, E, e, f, k, C2, E2):
     """Where two lines meet near (x, y), and a bound of the error, by Cramer's rule on their residuals."""
     if c == 0.0 and k == 0.0 and E == 0.0 and E2 == 0.0:
@@ -114,7 +115,7 @@ def _vertex(x, y, a, b, c, C, E, e, f, k, C2, E2):
     return x, y, (1.01 * (first * two + second * one) / det if det > 0 else _FAR)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _known(table, keys, a, b):
     """The vertex that cuts the edge between vertices a and b, or -1 - (its place in the table)."""
     key = (a << 32) | b if a > b else (b << 32) | a
@@ -127,7 +128,7 @@ def _known(table, keys, a, b):
     return -1 - s
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _side(n, V, L, S, new, g, sign, V2, L2):
     """Corners and edge labels of the part where `sign * z >= 0`; new[i] is the vertex inside edge i."""
     m = 0
@@ -143,7 +144,7 @@ def _side(n, V, L, S, new, g, sign, V2, L2):
     return m
 
 
-@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
 def _signs(a, b, c, C, E, n, X, Y, D, Z, S):
     """Signs of one hinge at all corners, 2 where rounding leaves it open; returns how many are +, -, open."""
     steep = abs(a) + abs(b) + 2 * C
@@ -181,7 +182,7 @@ def _exact_signs(net, w, g, n, L, Z, S, pair):
     return plus, minus
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _box(n, X, Y, D, center, half):
     """The box around a polygon (rounded outward); returns the largest |x| + |y| and corner error."""
     x0, x1, y0, y1, d = X[0], X[0], Y[0], Y[0], D[0]
@@ -194,7 +195,7 @@ def _box(n, X, Y, D, center, half):
     return max(abs(x0), abs(x1)) + max(abs(y0), abs(y1)), d
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _area(n, X, Y, total):
     """Add twice the polygon's area to a sum with its compensation (Neumaier, 1974)."""
     area = 0.0
@@ -224,6 +225,8 @@ def walk_polygons(net, w, p, stop):
     while counts[STACK]:
         if counts[CELLS] >= stop:
             return BUDGET
+        if counts[CELLS] == len(patterns) or counts[INDICES] + room > len(indices):  # one piece is finished per turn
+            return OUTPUT_FULL
         s = counts[STACK] - 1
         counts[STACK] = s
         l, at, n = meta[s, 0], meta[s, 1], meta[s, 2]

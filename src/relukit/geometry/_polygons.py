@@ -56,10 +56,11 @@ def _where(network: Network, domain: Any, plane: Any) -> tuple[Plane, Box | Poly
     sizes = {len(np.ravel(v)) for v in (where.origin, where.u, where.v)}
     if sizes != {network.inputs}:
         raise InvalidInput(f"the plane's points have {sorted(sizes)} entries, the network takes {network.inputs}")
-    if not np.all(np.isfinite([where.origin, where.u, where.v])):
-        raise InvalidInput("the plane's points must be finite")
-    if np.linalg.matrix_rank(np.stack([where.u, where.v])) < 2:
-        raise InvalidInput("the three points lie on a line: they span no plane")
+    if plane is not None:
+        if not np.all(np.isfinite([where.origin, where.u, where.v])):
+            raise InvalidInput("the plane's points must be finite")
+        if np.linalg.matrix_rank(np.stack([where.u, where.v])) < 2:
+            raise InvalidInput("the three points lie on a line: they span no plane")
     domain = Box([-0.25, -0.25], [1.25, 1.25]) if domain is None else domain
     if domain.size != 2 or domain.batch:
         raise InvalidInput(f"the domain lies in the plane's two coordinates, got one of size {domain.size}")

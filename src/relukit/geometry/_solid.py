@@ -28,6 +28,7 @@ from relukit.geometry._walk import (
     FAST,
     FLAT,
     INDICES,
+    OUTPUT_FULL,
     SIGNS,
     SIGNS_FULL,
     STACK,
@@ -43,7 +44,7 @@ from relukit.geometry._walk import (
     set_on,
 )
 
-_BLURRED = 2.0**-33  # error radius, relative to |x|_1, at which a vertex is placed anew
+_BLURRED = 2.0**-27  # error radius, relative to |x|_1, at which a vertex is placed anew
 
 
 class Solids(NamedTuple):
@@ -75,13 +76,13 @@ class Solids(NamedTuple):
     extent: Array  # (2, D)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def slot(table, key):
     h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((h >> np.uint64(20)) & np.uint64(len(table) - 1))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def known(table, keys, a, b):
     """The vertex that cuts the edge between vertices a and b, or -1 - (its place in the table)."""
     key = (a << 32) | b if a > b else (b << 32) | a
@@ -105,7 +106,7 @@ def rehash_signs(old_key, old_sign, key, sign):
             key[s], sign[s] = old_key[i], old_sign[i]
 
 
-@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
 def _values(net_rows, at, wide, X, n, D, Z, limit):
     """A hinge's values at all vertices; how many lie above `limit` and how many below its negative."""
     c = net_rows[at + D * wide]
@@ -123,7 +124,7 @@ def _values(net_rows, at, wide, X, n, D, Z, limit):
     return plus, minus
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _load(V, n, D, vx, vd, X):
     """Coordinates of a cell's vertices; returns the largest |x|_1 and the largest error radius."""
     reach, spread = 0.0, 0.0
@@ -139,7 +140,7 @@ def _load(V, n, D, vx, vd, X):
     return reach, spread
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _box(X, n, D, center, half):
     """The box around a cell, rounded outward."""
     for k in range(D):
@@ -171,7 +172,7 @@ def _is_edge(M, n, W, i, j, D):
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _part(n, W, S, side, V, M, fresh, fresh_mask, count, new_slot, V2, M2, keep):
     """Vertices and masks of the part where the sign is `side` or 0, with `count` new vertices; returns how many."""
     m = 0
@@ -253,7 +254,7 @@ def _signs(net, w, p, g, n, D, W, at, wide, C, E, steep, V, M, X, Z, S, slots, l
     return plus, minus
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _cut(
     net,
     w,
@@ -330,7 +331,7 @@ def _cut(
     return total
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _finish(net, w, p, n, D, W, V, M, slots, local):
     """Write a finished cell."""
     counts = w.counts
@@ -366,7 +367,7 @@ def _finish(net, w, p, n, D, W, V, M, slots, local):
         p.maps[k, i] = w.rows[base + i]
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _wait(w, p, l, at, n, W, V, M, slots, values):
     """Put a cell on the stack; there must be room."""
     s, f = w.counts[STACK], w.counts[FLAT]
@@ -400,6 +401,12 @@ def walk_cells(net, w, p, D, W, stop):
     while counts[STACK]:
         if counts[CELLS] >= stop:
             return BUDGET
+        if (  # one cell is finished per turn
+            counts[CELLS] == len(p.patterns)
+            or counts[INDICES] + room > len(p.indices)
+            or counts[FACETS] + 64 * W > len(p.facets)
+        ):
+            return OUTPUT_FULL
         s = counts[STACK] - 1
         l, at, n, f = p.meta[s, 0], p.meta[s, 1], p.meta[s, 2], p.meta[s, 3]
         if n > room:

@@ -10,14 +10,14 @@ import numpy as np
 from numba import njit
 
 from relukit.geometry._bits import lowest
-from relukit.geometry._walk import EXACT, exact_sign
+from relukit.geometry._walk import exact_sign
 
 FAR = 1e300
 _U = 2.0**-52
 _PIVOT = 2.0**-30  # facets whose normals are closer to dependent than this are left to the exact stage
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def facet_labels(M, W, i, slots, labels):
     """Labels of the facets that vertex i lies on."""
     many = 0
@@ -30,7 +30,7 @@ def facet_labels(M, W, i, slots, labels):
     return many
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def place_vertex(X, Z, i, j, D, di, dj, rows, at, wide, C, E, steep, limit, vx, vd, u):
     """Coordinates of vertex u on the edge between vertices i and j of a cell, and their error radius."""
     t = Z[i] / (Z[i] - Z[j])

@@ -19,7 +19,7 @@ FAST = {"contract"}
 # places in `Walk.counts`
 STACK, CELLS, INDICES, VERTICES, STAMP, EXACT, RANGE, TESTS, ZERO, INNER, FACETS, FLAT, SIGNS = range(13)
 # why a walk returns
-DONE, BUDGET, STACK_FULL, VERTICES_FULL, CORNERS_FULL, FACETS_FULL, SIGNS_FULL = range(7)
+DONE, BUDGET, STACK_FULL, VERTICES_FULL, CORNERS_FULL, FACETS_FULL, SIGNS_FULL, OUTPUT_FULL = range(8)
 
 
 class Walk(NamedTuple):
@@ -67,7 +67,7 @@ def walk_of(form: Form, lower: Array, upper: Array) -> Walk:
 # Compiled functions take single arrays where they are called often: passing a tuple of arrays counts references to all.
 
 
-@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
 def add_on(rows, base, n, weight, at, m, u, D, carry):
     """Hinge u of a stage (n rows at `base`) is on: its row, times its weights, joins the next stage's m rows."""
     if at < 0:
@@ -80,12 +80,32 @@ def add_on(rows, base, n, weight, at, m, u, D, carry):
             part[v] += gain[v] * r
 
 
-@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
 def add_decided(rows, base, n, weight, at, m, on, count, D, carry):
     """As `add_on` for the first `count` hinges in `on`, four at a time."""
     if at < 0:
         return
     i = 0
+    if D == 2:  # all three columns in one pass over the weights
+        x, y, z = carry[:m], carry[m : 2 * m], carry[2 * m : 3 * m]
+        while i + 4 <= count:
+            a, b, c, d = base + on[i], base + on[i + 1], base + on[i + 2], base + on[i + 3]
+            wa, wb = (
+                weight[at + on[i] * m : at + (on[i] + 1) * m],
+                weight[at + on[i + 1] * m : at + (on[i + 1] + 1) * m],
+            )
+            wc, wd = (
+                weight[at + on[i + 2] * m : at + (on[i + 2] + 1) * m],
+                weight[at + on[i + 3] * m : at + (on[i + 3] + 1) * m],
+            )
+            a0, b0, c0, d0 = rows[a], rows[b], rows[c], rows[d]
+            a1, b1, c1, d1 = rows[a + n], rows[b + n], rows[c + n], rows[d + n]
+            a2, b2, c2, d2 = rows[a + 2 * n], rows[b + 2 * n], rows[c + 2 * n], rows[d + 2 * n]
+            for v in range(m):
+                x[v] += (wa[v] * a0 + wb[v] * b0) + (wc[v] * c0 + wd[v] * d0)
+                y[v] += (wa[v] * a1 + wb[v] * b1) + (wc[v] * c1 + wd[v] * d1)
+                z[v] += (wa[v] * a2 + wb[v] * b2) + (wc[v] * c2 + wd[v] * d2)
+            i += 4
     while i + 4 <= count:
         a, b, c, d = on[i], on[i + 1], on[i + 2], on[i + 3]
         wa = weight[at + a * m : at + (a + 1) * m]
@@ -104,12 +124,12 @@ def add_decided(rows, base, n, weight, at, m, on, count, D, carry):
         i += 1
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def is_on(pattern, g):
     return (pattern[g >> 6] >> np.uint64(g & 63)) & np.uint64(1) != np.uint64(0)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def set_on(pattern, g):
     pattern[g >> 6] |= np.uint64(1) << np.uint64(g & 63)
 
@@ -129,7 +149,7 @@ def add_skips(net, w, l, D):
                             w.rows[base + c * n + v] += net.skip_weight[place + i * n + v] * r
 
 
-@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
 def decide(rows, base, n, D, C, slack, center, half, spread, value, margin, pattern, first, on, found):
     """Hinges of a stage that a cell's box decides are set, the others become candidates.
 

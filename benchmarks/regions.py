@@ -1,0 +1,133 @@
+"""Exact pieces: counts against the known ones, CPU seconds against the goals, scaling, and relucent beside it.
+
+python -m benchmarks regions [--smoke] [--no-peer]
+
+`cpu_seconds` is the best of some whole Python calls after the first one in the process, on one thread; for cells with adjacency.
+relucent (PyPI, extra `peers`, or a folder named by RELUKIT_PEER) enumerates by local search over the whole space, so that its count may
+differ from that of a box; it gets a time limit, and its cells per second are compared.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import relukit
+from benchmarks._common import data_folder, keep
+from relukit.activations import get
+from relukit.network import from_layers
+
+GOALS = {
+    "d2_32x2_rand": 0.0004, "d2_32x2_spiral": 0.0005, "d2_64x3_rand": 0.006, "d2_64x3_spiral": 0.006, "d2_128x3_rand": 0.03,
+    "d2_128x3_sectors": 0.04, "slice784_256x2_rand": 0.016, "full784_256x2_rand": 0.016, "d1_64x4_rand": 0.0002, "d1_256x4_rand": 0.001,
+    "d3_32x2_rand": 0.012, "d4_16x2_rand": 0.01, "d5_20x2_rand": 0.4,
+}  # fmt: skip
+OTHERS = ("d2_20x1_rand", "d3_12x1_rand", "deg_grid", "deg_dup", "deg_zero_bias")
+PEER = """
+import json, sys, time
+import numpy as np, torch, relucent
+z = np.load(sys.argv[1]); limit = float(sys.argv[2]); layers = []; k = 0
+while f"W{k}" in z:
+    W = torch.tensor(z[f"W{k}"]); layer = torch.nn.Linear(W.shape[1], W.shape[0]).double()
+    layer.weight.data, layer.bias.data = W, torch.tensor(z[f"b{k}"])
+    layers += [layer, torch.nn.ReLU()]; k += 1
+started = time.process_time()
+cells = relucent.Complex(torch.nn.Sequential(*layers[:-1]))
+cells.bfs(max_polys=int(sys.argv[3]))
+print(json.dumps({"cells": len(cells), "seconds": time.process_time() - started}))
+"""
+
+
+def best(network: relukit.Network, repeats: int, domain: relukit.Box | None = None) -> tuple[object, float]:
+    found = relukit.regions(network, domain)
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        found = relukit.regions(network, domain)
+        times.append(time.process_time() - started)
+        if sum(times) > 8:
+            break
+    return found, min(times)
+
+
+def random_network(seed: int, sizes: list[int]) -> relukit.Network:
+    g = np.random.default_rng(seed)
+    weights = [g.standard_normal((b, a)) * np.sqrt(2 / a) for a, b in zip(sizes[:-1], sizes[1:])]
+    return from_layers(weights, [0.3 * g.standard_normal(b) for b in sizes[1:]], [get("relu")] * (len(sizes) - 2))
+
+
+def table(folder, names: list[str], repeats: int) -> dict:
+    known, rows = json.loads((folder / "expected.json").read_text()), {}
+    for name in names:
+        expected = known.get(name) or known["slice784_256x2_rand"]
+        found, seconds = best(relukit.load(folder / f"{name}.npz"), repeats)
+        assert len(found) == expected["regions"], (name, len(found))
+        assert len(found.vertices) == expected.get("vertices", len(found.vertices)), name
+        assert found.edges == expected.get("edges", found.edges), name
+        assert found.area_error < 1e-9 and getattr(found, "unmatched", 0) == 0, name
+        rows[name] = {
+            "regions": len(found), "vertices": len(found.vertices), "edges": found.edges, "area_error": found.area_error,
+            "exact_tests": found.exact_tests, "cpu_seconds": round(seconds, 5), "goal": GOALS.get(name),
+        }  # fmt: skip
+        if hasattr(found, "blocks") and found.dimension > 2:
+            started = time.process_time()
+            for _ in found.blocks():
+                pass
+            more = time.process_time() - started
+            rows[name]["cells_per_second_with_half_spaces_and_centers"] = round(len(found) / (seconds + more))
+        print(name, rows[name], file=sys.stderr, flush=True)
+    return rows
+
+
+def scaling(smoke: bool) -> dict:
+    cases = {
+        "width (2 inputs, 2 layers)": [(w, [2, w, w, 1]) for w in (16, 32, 64, 128, 256)],
+        "depth (2 inputs, width 32)": [(d, [2, *[32] * d, 1]) for d in (1, 2, 4, 6)],
+        "inputs (2 layers of 12)": [(n, [n, 12, 12, 1]) for n in (1, 2, 3, 4, 5, 6)],
+    }
+    curves = {}
+    for title, points in cases.items():
+        curves[title] = []
+        for value, sizes in points[: 2 if smoke else None]:
+            box = relukit.Box(-np.ones(sizes[0]), np.ones(sizes[0]))
+            found, seconds = best(random_network(0, sizes), 1 if smoke else 3, box)
+            curves[title].append({"value": value, "pieces": len(found), "cpu_seconds": round(seconds, 5)})
+            print(title, curves[title][-1], file=sys.stderr, flush=True)
+    return curves
+
+
+def peer(folder, names: list[str], limit: int) -> dict:
+    rows = {}
+    environment = os.environ | {"PYTHONPATH": os.environ.get("RELUKIT_PEER", "")}
+    for name in names:
+        command = [sys.executable, "-c", PEER, str(folder / f"{name}.npz"), "0", str(limit)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+        except subprocess.TimeoutExpired:
+            rows[name] = {"error": "no answer in 240 s"}
+            continue
+        if done.returncode:
+            rows[name] = {"error": done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else "failed"}
+        else:
+            answer = json.loads(done.stdout.strip().splitlines()[-1])
+            rows[name] = answer | {"cells_per_second": round(answer["cells"] / answer["seconds"], 1)}
+        print("relucent", name, rows[name], file=sys.stderr, flush=True)
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    smoke = "--smoke" in argv
+    data = data_folder()
+    if data is None:
+        return
+    folder = data / "bench" / "regions"
+    names = ["d2_32x2_rand", "d3_12x1_rand", "deg_grid"] if smoke else [*GOALS, *OTHERS]
+    content = {"nets": table(folder, names, 2 if smoke else 15), "scaling": scaling(smoke)}
+    if not smoke and "--no-peer" not in argv:
+        content["relucent"] = peer(
+            folder, ["d2_32x2_rand", "d3_32x2_rand", "d4_16x2_rand", "d5_20x2_rand", "deg_grid"], 500
+        )
+    keep("regions", content, smoke)

@@ -1,0 +1,154 @@
+"""One input explained, the same walls as the cells' facets; forces along a path; bounds of the literature."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+import relukit
+from relukit import Box, InvalidInput, ShapeMismatch, UnsupportedOperation
+from relukit.activations import get
+from relukit.geometry import limits
+from relukit.network import from_layers
+from relukit.network.affine import Conv, Dense
+from relukit.network.rewrite import RELU, Builder
+
+from .test_cells import random_network, relu_network
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_walls_are_the_facets_of_the_cell(seed):
+    D = 3
+    network = random_network(seed, [D, 10, 6, 3])
+    box = Box(-np.ones(D), np.ones(D))
+    cells = relukit.regions(network, box)
+    g = np.random.default_rng(seed)
+    for x in g.uniform(-1, 1, (5, D)):
+        k = int(cells.locate(x)[0])
+        found = relukit.explain(network, x, box)
+        rows, walls = cells.half_spaces(k), cells.walls(k)
+        name = lambda w: (
+            (network.nodes[cells.owners[w, 0]].name, int(cells.owners[w, 1]))
+            if w < cells.gates
+            else ("box", int(w - cells.gates) // 2)
+        )
+        slack = dict(zip([(name(w), w) for w in walls], rows.b - rows.A @ x))
+        assert sorted(w for w, _ in slack) == sorted((w.node, w.unit) for w in found.walls)
+        np.testing.assert_allclose(sorted(w.to_plane for w in found.walls), sorted(slack.values()), atol=1e-9)
+        assert np.array_equal(np.concatenate([p == 1 for p in found.pattern.values()]), cells.pattern(k))
+        np.testing.assert_allclose(found.A, cells.maps[0][k], atol=1e-9)
+        np.testing.assert_allclose(found.c, cells.maps[1][k], atol=1e-9)
+        for wall in found.walls:  # distance to the facet itself, by another solver
+            i = next(
+                i
+                for i, w in enumerate(walls)
+                if name(w) == (wall.node, wall.unit) and abs(rows.b[i] - rows.A[i] @ x - wall.to_plane) < 1e-8
+            )
+            assert abs(rows.A[i] @ wall.nearest - rows.b[i]) < 1e-8 and np.all(rows.A @ wall.nearest <= rows.b + 1e-7)
+            best = minimize(
+                lambda y: np.sum((y - x) ** 2), cells.centers[0][k], jac=lambda y: 2 * (y - x), method="SLSQP",
+                constraints=[
+                    {"type": "ineq", "fun": lambda y: rows.b - rows.A @ y, "jac": lambda y: -rows.A},
+                    {"type": "eq", "fun": lambda y, i=i: rows.A[i] @ y - rows.b[i], "jac": lambda y, i=i: rows.A[i]},
+                ],
+            )  # fmt: skip
+            assert abs(np.sqrt(best.fun) - wall.distance) < 1e-5
+
+
+def test_nearest_decision_boundary_within_the_cell():
+    network = relu_network([np.eye(2), np.array([[1.0, 0.0], [0.0, 1.0]])], [np.zeros(2), np.zeros(2)])
+    found = relukit.explain(network, [2.0, 1.0])
+    assert (found.decision, found.boundary.other) == (0, 1)
+    np.testing.assert_allclose(found.boundary.distance, np.sqrt(0.5))
+    np.testing.assert_allclose(found.boundary.point, [1.5, 1.5])
+    assert [(w.node, w.unit, w.distance) for w in found.walls] == [("relu0", 1, 1.0), ("relu0", 0, 2.0)]
+    apart = relukit.explain(network, [2.0, -1.0])  # the boundary y = x lies in another cell: here it is 0 >= x, never
+    assert apart.boundary is None or apart.boundary.distance >= 2.0 - 1e-9
+
+
+def test_repeated_units_are_one_wall_and_a_kink_is_named():
+    W = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    network = relu_network([W, np.ones((1, 3))], [np.zeros(3), np.zeros(1)])
+    found = relukit.explain(network, [1.0, 3.0])
+    assert [w.unit for w in found.walls] == [0, 2] and found.walls[0].same == (("relu0", 1),)
+    assert relukit.explain(network, [0.0, 3.0]).at_kink == [("relu0", 0), ("relu0", 1)]
+
+
+def test_images_with_convolution_and_residual(tmp_path):
+    g = np.random.default_rng(0)
+    b = Builder((1, 6, 6))
+    conv = b.convolve(0, Conv(g.standard_normal((2, 1, 3, 3)), (1, 6, 6)), g.standard_normal(2))
+    both = b.add((conv, b.activation(conv, get("leaky_relu", negative_slope=0.1))))
+    network = b.build(b.affine(b.activation(both, RELU), Dense(g.standard_normal((3, 32)))))
+    x = g.standard_normal(36)
+    found = relukit.explain(network, x)
+    np.testing.assert_allclose(found.A @ x + found.c, network(x), atol=1e-10)
+    np.testing.assert_allclose(found.A[1], network.gradient(x, np.eye(3)[1]), atol=1e-12)
+    steps = g.standard_normal((200, 36))
+    near = x + 0.999 * found.walls[0].distance * steps / np.linalg.norm(steps, axis=1)[:, None]
+    np.testing.assert_allclose(network(near), near @ found.A.T + found.c, atol=1e-9)
+    beyond = x + 1.01 * (found.walls[0].nearest - x)
+    assert np.max(np.abs(network(beyond) - found.A @ beyond - found.c)) > 1e-9
+    axes = found.plot()
+    assert len(axes) == 3 and len(axes[1].images) == 1
+
+
+def test_what_is_refused():
+    network = random_network(0, [2, 4, 1])
+    with pytest.raises(ShapeMismatch):
+        relukit.explain(network, [1.0, 2.0, 3.0])
+    with pytest.raises(InvalidInput, match="finite"):
+        relukit.explain(network, [np.nan, 0.0])
+    with pytest.raises(InvalidInput, match="outside"):
+        relukit.explain(network, [3.0, 0.0], Box([-1.0, -1.0], [1.0, 1.0]))
+    with pytest.raises(UnsupportedOperation, match="tanh"):
+        relukit.explain(from_layers([np.eye(2)] * 2, [np.zeros(2)] * 2, [get("tanh")]), [0.0, 0.0])
+
+
+def test_forces_jump_where_units_switch():
+    """V(x, y) = |x| + 2 |y - 1|, as hinges: forces are minus the signs."""
+    W = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    network = relu_network([W, np.array([[1.0, 1.0, 2.0, 2.0]])], [np.array([0.0, 0.0, -1.0, 1.0]), np.zeros(1)])
+    found = relukit.forces(network, [[-1.0, 0.0], [1.0, 0.0], [1.0, 4.0]])
+    np.testing.assert_allclose(found.forces, [[1.0, 2.0], [-1.0, 2.0], [-1.0, -2.0]])
+    np.testing.assert_allclose(found.jumps, [[-2.0, 0.0], [0.0, -4.0]])
+    np.testing.assert_allclose(found.at, [0.5, 1.25])
+    np.testing.assert_allclose(found.where, [[0.0, 0.0], [1.0, 1.0]])
+    assert [sorted(u for _, u in units) for units in found.units] == [[0, 1], [2, 3]] and found.exact
+
+
+def test_forces_of_a_leaky_network_match_its_gradient():
+    g = np.random.default_rng(2)
+    network = from_layers(
+        [g.standard_normal((8, 3)), g.standard_normal((1, 8))],
+        [g.standard_normal(8), np.zeros(1)],
+        [get("leaky_relu", negative_slope=0.3)],
+    )
+    path = g.standard_normal((3, 3)) * 3
+    found = relukit.forces(network, path)
+    assert len(found.at) > 2 and not found.exact
+    places = np.concatenate([[0], found.at, [2]])
+    for k, t in enumerate(0.5 * (places[:-1] + places[1:])):
+        leg = min(int(t), 1)
+        x = path[leg] + (t - leg) * (path[leg + 1] - path[leg])
+        np.testing.assert_allclose(found.forces[k], -network.gradient(x, np.ones(1)), atol=1e-12)
+
+
+def test_breakpoints_with_exact_ties():
+    """Two hinges at 1/3: one breakpoint where the numbers are one, two where they differ in the last place."""
+    one = relu_network([np.array([[3.0], [6.0]]), np.ones((1, 2))], [np.array([-1.0, -2.0]), np.zeros(1)])
+    assert len(relukit.breakpoints(one, [0.0], [1.0])) == 2
+    apart = relu_network([np.array([[3.0], [1.0]]), np.ones((1, 2))], [np.array([-1.0, -1 / 3]), np.zeros(1)])
+    found = relukit.breakpoints(apart, [0.0], [1.0])
+    assert len(found) == 3 and found.exact
+    np.testing.assert_allclose(found.slopes[:, 0], [0.0, 1.0, 4.0])  # 1/3 in float64 lies below 1/3
+
+
+def test_bounds_hold_and_order():
+    network = random_network(0, [2, 6, 5, 1])
+    found = limits(network)
+    count = len(relukit.regions(network, Box(-np.full(2, 50.0), np.full(2, 50.0))))
+    assert count <= found["serra_2018"] <= found["montufar_2017"] <= found["montufar_2014"] == 2**11
+    assert limits(random_network(0, [3, 7, 1]))["zaslavsky"] == 1 + 7 + 21 + 35
+    # the example of Serra et al., section 5: a bottleneck makes the bound smaller
+    narrow = limits(random_network(0, [4, 8, 2, 8, 1]))
+    assert narrow["serra_2018"] < narrow["montufar_2017"]
