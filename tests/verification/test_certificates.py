@@ -136,7 +136,7 @@ def test_a_missing_leaf_is_found(proof, tmp_path):
 def test_corrupted_entries_are_rejected(proof, tmp_path):
     network, prop, certificate = proof
     with np.load(certificate) as file:
-        C, d, upper, value, split = file["0_C"], file["0_d"], file["0_upper"], file["0_value"], file["0_split"]
+        C, d, upper, split = file["0_C"], file["0_d"], file["0_upper"], file["0_split"]
     cut = int(np.flatnonzero((split >= 0) & (split < 2))[0])
     worse = {
         "the box shrunk": {"0_upper": set_at(0, upper[0] * 0.5)},

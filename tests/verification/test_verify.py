@@ -1,4 +1,4 @@
-"""`verify` and `flip` on real networks with known answers."""
+"""`verify` on real networks with known answers."""
 
 import csv
 import json
@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 import relukit
-from relukit import Box, ShapeMismatch, UnsupportedOperation
+from relukit import ShapeMismatch, UnsupportedOperation
 from relukit.activations import get
 from relukit.network import from_layers
 from relukit.verification.instances import run_instances
-from tests.strategies import RELU
 
 
 def truth(folder):
@@ -65,40 +64,6 @@ def test_all_of_acas_xu(data_folder, tmp_path):
         assert entry["status"] == known[entry["network"], entry["property"]]
 
 
-def test_exact_radius_of_a_known_image(data_folder):
-    """mnist_fc 256x2, image 2: 0.02570906 by an independent mixed-integer program."""
-    from tests.oracles import vnnlib_box
-
-    folder = data_folder / "vnncomp" / "mnist_fc"
-    lower, upper = vnnlib_box(folder / "vnnlib" / "prop_2_0.03.vnnlib")
-    x = np.clip(np.where(lower <= 0, upper - 0.03, lower + 0.03), 0, 1)
-    network = relukit.load(folder / "onnx" / "mnist-net_256x2.onnx")
-    found = relukit.flip(network, x, within=Box(np.zeros(784), np.ones(784)), timeout=120)
-    assert found.status == "proven" and found.replayed
-    assert found.lower <= 0.0257092 and found.upper >= 0.0257090
-    assert found.upper - found.lower <= 2e-6
-
-
-def test_flip_against_a_grid():
-    """Two inputs: no point of a fine grid inside the proven distance is decided otherwise; the witness is."""
-    g = np.random.default_rng(0)
-    for _ in range(6):
-        weights = [g.standard_normal((6, 2)), g.standard_normal((5, 6)) / 2, g.standard_normal((3, 5))]
-        network = from_layers(weights, [g.standard_normal(len(W)) / 2 for W in weights], [RELU, RELU], np.float64)
-        x = g.uniform(-1, 1, 2)
-        others = g.uniform(-3, 3, (200, 2))
-        found = relukit.flip(network, x, timeout=20, starts=others)
-        if found.witness is None:
-            assert len(set(network.decide(others))) == 1
-            continue
-        assert found.status == "proven"
-        assert network.decide(found.witness) == found.to != network.decide(x)
-        assert np.abs(found.witness - x).max() == pytest.approx(found.upper)
-        side = np.linspace(-1, 1, 201) * found.lower * (1 - 1e-9)
-        grid = x + np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-        assert np.all(network.decide(grid) == network.decide(x))
-
-
 def test_what_is_refused(data_folder, tmp_path):
     folder = data_folder / "vnncomp" / "acasxu"
     smooth = from_layers([np.eye(5), np.eye(5)], [np.zeros(5)] * 2, [get("gelu")])
@@ -106,59 +71,3 @@ def test_what_is_refused(data_folder, tmp_path):
         relukit.verify(smooth, folder / "vnnlib" / "prop_3.vnnlib")
     with pytest.raises(ShapeMismatch, match="5 inputs and 5 outputs"):
         relukit.verify(from_layers([np.eye(2)], [np.zeros(2)], []), folder / "vnnlib" / "prop_3.vnnlib")
-    with pytest.raises(UnsupportedOperation, match="l2"):
-        relukit.flip(from_layers([np.eye(2)], [np.zeros(2)], []), np.zeros(2), norm=2)
-
-
-def test_too_many_gates_keep_what_was_found(monkeypatch):
-    """Above the limit of the exact search the replayed flip and the screened bound are the answer, not an error."""
-    from relukit.verification.flip import _Search
-
-    monkeypatch.setitem(_Search.__init__.__globals__, "_GATES", 2)
-    g = np.random.default_rng(0)
-    weights = [g.standard_normal((12, 4)), g.standard_normal((12, 12)) / 3, g.standard_normal((3, 12))]
-    network = from_layers(weights, [g.standard_normal(len(W)) / 2 for W in weights], [RELU, RELU], np.float64)
-    found = [relukit.flip(network, x, timeout=5) for x in g.uniform(-1, 1, (6, 4))]
-    assert sum(f.witness is not None for f in found) >= 3
-    for f in found:
-        assert f.lower <= f.upper and (f.witness is None or f.replayed)
-    assert any(f.status == "bounded" for f in found)
-
-
-def test_the_lower_bound_never_exceeds_the_flip_of_another_solver():
-    """Against the exact distance from all patterns, by an independent linear program per pattern."""
-    import itertools
-
-    from scipy.optimize import linprog
-
-    for seed in range(8):
-        g = np.random.default_rng(seed)
-        W, b, V, c = (
-            g.standard_normal((5, 3)),
-            g.standard_normal(5),
-            g.standard_normal((2, 5)),
-            g.standard_normal(2) / 3,
-        )
-        network = from_layers([W, V], [b, c], [RELU], np.float64)
-        x = g.uniform(-1, 1, 3)
-        s = int(network.decide(x))
-        best = np.inf
-        for on in itertools.product([0.0, 1.0], repeat=5):
-            D = np.diag(on)
-            q = V[1 - s] - V[s]
-            rows = [np.where(np.array(on)[:, None] > 0, -W, W), -(q @ D @ W)[None], np.eye(3), -np.eye(3)]
-            ends = [np.where(np.array(on) > 0, b, -b), np.array([q @ D @ b + c[1 - s] - c[s]]), x, -x]
-            eps = np.concatenate([np.zeros(6), -np.ones(6)])
-            lp = linprog(
-                [0, 0, 0, 1.0],
-                np.c_[np.concatenate(rows), eps],
-                np.concatenate(ends),
-                bounds=[(None, None)] * 3 + [(0, None)],
-                method="highs",
-            )
-            if lp.status == 0:
-                best = min(best, lp.fun)
-        found = relukit.flip(network, x, timeout=10, starts=g.uniform(-5, 5, (100, 3)))
-        assert found.lower <= best + 1e-8
-        if found.witness is not None:
-            assert found.upper >= best - 1e-8

@@ -33,7 +33,9 @@ def command(
     spent = time.process_time() - started
     status = "rejected" if reason else "accepted"
     if as_json:
-        print_json({"status": status, "leaves": leaves, "reason": reason, "exact": exact, "cpu_seconds": round(spent, 4)})
+        print_json(
+            {"status": status, "leaves": leaves, "reason": reason, "exact": exact, "cpu_seconds": round(spent, 4)}
+        )
     else:
         print(f"rejected: {reason}" if reason else f"accepted: {leaves} leaves, {spent:.2f} CPU-s")
     if reason:

@@ -7,15 +7,23 @@ def command(
     opset_versions: bool = typer.Option(False, "--onnx-opset-versions", help="Lowest and highest ONNX opset"),
     element_types: bool = typer.Option(False, "--onnx-element-types", help="Element types"),
     operators: bool = typer.Option(False, "--onnx-operators", help="ONNX operators"),
-    proof_operators: bool = typer.Option(False, "--onnx-operators-unsat-proofs", help="ONNX operators with certificates"),
+    proof_operators: bool = typer.Option(
+        False, "--onnx-operators-unsat-proofs", help="ONNX operators with certificates"
+    ),
     versions: bool = typer.Option(False, "--vnnlib-versions", help="Lowest and highest VNN-LIB version"),
     hidden: bool = typer.Option(False, "--hidden-node-theories", help="H: hidden values may be declared"),
-    several_values: bool = typer.Option(False, "--multiple-input-output-theories", "--multiple-inputs-output-theories", help="MIO"),
+    several_values: bool = typer.Option(
+        False, "--multiple-input-output-theories", "--multiple-inputs-output-theories", help="MIO"
+    ),
     several_networks: bool = typer.Option(False, "--multiple-network-theories", help="SNET, MENET, MINET, MNET"),
     comparisons: bool = typer.Option(False, "--multiple-node-comparison-theories", help="MNC"),
     arithmetic: bool = typer.Option(False, "--arithmetic-complexity-theories", help="LIN"),
-    disjunctions: bool = typer.Option(False, "--optimised-disjunctive-reasoning", help="Whether `or` is more than a list of cases"),
-    serialise: bool = typer.Option(False, "--serialise-assignments", help="Whether witnesses can be written as tensors"),
+    disjunctions: bool = typer.Option(
+        False, "--optimised-disjunctive-reasoning", help="Whether `or` is more than a list of cases"
+    ),
+    serialise: bool = typer.Option(
+        False, "--serialise-assignments", help="Whether witnesses can be written as tensors"
+    ),
     proofs: bool = typer.Option(False, "--unsat-proofs", help="Whether proofs in the VNN-LIB proof format are written"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -46,8 +54,37 @@ def capabilities() -> dict[str, list[str] | str]:
     """All capabilities by their names in the standard, and a few more."""
     from relukit.network.onnx import OPERATORS
 
-    smooth = {"Sigmoid", "Tanh", "Elu", "Gelu", "Softplus", "HardSwish", "Sign", "Softmax", "LogSoftmax", "Mish", "Selu", "Celu", "Swish", "Erf"}
-    proven = {"Add", "Constant", "Dropout", "Flatten", "Gemm", "Identity", "MatMul", "Mul", "Relu", "Reshape", "Squeeze", "Sub", "Unsqueeze"}
+    smooth = {
+        "Sigmoid",
+        "Tanh",
+        "Elu",
+        "Gelu",
+        "Softplus",
+        "HardSwish",
+        "Sign",
+        "Softmax",
+        "LogSoftmax",
+        "Mish",
+        "Selu",
+        "Celu",
+        "Swish",
+        "Erf",
+    }
+    proven = {
+        "Add",
+        "Constant",
+        "Dropout",
+        "Flatten",
+        "Gemm",
+        "Identity",
+        "MatMul",
+        "Mul",
+        "Relu",
+        "Reshape",
+        "Squeeze",
+        "Sub",
+        "Unsqueeze",
+    }
     known = sorted(set(OPERATORS) - smooth)
     return {
         "onnx-opset-versions": ["7", "21"],

@@ -11,14 +11,20 @@ def command(
     arguments: list[str] = typer.Argument(
         None, help="NETWORK PROPERTY [TIMEOUT] [RESULTFILE] (VNN-LIB 1.0 form), or PROPERTY with --network (2.0 form)"
     ),
-    network: list[str] = typer.Option([], help="Network of the property: NAME=FILE.onnx or FILE.onnx; once per declared network"),
+    network: list[str] = typer.Option(
+        [], help="Network of the property: NAME=FILE.onnx or FILE.onnx; once per declared network"
+    ),
     instances: Path | None = typer.Option(None, help="CSV of network,property,timeout: verify them all"),
     out: Path = typer.Option(Path("results"), help="Folder of results.jsonl, with --instances"),
     timeout: float | None = typer.Option(None, help="Seconds per property (default 60, or the file's)"),
     memory: float | None = typer.Option(None, help="Most memory of the process in GB; beyond it the answer is unknown"),
-    certificate: Path | None = typer.Option(None, help="Write a proof for `relukit check` here where the answer is unsat"),
+    certificate: Path | None = typer.Option(
+        None, help="Write a proof for `relukit check` here where the answer is unsat"
+    ),
     execution: str = typer.Option("", help="real, or float32/float64: prove that execution as well"),
-    serialise_assignments: Path | None = typer.Option(None, help="Write the witness as one .pb tensor per variable into this folder"),
+    serialise_assignments: Path | None = typer.Option(
+        None, help="Write the witness as one .pb tensor per variable into this folder"
+    ),
     check: bool = typer.Option(False, "--check", help="Exit with 10 for a counterexample, 11 for undecided"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -30,14 +36,12 @@ def command(
     from relukit.cli._frame import FINDING, UNDECIDED, print_json, say_error
 
     arguments = arguments or []
-    if memory is not None:
-        _limit_memory(memory)
     if timeout is not None and not timeout >= 0:
         raise InvalidInput(f"the timeout must be a number of seconds, at least 0, got {timeout}")
     if instances is not None:
         if arguments or network:
             raise InvalidInput("--instances FILE.csv names networks and properties itself; leave out the others")
-        _all(instances, out, timeout, as_json)
+        _all(instances, out, timeout, memory, as_json)
         return
     models, question, rest = _files(arguments, network)
     try:
@@ -49,6 +53,8 @@ def command(
     from relukit.verification._property import Contradiction
     from relukit.verification._report import assignment, one_word, serialise
 
+    if memory is not None:
+        _limit_memory(memory)
     asked = None
     try:
         with deadline(limit + 1.0):
@@ -119,6 +125,14 @@ def _limit_memory(gigabytes: float) -> None:
     try:
         import resource
 
+        # Code counts as memory, too: what a proof may load is loaded before the limit is set.
+        import highspy
+        import numba
+        import onnxruntime
+        import scipy.optimize
+
+        del highspy, numba, onnxruntime, scipy
+
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = held + int(gigabytes * 2**30)
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -127,12 +141,14 @@ def _limit_memory(gigabytes: float) -> None:
         say_error("this system sets no memory limit; --memory is ignored")
 
 
-def _all(path: Path, out: Path, timeout: float | None, as_json: bool) -> None:
+def _all(path: Path, out: Path, timeout: float | None, memory: float | None, as_json: bool) -> None:
     import time
 
     from relukit.cli._frame import print_json, progress
     from relukit.verification.instances import read_instances, run_instances
 
+    if memory is not None:
+        _limit_memory(memory)
     started, before = time.perf_counter(), [-1]
 
     def text(done: int, so_far: dict[str, int]) -> str:

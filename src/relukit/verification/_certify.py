@@ -167,7 +167,9 @@ class Certifier:
             fresh.extend(self._split(grown, node, block, count[p], score[p], loss[p], lo[p], hi[p], point[p]))
         return fresh
 
-    def _split(self, grown, node: _Node, block: _Block, count, score: Array, loss: Array, lo: Array, hi: Array, point) -> list[_Node]:
+    def _split(
+        self, grown, node: _Node, block: _Block, count, score: Array, loss: Array, lo: Array, hi: Array, point
+    ) -> list[_Node]:
         """Cut the box at the input that the looseness is due to, or a gate where few are open; the half to be worked on first comes last."""
         i = int(np.argmax(score))
         if count <= FINISH or score[i] <= 0 or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
@@ -225,7 +227,9 @@ class Certifier:
         v, e, _ = self._backward(len(self.W) - 1, (w @ self.A)[:, None], (w @ self.d)[:, None], part, more)
         return _lowest(v + (w @ self.D)[:, None], e, lo[hard], hi[hard])[:, 0]
 
-    def _backward(self, k: int, v: Array, e: Array, found, more: list[Array] | None = None) -> tuple[Array, Array, list[Array]]:
+    def _backward(
+        self, k: int, v: Array, e: Array, found, more: list[Array] | None = None
+    ) -> tuple[Array, Array, list[Array]]:
         """Rows `v` over ReLU layer k become rows over x; the coefficients met on the way are returned too."""
         used: list[Array] = [np.zeros(0)] * (k + 1)
         for i in range(k, -1, -1):
@@ -237,7 +241,11 @@ class Certifier:
             negative = np.minimum(v, 0)
             e = e + (negative @ np.where(open_, -up * L, 0.0)[..., None])[..., 0]
             v = v * low[:, None]
-            negative = negative * (up - low)[:, None] if negative.shape != v.shape else np.multiply(negative, (up - low)[:, None], out=negative)
+            negative = (
+                negative * (up - low)[:, None]
+                if negative.shape != v.shape
+                else np.multiply(negative, (up - low)[:, None], out=negative)
+            )
             v += negative
             if more is not None:
                 v += more[i][:, None]

@@ -39,7 +39,9 @@ def execution_error(network: Network, box: Box, kind: str) -> Array:
     bounder = checker.Bounder(layers)
     bounds = bounder.interval(box.lower, box.upper)
     size = bounder.sizes(bounds, box.lower, box.upper)
-    pairs = bounder.refresh([(L[None], U[None]) for L, U in bounds], box.lower[None], box.upper[None], size, len(layers))
+    pairs = bounder.refresh(
+        [(L[None], U[None]) for L, U in bounds], box.lower[None], box.upper[None], size, len(layers)
+    )
     error, reach = np.zeros(box.size), np.maximum(np.abs(box.lower), np.abs(box.upper))
     for (W, b, relu), (low, high) in zip(layers, pairs):
         n = W.shape[1] + 2

@@ -62,7 +62,9 @@ def so_far(searches: list[Search]) -> str:
             continue
         boxes = getattr(getattr(search, "engine", None), "boxes", 0)
         state = "no counterexample" if low > 0 else f"open after {boxes} boxes"
-        lines.append(f"case {k + 1}: {state}; the smallest value of its largest condition is between {low:.6g} and {high:.6g} (a counterexample needs at most 0)")
+        lines.append(
+            f"case {k + 1}: {state}; the smallest value of its largest condition is between {low:.6g} and {high:.6g} (a counterexample needs at most 0)"
+        )
     if len(searches) > 20:
         lines.append(f"and {len(searches) - 20} more cases")
     return "\n".join(lines)

@@ -39,11 +39,24 @@ class Interval:
 
     def to_dict(self) -> dict[str, Any]:
         at = None if self.at is None else self.at.tolist()
-        return {"lower": self.lower, "upper": self.upper, "proven": self.proven, "at": at, "boxes": self.boxes, "cpu_seconds": self.cpu_seconds}
+        return {
+            "lower": self.lower,
+            "upper": self.upper,
+            "proven": self.proven,
+            "at": at,
+            "boxes": self.boxes,
+            "cpu_seconds": self.cpu_seconds,
+        }
 
 
 def robust(
-    network: Any, x: Any, radius: float, norm: float = np.inf, label: int | None = None, within: Box | None = None, timeout: float = 60.0
+    network: Any,
+    x: Any,
+    radius: float,
+    norm: float = np.inf,
+    label: int | None = None,
+    within: Box | None = None,
+    timeout: float = 60.0,
 ) -> Verdict:
     """Whether every point of a ball around x is decided like x (or as `label`).
 
@@ -88,7 +101,13 @@ def robust(
         verdict = verify(found, around, y @ C[r] > 0, timeout=max(stop - time.perf_counter(), 0.01))
         boxes += verdict.boxes
         if isinstance(verdict, Falsified):
-            return Falsified(verdict.witness, np.asarray(original.replay(verdict.witness), float), boxes, verdict.engine, time.process_time() - started)
+            return Falsified(
+                verdict.witness,
+                np.asarray(original.replay(verdict.witness), float),
+                boxes,
+                verdict.engine,
+                time.process_time() - started,
+            )
         if isinstance(verdict, Undecided) or isinstance(worst, Verified):
             worst = verdict
     spent = time.process_time() - started
@@ -168,7 +187,9 @@ def _falling(network: Network, x: Array, i: int, row: Array, box: Box, output: i
     return None
 
 
-def output_range(network: Any, input_set: AbstractSet, output: int = 0, tolerance: float = 1e-4, timeout: float = 60.0) -> tuple[Interval, Interval]:
+def output_range(
+    network: Any, input_set: AbstractSet, output: int = 0, tolerance: float = 1e-4, timeout: float = 60.0
+) -> tuple[Interval, Interval]:
     """The smallest and the largest value of an output on a set: each between a point's value and a proof.
 
     Proofs are asked for by bisection between the best point found and the linear bound; both ends hold at any time.
@@ -199,7 +220,9 @@ def _extreme(network: Network, where: AbstractSet, output: int, sign: float, tol
     while limit - best > tolerance * max(min(scale, limit - best + abs(best)), 1e-12) and time.perf_counter() < stop:
         # Most ends lie near the best point: try just above it first, then the middle.
         level = best + (0.1 if boxes == 0 else 0.5) * (limit - best)
-        verdict = verify(network, x.within(where), y[output] * sign < level, timeout=max(stop - time.perf_counter(), 0.01))
+        verdict = verify(
+            network, x.within(where), y[output] * sign < level, timeout=max(stop - time.perf_counter(), 0.01)
+        )
         boxes += max(verdict.boxes, 1)
         if isinstance(verdict, Verified):
             limit = level
@@ -348,9 +371,13 @@ def closed_loop(controller: Any, A: Array, B: Array, c: Array | float = 0.0) -> 
     A, B = np.atleast_2d(np.asarray(A, float)), np.atleast_2d(np.asarray(B, float))
     n = found.inputs
     if A.shape != (n, n) or B.shape != (n, found.outputs):
-        raise ShapeMismatch(f"A must be {n} x {n} and B {n} x {found.outputs} for a controller {n} -> {found.outputs}, got {A.shape} and {B.shape}")
+        raise ShapeMismatch(
+            f"A must be {n} x {n} and B {n} x {found.outputs} for a controller {n} -> {found.outputs}, got {A.shape} and {B.shape}"
+        )
     end = len(found) - 1
-    last = Node(Affine((Dense(B), Dense(A)), np.broadcast_to(np.asarray(c, float), (n,)).copy()), (end, 0), (n,), "next state")
+    last = Node(
+        Affine((Dense(B), Dense(A)), np.broadcast_to(np.asarray(c, float), (n,)).copy()), (end, 0), (n,), "next state"
+    )
     return Network((*found.nodes, last), found.notes, "", np.dtype(np.float64))
 
 
@@ -374,18 +401,29 @@ class Reach:
 
     def hull(self, step: int) -> Box:
         """The smallest box around the states after so many steps."""
-        return Box(np.min([b.lower for b in self.sets[step]], axis=0), np.max([b.upper for b in self.sets[step]], axis=0))
+        return Box(
+            np.min([b.lower for b in self.sets[step]], axis=0), np.max([b.upper for b in self.sets[step]], axis=0)
+        )
 
     def inside(self, safe: Box) -> bool:
         """Whether all sets lie in a box: then the loop is safe for all these steps."""
-        return all(np.all(b.lower >= safe.lower) and np.all(b.upper <= safe.upper) for boxes in self.sets for b in boxes)
+        return all(
+            np.all(b.lower >= safe.lower) and np.all(b.upper <= safe.upper) for boxes in self.sets for b in boxes
+        )
 
     def to_dict(self) -> dict[str, Any]:
         hulls = [self.hull(k) for k in range(len(self.sets))]
-        return {"steps": len(self.sets) - 1, "boxes": [len(s) for s in self.sets], "lower": [h.lower.tolist() for h in hulls], "upper": [h.upper.tolist() for h in hulls]}
+        return {
+            "steps": len(self.sets) - 1,
+            "boxes": [len(s) for s in self.sets],
+            "lower": [h.lower.tolist() for h in hulls],
+            "upper": [h.upper.tolist() for h in hulls],
+        }
 
 
-def reach(step: Any, start: Box, steps: int, boxes: int = 256, on_progress: Callable[[int, int], None] | None = None) -> Reach:
+def reach(
+    step: Any, start: Box, steps: int, boxes: int = 256, on_progress: Callable[[int, int], None] | None = None
+) -> Reach:
     """Sets that hold every state of a closed loop after 1, 2, ... steps; rounded outward.
 
     The start is cut into boxes, and each cell is carried through all steps at once: bounds of the k-th state are taken on

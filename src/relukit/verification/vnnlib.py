@@ -242,8 +242,8 @@ class _First(_Reader):
                 if (k, i) not in known
             )
             raise UnreadableFile(f"{source}: {missing} is not declared, though later ones are")
-        rest = self.take_simple(_DECLARED.sub(lambda found: "\n" * found[0].count("\n"), text))
-        for tree in parse_text(rest, source):
+        self.text = self.take_simple(_DECLARED.sub(lambda found: "\n" * found[0].count("\n"), text))
+        for tree in parse_text(self.text, source):
             if not isinstance(tree, Node) or not tree or tree[0] != "assert":
                 if (
                     isinstance(tree, Node)
@@ -275,14 +275,10 @@ class _Second(_Reader):
         self.version = self.declared.version
         self.inputs, self.outputs = self.declared.inputs, self.declared.outputs
         rest = "\n" * head.count("\n") + self.take_simple(text[len(head) :])
-        for tree in parse_text(
-            re.sub(
-                r"\[[^\]]*\]",
-                lambda f: re.sub(r"\s", lambda s: "\n" if s[0] == "\n" else "", f[0]),
-                re.sub(r"(\w)[ \t]+\[", r"\1[", rest),
-            ),
-            source,
-        ):
+        # `X [0, 1]` is one word; line breaks inside move behind it.
+        joined = lambda found: re.sub(r"\s", "", found[0]) + "\n" * found[0].count("\n")
+        self.text = re.sub(r"[A-Za-z]\w*\s*\[[\d,\s]*\]", joined, rest)
+        for tree in parse_text(self.text, source):
             if not isinstance(tree, Node) or not tree or tree[0] != "assert":
                 raise self.error(tree, f"after the networks only (assert ...) may follow, got {show(tree)}")
             self.assertion(tree)
