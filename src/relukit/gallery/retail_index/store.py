@@ -9,7 +9,7 @@ from relukit.gallery.retail_index import _text
 from relukit.gallery.retail_index.volume import BATCH, Scorer, columns, daily_sums, saved
 
 _TABLES = """
-create table if not exists seen (key hugeint, occurrence integer, primary key (key, occurrence));
+create table if not exists seen (key uhugeint, occurrence integer, primary key (key, occurrence));
 create table if not exists daily (date timestamp_s, category varchar, spent double, variance double, payments double);
 create table if not exists files (name varchar, rows_in_file bigint, rows_new bigint);
 """
