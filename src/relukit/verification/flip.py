@@ -11,6 +11,7 @@ from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.network import Network
 from relukit.sets import Box
+from relukit.verification._flip_batch import FlipTable, run_many
 from relukit.verification._flip_search import FlipSearch
 
 
@@ -146,6 +147,39 @@ def flip(
         search.nodes,
         time.process_time() - started,
     )
+
+
+def flips(
+    network: Network,
+    X: Array,
+    norm: float = np.inf,
+    within: Box | None = None,
+    labels: Any = None,
+    timeout: float = 20.0,
+    total: float | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> FlipTable:
+    """The smallest flips of many inputs, with the curve of certified accuracy.
+
+    Arguments:
+        X: Rows.
+        labels: Right decisions, one per row: rows decided otherwise count as right at no radius.
+        timeout: Seconds for each row.
+        total: Seconds for all rows: what easy rows leave over goes to the others.
+        on_progress: Called with `(done, rows)`.
+        options: As for `flip`.
+
+    Raises:
+        ShapeMismatch: There is not one label for each row.
+        InvalidInput: As `flip`, or no row at all.
+    """
+    rows, _ = network.rows(X)
+    if not len(rows):
+        raise InvalidInput("there are no rows to flip")
+    options = {"starts": rows, **options}
+    one = lambda row, seconds: flip(network, row, norm, within, timeout=seconds, **options)
+    return run_many(one, rows, np.asarray(network.decide(rows)), labels, timeout, total, on_progress)
 
 
 def _numbers(given: Sequence[int], name: str, inputs: int) -> np.ndarray:

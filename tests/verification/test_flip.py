@@ -1,0 +1,203 @@
+"""The smallest flip, in every norm and with every option, against oracles that try all activation patterns or all points."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.optimize import linprog, minimize
+
+import relukit
+from relukit import Box, InvalidInput, UnsupportedOperation
+from relukit.activations import get
+from relukit.network import from_layers
+from relukit.verification.flip import flips
+from tests.strategies import RELU
+
+KNOWN = 0.02570906  # mnist_fc 256x2, image 2, by an independent mixed-integer program
+
+
+def small(seed, inputs=3, hidden=5, outputs=2):
+    g = np.random.default_rng(seed)
+    W, b = g.standard_normal((hidden, inputs)), g.standard_normal(hidden)
+    V, c = g.standard_normal((outputs, hidden)), g.standard_normal(outputs) / 3
+    return W, b, V, c, from_layers([W, V], [b, c], [RELU]), g.uniform(-1, 1, inputs)
+
+
+def nearest_by_patterns(W, b, V, c, x, source, norm, targets=None, lead=0.0, strict=False):
+    """Exact distance: in every activation pattern the nearest point that another output leads, by a program of its own."""
+    best, n = np.inf, len(x)
+    others = [t for t in range(len(c)) if t != source and (targets is None or t in targets)]
+    for on in itertools.product([0.0, 1.0], repeat=len(b)):
+        on = np.array(on)
+        M, d = V @ (on[:, None] * W), V @ (on * b) + c
+        for t in others:
+            behind = [j for j in range(len(c)) if j != t] if strict else [source]
+            G = np.vstack([np.where(on[:, None] > 0, -W, W), M[behind] - M[t]])
+            h = np.concatenate([np.where(on > 0, b, -b), d[t] - d[behind] - lead])
+            if norm == 2:
+                start = linprog(np.zeros(n), G, h, bounds=[(None, None)] * n)
+                if start.status == 0:
+                    found = minimize(
+                        lambda z: ((z - x) ** 2).sum(), start.x, jac=lambda z: 2 * (z - x), method="SLSQP",
+                        constraints={"type": "ineq", "fun": lambda z, G=G, h=h: h - G @ z, "jac": lambda z, G=G: -G},
+                        options={"ftol": 1e-14, "maxiter": 300},
+                    )  # fmt: skip
+                    if np.all(G @ found.x <= h + 1e-8):
+                        best = min(best, float(np.sqrt(found.fun)))
+                continue
+            extra = 1 if norm == np.inf else n
+            eye, pad = np.eye(n), -np.ones((n, 1)) if norm == np.inf else -np.eye(n)
+            A = np.vstack([np.hstack([G, np.zeros((len(G), extra))]), np.hstack([eye, pad]), np.hstack([-eye, pad])])
+            found = linprog(
+                np.r_[np.zeros(n), np.ones(extra)], A, np.concatenate([h, x, -x]),
+                bounds=[(None, None)] * n + [(0, None)] * extra, method="highs",
+            )  # fmt: skip
+            if found.status == 0:
+                best = min(best, found.fun)
+    return best
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2, 1])
+def test_against_all_patterns(norm):
+    proven = 0
+    for seed in range(5):
+        W, b, V, c, network, x = small(seed)
+        best = nearest_by_patterns(W, b, V, c, x, int(network.decide(x)), norm)
+        others = np.random.default_rng(seed).uniform(-5, 5, (100, 3))
+        found = relukit.flip(network, x, norm, timeout=30, starts=others)
+        assert found.lower <= best + 1e-7
+        if found.witness is not None:
+            assert found.upper >= best - 1e-7
+            assert np.linalg.norm(found.witness - x, norm) == pytest.approx(found.upper)
+            assert network.decide(found.witness) == found.to != found.from_
+            if found.status == "proven":
+                assert found.upper == pytest.approx(best, abs=3e-6 * max(1, best))
+                proven += 1
+    assert proven >= 3
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_a_chosen_decision_with_a_margin(norm):
+    """The new decision has to lead every other output, not the old one alone."""
+    checked = 0
+    for seed in range(4):
+        W, b, V, c, network, x = small(20 + seed, inputs=2, outputs=3)
+        source = int(network.decide(x))
+        for target in {0, 1, 2} - {source}:
+            best = nearest_by_patterns(W, b, V, c, x, source, norm, {target}, 0.1, strict=True)
+            others = np.random.default_rng(seed).uniform(-5, 5, (200, 2))
+            found = relukit.flip(network, x, norm, target=target, margin=0.1, timeout=20, starts=others)
+            assert found.lower <= best + 1e-7
+            if found.witness is not None:
+                y = network(found.witness)
+                assert found.to == target and y[target] - np.delete(y, target).max() >= 0.1 - 1e-12
+                if found.status == "proven":
+                    assert found.upper == pytest.approx(best, abs=3e-6 * max(1, best))
+                    checked += 1
+    assert checked >= 3
+
+
+def test_a_probability_is_reached_and_bounded():
+    """Two outputs: probability 0.8 is a margin of log 4. Three: the witness has it, and no point of a grid inside the bound."""
+    W, b, V, c, network, x = small(3)
+    found = relukit.flip(network, x, probability=0.8, timeout=20)
+    best = nearest_by_patterns(W, b, V, c, x, found.from_, np.inf, lead=np.log(4))
+    assert found.lower <= best + 1e-7 <= found.upper + 2e-7
+    W, b, V, c, network, x = small(31, inputs=2, outputs=3)
+    found = relukit.flip(
+        network, x, probability=0.6, timeout=10, starts=np.random.default_rng(0).uniform(-5, 5, (200, 2))
+    )
+    soft = lambda y: (
+        np.exp(y - y.max(axis=-1, keepdims=True)) / np.exp(y - y.max(axis=-1, keepdims=True)).sum(-1, keepdims=True)
+    )
+    assert found.witness is not None and np.delete(soft(network(found.witness)), found.from_).max() >= 0.6 - 1e-12
+    side = np.linspace(-1, 1, 201) * found.lower
+    grid = x + np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    assert np.delete(soft(network(grid)), found.from_, axis=1).max() < 0.6
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2, 1])
+def test_frozen_and_whole_inputs(norm):
+    """Two whole numbers and one real one: every pair of whole numbers is tried, the real one by the kinks along its line."""
+    checked = 0
+    for seed in range(4):
+        network, x = small(40 + seed)[4:]
+        x[:2] = np.round(x[:2])
+        box = Box(np.array([-2.0, -2.0, -3.0]), np.array([2.0, 2.0, 3.0]))
+        found = relukit.flip(network, x, norm, within=box, integer=(0, 1), timeout=20)
+        best, source = np.inf, int(network.decide(x))
+        for p in itertools.product(range(-2, 3), repeat=2):
+            base = np.array([*p, 0.0])
+            line = base + np.linspace(-3, 3, 20001)[:, None] * np.array([0, 0, 1.0])
+            flipped = line[network.decide(line) != source]
+            if len(flipped):
+                best = min(best, np.linalg.norm(flipped - x, norm, axis=1).min())
+        assert found.lower <= best + 1e-7
+        if found.status == "proven" and found.witness is not None:
+            assert np.all(found.witness[:2] == np.round(found.witness[:2]))
+            assert found.upper <= best + 1e-6 and found.upper >= best - 1e-3
+            checked += 1
+        held = relukit.flip(network, x, norm, within=box, frozen=(0, 1), timeout=20)
+        assert held.witness is None or np.array_equal(held.witness[:2], x[:2])
+        assert held.witness is None or held.upper >= found.lower
+    assert checked >= 2
+
+
+def test_no_flip_at_all_is_proven():
+    network = from_layers([np.array([[1.0]]), np.array([[1.0], [0.0]])], [np.zeros(1), np.array([1.0, 0.0])], [RELU])
+    found = relukit.flip(network, np.array([0.5]), within=Box([0.0], [1.0]), timeout=10)
+    assert found.witness is None and found.status == "proven" and found.lower == 0.5
+    assert found.to_dict()["distance"] is None and found.to_dict()["upper_bound"] is None
+
+
+def test_too_little_time_gives_bounds_that_hold():
+    g = np.random.default_rng(0)
+    weights = [g.standard_normal((40, 20)), g.standard_normal((40, 40)) / 6, g.standard_normal((3, 40))]
+    network = from_layers(weights, [g.standard_normal(len(W)) / 2 for W in weights], [RELU, RELU])
+    x = g.uniform(-1, 1, 20)
+    told = []
+    quick = relukit.flip(network, x, timeout=0.05, on_progress=lambda low, high: told.append((low, high)))
+    full = relukit.flip(network, x, timeout=60)
+    assert full.status == "proven" and quick.lower <= full.upper + 1e-9 and quick.upper >= full.lower
+    assert told and all(low <= high for low, high in told)
+
+
+def test_many_rows_and_their_curve():
+    network = small(7, inputs=2)[4]
+    X = np.random.default_rng(1).uniform(-1, 1, (6, 2))
+    labels = network.decide(X).copy()
+    labels[0] = 1 - labels[0]  # one wrong row: certified at no radius
+    table = flips(network, X, labels=labels, timeout=10)
+    radii = np.array([0.0, 0.1, 0.5, 2.0])
+    certified, possible = table.curve(radii)
+    by_hand = [np.mean([f.lower > r and k > 0 for k, f in enumerate(table.flips)]) for r in radii]
+    assert np.allclose(certified, by_hand) and np.all(certified <= possible) and np.all(np.diff(certified) <= 0)
+    assert table.to_dict()["rows"] == 6 and len(table.to_dict()["flips"]) == 6
+
+
+def test_what_is_refused():
+    network = from_layers([np.eye(2)], [np.zeros(2)], [])
+    smooth = from_layers([np.eye(2), np.eye(2)], [np.zeros(2)] * 2, [get("gelu")])
+    x = np.array([1.0, 0.0])
+    with pytest.raises(UnsupportedOperation, match="gelu"):
+        relukit.flip(smooth, x)
+    for options, words in (
+        ({"norm": 3}, "norm must be"), ({"target": 0}, "already"), ({"target": 7}, "none of the decisions"),
+        ({"margin": -1.0}, "margin"), ({"probability": 1.0}, "probability"), ({"frozen": (5,)}, "names input 5"),
+        ({"integer": (1,)}, "whole numbers"), ({"within": Box([2.0, 2.0], [3.0, 3.0])}, "outside"), ({"timeout": 0}, "timeout"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput, match=words):
+            relukit.flip(network, x if "integer" not in options else np.array([1.0, 0.5]), **options)
+
+
+def test_exact_radius_of_a_known_image(data_folder):
+    from tests.oracles import vnnlib_box
+
+    folder = data_folder / "vnncomp" / "mnist_fc"
+    lower, upper = vnnlib_box(folder / "vnnlib" / "prop_2_0.03.vnnlib")
+    x = np.clip(np.where(lower <= 0, upper - 0.03, lower + 0.03), 0, 1)
+    network = relukit.load(folder / "onnx" / "mnist-net_256x2.onnx")
+    found = relukit.flip(network, x, within=Box(np.zeros(784), np.ones(784)), timeout=120)
+    assert found.status == "proven" and found.replayed and found.to == 9
+    assert found.lower <= KNOWN + 1e-7 and found.upper >= KNOWN - 1e-7
+    assert found.upper - found.lower <= 1e-6
