@@ -270,6 +270,13 @@ def test_robots_and_expert_keep_a_circle():
     # under the circle's own curvature a second robot stays on it: v t along the arc
     assert np.hypot(robots.x[1], robots.y[1]) == pytest.approx(0.6, abs=1e-3)
     assert robots.gone[1] == pytest.approx(0.5, abs=0.01)
+    again = Robots(world, np.array([0, 1]))
+    seen = []
+    for _ in range(8):
+        seen.append(again.frames())
+        again.advance(np.full(2, 1 / 0.6))
+    assert seen[0].shape == (2, 2, 24, 32) and np.array_equal(seen[0][:, 0], seen[0][:, 1])
+    assert np.array_equal(seen[7][:, 1], seen[1][:, 0])  # six frames back
     run = drive(Robots(world, np.array([0, 1])), lambda _, r: r.expert())
     assert run.finished.all() and run.rms[1] < 0.05
 
@@ -332,7 +339,7 @@ def _untaught_follower():
 
     with seeded(3):
         module = _model.build().eval()
-    frame = np.round(np.random.default_rng(0).random((24, 32)) * 255) / 255
+    frame = np.round(np.random.default_rng(0).random((2, 24, 32)) * 255) / 255
     net = relukit.load(module, input_shape=_model.SHAPE)
     return net, frame, -net(frame.reshape(1, -1))[0]
 
@@ -343,7 +350,7 @@ def test_light_and_shift_around_a_frame_are_those_by_hand():
     net, frame, _ = _untaught_follower()
     around = _certificate.family(net, frame, -1)
     a, b, t = 1.2, 0.03, 0.6  # brightness, then a shift by half a pixel to the left
-    moved = np.concatenate([frame[:, 1:], frame[:, -1:]], axis=1)
+    moved = np.concatenate([frame[:, :, 1:], frame[:, :, -1:]], axis=2)
     by_hand = np.clip(a * frame + b + t * (moved - frame), 0, 1)
     assert around(np.array([[a, b, t]]))[0, 0] == pytest.approx(net(by_hand.reshape(1, -1))[0, 0], abs=1e-9)
 

@@ -42,7 +42,7 @@ class Centroid:
 
     def __call__(self, frames: Array, _: Any = None) -> Array:
         row = np.broadcast_to(self.row, len(frames))[:, None] + np.arange(-2, 3)
-        bands = frames[np.arange(len(frames))[:, None], np.clip(row, 0, HEIGHT - 1)]
+        bands = frames[np.arange(len(frames))[:, None], 0, np.clip(row, 0, HEIGHT - 1)]
         band = (bands < thresholds(bands)[:, None, None]).sum(1)
         count = band.sum(1)
         middle = (band * (np.arange(WIDTH) - (WIDTH - 1) / 2)).sum(1) / np.maximum(count, 1) / (WIDTH / 2)
@@ -58,7 +58,9 @@ def tune(count: int = 8) -> dict[str, float]:
     """The row and gains that serve best on tracks drawn for training: most laps finished, then the least offset."""
     choices = list(itertools.product(*GRID.values()))
     row, p, d = (np.repeat(c, count) for c in np.array(choices).T)
-    run = drive(Robots(World(draw(count, 9_999)), np.tile(np.arange(count), len(choices))), Centroid(row.astype(int), p, d))
+    run = drive(
+        Robots(World(draw(count, 9_999)), np.tile(np.arange(count), len(choices))), Centroid(row.astype(int), p, d)
+    )
     finished = run.finished.reshape(len(choices), count).mean(1)
     offset = np.sqrt((run.rms.reshape(len(choices), count) ** 2).mean(1))
     best = max(range(len(choices)), key=lambda k: (finished[k], -offset[k]))

@@ -1,7 +1,7 @@
 r"""A proof that the steering sign cannot change while the light changes and the picture shifts.
 
-Of a frame x let :math:`a x + b + t (x_{\pm 1} - x)`, held within [0, 1], be what the camera sees: a factor a and an offset b
-of the brightness, and a shift by the share t / a of a pixel to the right or left (:math:`x_{\pm 1}`: the frame moved by one
+Of what the robot sees, x (the picture now and that of 0.2 s ago), let :math:`a x + b + t (x_{\pm 1} - x)`, held within [0, 1], be what the camera sees: a factor a and an offset b
+of the brightness, and a shift by the share t / a of a pixel to the right or left (:math:`x_{\pm 1}`: the pictures moved by one
 pixel, its border repeated). This family has three numbers, so the CNN behind it is a network of three inputs, and
 `relukit.verify` decides its sign over the whole box of them: no grid, no samples.
 """
@@ -22,18 +22,18 @@ PARTS = (
 
 
 def moved(frame: Array, pixels: int) -> Array:
-    """The frame moved to the right by whole pixels, its border repeated."""
+    """Pictures moved to the right by whole pixels, its border repeated."""
     columns = np.clip(np.arange(WIDTH) - pixels, 0, WIDTH - 1)
-    return frame[:, columns]
+    return frame[..., columns]
 
 
 def family(network: Any, frame: Array, side: int) -> Any:
-    """The CNN as a network of (a, b, t) around one frame (24, 32), shifted to one side (1 right, -1 left)."""
+    """The CNN as a network of (a, b, t) around two pictures (2, 24, 32), now and then, shifted to one side (1 right, -1 left)."""
     from relukit.activations import get
     from relukit.network import Affine, Input, Network, Node
     from relukit.network.affine import Dense
 
-    x = frame.astype(float).reshape(HEIGHT, WIDTH)
+    x = frame.astype(float).reshape(-1, HEIGHT, WIDTH)
     W = np.column_stack([x.ravel(), np.ones(x.size), (moved(x, side) - x).ravel()])
     head = [
         Node(Input(3), (), (3,), "light and shift"),
@@ -45,7 +45,7 @@ def family(network: Any, frame: Array, side: int) -> Any:
 
 
 def holds(network: Any, frame: Array, timeout: float = 10.0) -> str:
-    """`proven`, `refuted` (a light and shift turns the sign, replayed) or `open` for one frame (24, 32) in [0, 1]."""
+    """`proven`, `refuted` (a light and shift turns the sign, replayed) or `open` for one input (2, 24, 32) in [0, 1]."""
     import relukit
     from relukit.verification.vnnlib import Case, Property
 

@@ -11,28 +11,28 @@ from relukit.gallery.line_follower._robots import SHARPEST, Robots
 from relukit.gallery.line_follower._world import HEIGHT, WIDTH, World
 
 Array = np.ndarray
-SHAPE = (1, HEIGHT, WIDTH)
+SHAPE = (2, HEIGHT, WIDTH)
 TRACKS, FLEET, STEPS = 48, 96, 120  # of training; robots and frames of a round
 EPOCHS = (3, 2, 2, 2, 2, 6)  # one entry a round: rounds after the first are driven by the network
 
 
 def build() -> Any:
-    """Three convolutions and two dense layers, 11,000 parameters; the output is a curvature over `SHARPEST`."""
+    """Three convolutions and two dense layers, 19,000 parameters; the output is a curvature over `SHARPEST`."""
     from torch import nn
 
     return nn.Sequential(
-        nn.Conv2d(1, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU(),
+        nn.Conv2d(2, 8, 5, 2, 2), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU(),
         nn.Flatten(), nn.Linear(24 * (HEIGHT // 8) * (WIDTH // 8), 48), nn.ReLU(), nn.Linear(48, 1),
     )  # fmt: skip
 
 
 def steering(module: Any) -> Callable[[Array, Any], Array]:
-    """Commands [1/m] of a torch module or network for frames (n, 24, 32) of bytes."""
+    """Commands [1/m] of a torch module or network for pictures (n, 2, 24, 32) of bytes."""
     import torch
 
     def steer(frames: Array, _: Any = None) -> Array:
         with torch.no_grad():
-            x = torch.from_numpy(frames).float().div_(255).unsqueeze(1)
+            x = torch.from_numpy(frames).float().div_(255)
             return module(x)[:, 0].double().numpy() * SHARPEST
 
     return steer
@@ -55,7 +55,7 @@ def train(
                 errors.append(float(np.sqrt(np.mean((steering(module)(x) - y) ** 2))))
             frames.append(x)
             wanted.append(y)
-            X = torch.from_numpy(np.concatenate(frames)).unsqueeze(1)
+            X = torch.from_numpy(np.concatenate(frames))
             Y = torch.from_numpy(np.concatenate(wanted) / SHARPEST).float()
             _teach(module, X, Y, count, seed * 100 + k, last=k + 1 == len(epochs))
             on_round()

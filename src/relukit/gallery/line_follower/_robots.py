@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relukit.gallery.line_follower._world import Cameras, World
+from relukit.gallery.line_follower._world import HEIGHT, WIDTH, Cameras, World
 
 Array = np.ndarray
-FRAME, SUBSTEPS, SHARPEST = 1 / 30, 4, 12.0  # s between frames; 1/m
+FRAME, SUBSTEPS, SHARPEST, PAST = 1 / 30, 4, 12.0, 6  # s between frames; 1/m; frames back that a picture is remembered
 LOST = 4.0  # line widths from the middle of the line at which a robot counts as off it
 AHEAD, BY_OFFSET, BY_HEADING = 0.055, 60.0, 12.5
 
@@ -40,6 +40,7 @@ class Robots:
         n = len(self.on)
         self.x, self.y, self.heading, self.curvature = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
         self.index, self.gone, self.waiting = np.zeros(n, int), np.zeros(n), np.zeros((6, n))
+        self.seen, self.fresh = np.zeros((PAST, n, HEIGHT, WIDTH), np.uint8), np.ones(n, bool)
         self.time = 0.0
         offset = np.array([p.start_offset for p in parts])
         self.place(np.arange(n), np.zeros(n, int), offset, np.deg2rad([p.start_heading for p in parts]))
@@ -54,6 +55,7 @@ class Robots:
         self.curvature[robots] = self.world.curvature[at]
         self.index[robots], self.gone[robots] = index, 0.0
         self.waiting[:, robots] = self.world.curvature[at]
+        self.fresh[robots] = True
 
     def scatter(self, robots: Array) -> None:
         """Put robots anywhere along their lines, up to three line widths and 25 degrees off."""
@@ -64,7 +66,17 @@ class Robots:
         self.place(robots, index, offset, np.clip(0.15 * spread[1], -0.45, 0.45))
 
     def frames(self) -> Array:
-        return self.cameras.frames(self.x, self.y, self.heading, self.time)
+        """What each robot sees now and what it saw 0.2 s ago (robots, 2, 24, 32); one that was just placed remembers what it sees.
+
+        Called once between two `advance`.
+        """
+        now = self.cameras.frames(self.x, self.y, self.heading, self.time)
+        self.seen[:, self.fresh] = now[self.fresh]
+        self.fresh[:] = False
+        both = np.stack([now, self.seen[-1]], axis=1)
+        self.seen = np.roll(self.seen, 1, axis=0)
+        self.seen[0] = now
+        return both
 
     def errors(self) -> tuple[Array, Array]:
         """Offset to the left of the line [m] and heading to the left of it [rad]."""

@@ -39,10 +39,11 @@ def path(world: World, steer: Any) -> tuple[Array, list[Array]]:
     """Positions, headings and offsets (steps, 4: x, y, heading, offset in line widths) of one lap, and its frames."""
     robots, rows, frames = Robots(world, np.array([0])), [], []
     while robots.gone[0] < world.lines[0].length and len(rows) < 3000 and not robots.lost()[0]:
-        frames.append(robots.frames()[0])
+        both = robots.frames()
+        frames.append(both[0, 0])
         off = robots.errors()[0][0] / robots.width[0]
         rows.append((robots.x[0], robots.y[0], robots.heading[0], off))
-        robots.advance(steer(frames[-1][None], robots))
+        robots.advance(steer(both, robots))
     return np.array(rows), frames
 
 
@@ -95,7 +96,7 @@ def _filters(file: Path, net: Any, frames: list[Array]) -> None:
         best = np.argsort(-answers[:, k].reshape(len(frames), -1).max(1))[:4]
         for j, f in enumerate(best):
             r, c = np.unravel_index(np.argmax(answers[f, k]), answers[f, k].shape)
-            patch = np.pad(frames[f], 2, "edge")[2 * r : 2 * r + 5, 2 * c : 2 * c + 5]
+            patch = np.pad(frames[f][0], 2, "edge")[2 * r : 2 * r + 5, 2 * c : 2 * c + 5]
             panels[1 + j, k].imshow(patch, cmap="gray", vmin=0, vmax=1)
         panels[5, k].imshow(answers[example, k], cmap="magma")
     for axes, label in zip(panels[:, 0], ("filter", "patches that", "excite it", "most", "", "answer")):
@@ -106,13 +107,13 @@ def _filters(file: Path, net: Any, frames: list[Array]) -> None:
 
 
 def first_layer(net: Any) -> Array:
-    """The first convolution's kernels (filters, 5, 5), read off its answers to single bright pixels."""
+    """The first convolution's kernels on the present picture (filters, 5, 5), read off its answers to single bright pixels."""
     filters = net.nodes[1].size // (HEIGHT // 2 * (WIDTH // 2))
     out, r, c = np.zeros((filters, 5, 5)), HEIGHT // 4, WIDTH // 4
     rest = np.asarray(net.values(np.zeros((1, net.inputs)))[1]).reshape(filters, -1, WIDTH // 2)[:, r, c]
     for i in range(5):
         for j in range(5):
-            x = np.zeros((1, HEIGHT, WIDTH))
+            x = np.zeros(_model.SHAPE)
             x[0, 2 * r + i - 2, 2 * c + j - 2] = 1
             out[:, i, j] = np.asarray(net.values(x.reshape(1, -1))[1]).reshape(filters, -1, WIDTH // 2)[:, r, c] - rest
     return out

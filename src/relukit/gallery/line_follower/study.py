@@ -18,7 +18,7 @@ from relukit.gallery.line_follower._certificate import certify
 from relukit.gallery.line_follower._draw import draw
 from relukit.gallery.line_follower._robots import Robots, Run, drive
 from relukit.gallery.line_follower._tracks import Track, read, write
-from relukit.gallery.line_follower._world import HEIGHT, WIDTH, World
+from relukit.gallery.line_follower._world import World
 
 NAME, EXAM, VALIDATION = "line-follower", 100, 9_998
 PROVED = 30  # frames of the exam whose steering sign is put to the proof
@@ -148,8 +148,8 @@ def milliseconds(path: Path, frames: int = 300) -> float:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     put = session.get_inputs()[0]
-    shape = (1, *_model.SHAPE) if len(put.shape) == 4 else (1, HEIGHT * WIDTH)
-    pictures = np.random.default_rng(0).integers(0, 256, (frames, HEIGHT, WIDTH), np.uint8)
+    shape = (1, *_model.SHAPE) if len(put.shape) == 4 else (1, int(np.prod(_model.SHAPE)))
+    pictures = np.random.default_rng(0).integers(0, 256, (frames, *_model.SHAPE), np.uint8)
     say = lambda frame: session.run(None, {put.name: (frame.astype(np.float32) / 255).reshape(shape)})
     for frame in pictures[:20]:
         say(frame)
