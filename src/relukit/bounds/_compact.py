@@ -12,6 +12,10 @@ from relukit.network import Affine, Network
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import AbstractSet
 
+# Share of a layer's largest value below which a gate's opening counts as rounding: 2^-40 is a few thousand units in the last
+# place, far less than any other looseness.
+_HARDLY = 2.0**-40
+
 
 @dataclass(frozen=True, eq=False)
 class CompactNetwork:
@@ -177,14 +181,22 @@ def _through_activation(
     slope, offset, weights, knots = op.hinges()
     slope, offset = spread(slope).copy(), spread(offset).copy()
     fresh: list[tuple[IntArray, IntArray, Array]] = []
-    slack = np.abs(offset)
+    slack, slip = np.abs(offset), np.zeros(n)
     for j in range(len(knots)):
         knot, weight = spread(knots[j]), spread(weights[j])
-        on = lower >= knot
+        # A gate that opens or closes by no more than rounding counts as off or on, what it may add is an error: differences of
+        # equal rows are such gates, and no split would ever settle them.
+        hardly = (
+            (lower < knot)
+            & (upper > knot)
+            & (np.minimum(upper - knot, knot - lower) <= _HARDLY * np.abs(lower + upper).max(initial=0))
+        )
+        on = (lower >= knot) | (hardly & (knot - lower < upper - knot))
+        slip = slip + np.where(hardly, np.abs(weight) * np.minimum(upper - knot, knot - lower), 0)
         slope = slope + np.where(on, weight, 0)
         offset = offset - np.where(on, weight * knot, 0)
         slack = slack + np.abs(weight * knot)
-        entries = np.flatnonzero((lower < knot) & (upper > knot) & (weight != 0))
+        entries = np.flatnonzero((lower < knot) & (upper > knot) & (weight != 0) & ~hardly)
         if len(entries):
             fresh.append(
                 (
@@ -203,6 +215,7 @@ def _through_activation(
     rounding = few * (size + np.where(slack > 0, slack + np.abs(slope * form.c), 0))
     error = 1.01 * (
         np.abs(slope) * form.error
+        + slip
         + rounding
         + few * np.where(exact, 0, np.abs(slope) * np.maximum(np.abs(lower), np.abs(upper)))
     )

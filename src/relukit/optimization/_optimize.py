@@ -227,7 +227,9 @@ class _Search:
         unresolved = False
         while time.perf_counter() < self.stop:
             code = engine.run(2_000)
-            if engine.state.best[0] > self.value:  # valued again on the network: the compact form is off by its rounding
+            if (
+                engine.state.best[0] > self.value
+            ):  # valued again on the network: the compact form is off by its rounding
                 self._try(engine.state.best[2:][None])
             if code == DONE:
                 return not unresolved, float(engine.state.threshold[0]), engine.boxes

@@ -8,11 +8,13 @@ import numpy as np
 from relukit._numerics import gamma
 from relukit._types import Array
 from relukit.bounds import CompactNetwork, compact
+from relukit.bounds._mirror import without_mirrored
 from relukit.network import Network
 from relukit.search._attack import representable
 from relukit.search._decision import Decision
 from relukit.search._few_attack import descend, resample
 from relukit.search._few_chain import Rows, bounds_of
+from relukit.search._few_wide import Pieces
 from relukit.sets import Box
 
 # A box with at most so many open gates is split by their phases: boxes shrink for ever around a face that touches the
@@ -30,7 +32,7 @@ _SAMPLED = (
     (50_000, 600),
     (10**18, 0),
 )  # populations resampled after so many boxes
-_GATES = 1500  # a box with more open gates is halved before the dense compact form is made
+_GATES = 600  # a box with more open gates is halved before the dense compact form is made (300 takes 3 times as long)
 
 
 class Engine:
@@ -120,29 +122,31 @@ class Search:
 
     def __init__(self, network: Network, box: Box, A: Array, b: Array, confirm: Any, seed: int = 0) -> None:
         self.network, self.box, self.confirm = network, box, confirm
-        self.rows = network.append(A, b)
+        self.rows = _joined(network).append(A, b)
         self.quick = Rows(self.rows)
         self.generator = np.random.default_rng(seed)
         self.engine: Engine | None = None
         self.small: CompactNetwork | None = None
         self.tried = box.center()[None]
         self.attacked = self.unresolved = 0
-        self.question, self.waiting, self.seed = (A, b), [], seed
+        self.question, self.seed = (A, b), seed
+        self.pieces: Pieces | None = None
 
     def begin(self) -> Decision | None:
         """Linear bounds and a short attack: settles most questions."""
-        bounds = bounds_of(self.rows, self.quick.layers, self.box)
-        if np.any(bounds.output[0] > 0):
+        wide = self.rows.units > _GATES and not self.by_gates
+        bounds = None if wide else bounds_of(self.rows, self.quick.layers, self.box)
+        if bounds is not None and np.any(bounds.output[0] > 0):
             return Decision("unsat", None, 1, "linear bounds")
         starts = np.concatenate([self.tried, self.box.sample(5, self.generator)])
         self.tried = descend(self.quick, self.box, starts, 12)
         hit = self._confirmed(self.tried[:4])
         if hit is not None:
             return Decision("sat", hit, 1, "gradient attack")
-        if sum(int(bounds.undecided(i).sum()) for i in self.rows.activations) > _GATES:
-            self.waiting = list(self._halves(self.box))
-            return None
-        self.small = compact(self.rows, self.box, bounds)
+        if bounds is None:
+            self.pieces = Pieces(self.rows, self.box, _GATES)
+        else:
+            self.small = compact(self.rows, self.box, bounds)
         return None
 
     @property
@@ -156,60 +160,52 @@ class Search:
         """Whether there are so many moving inputs that gates are split from the start."""
         return int(np.sum(self.box.lower < self.box.upper)) > max(_INPUTS, _BOTH)
 
-    @staticmethod
-    def _halves(box: Box) -> tuple[Box, Box]:
-        """The box cut at the middle of its widest side."""
-        side = int(np.argmax(box.upper - box.lower))
-        middle = 0.5 * (box.lower[side] + box.upper[side])
-        upper, lower = box.upper.copy(), box.lower.copy()
-        upper[side] = lower[side] = middle
-        return Box(box.lower, upper), Box(lower, box.upper)
-
-    def _pieces(self, stop: float) -> Decision | None:
-        """Boxes with too many open gates for the compact form: each a search of its own, halved until it fits."""
-        done = 0
-        while self.waiting and time.perf_counter() < stop:
-            box = self.waiting.pop()
-            part = Search(self.network, box, *self.question, self.confirm, self.seed)
-            found = part.begin()
-            if found is None and part.waiting:
-                self.waiting.extend(part.waiting)
-                continue
-            while found is None and time.perf_counter() < stop:
-                found = part.advance(50_000, stop)
-            if found is None:
-                self.waiting.append(box)
-                return None
-            done += found.boxes
-            if found.status != "unsat":
-                return found
-        return None if self.waiting else Decision("unsat", None, done, "input splitting")
-
     def advance(self, boxes: int, stop: float) -> Decision | None:
         """Work on about `boxes` more boxes (or until `stop`, where gates are split); None while the question is open."""
-        if self.waiting:
-            return self._pieces(stop)
+        if self.pieces is not None:
+            return self._pieces(self.pieces, stop)
         assert self.small is not None
         if not self.by_inputs:
             from relukit.search._many import split_gates
 
             return split_gates(self.small, self._confirmed, stop)
+        self.engine = self.engine or Engine(self.small, self.box)
+        return self._tree(self.engine, boxes, stop)
+
+    def _pieces(self, pieces: Pieces, stop: float) -> Decision | None:
+        """Parts of the box, each with a compact form of its own."""
+        while time.perf_counter() < stop:
+            if self.engine is not None:
+                found = self._tree(self.engine, 50_000, stop)
+                if found is None or found.status == "sat":
+                    return found
+                pieces.boxes += found.boxes
+                self.engine = None
+            elif pieces.ready:
+                box, small = pieces.ready.pop()
+                self.engine = Engine(small, box)
+            elif len(pieces.lower):
+                pieces.step()
+            else:
+                return self._closed(pieces.boxes)
+        return None
+
+    def _closed(self, boxes: int) -> Decision:
+        """All boxes are done: proven, unless leaves were left over."""
+        if not self.unresolved:
+            return Decision("unsat", None, boxes, "input splitting")
+        reason = f"{self.unresolved} leaves touch the boundary within rounding"
+        return Decision("unknown", None, boxes, "input splitting", reason)
+
+    def _tree(self, engine: Engine, boxes: int, stop: float) -> Decision | None:
+        """About `boxes` more boxes of a tree."""
         from relukit.search._few_kernel import CANDIDATE, DONE, LEAF
 
-        self.engine = engine = self.engine or Engine(self.small, self.box)
         until = engine.boxes + boxes
         while engine.boxes < until and time.perf_counter() < stop:
             code, hit = engine.run(min(until - engine.boxes, 2_000)), None
             if code == DONE:
-                if self.unresolved:
-                    return Decision(
-                        "unknown",
-                        None,
-                        engine.boxes,
-                        "input splitting",
-                        f"{self.unresolved} leaves touch the boundary within rounding",
-                    )
-                return Decision("unsat", None, engine.boxes, "input splitting")
+                return self._closed(engine.boxes)
             if code == CANDIDATE:
                 hit = self._confirmed(engine.point[None].copy())
             elif code == LEAF:
@@ -276,6 +272,14 @@ class Search:
         return self._confirmed(found.x[None, :n]), False
 
 
+def _joined(network: Network) -> Network:
+    """The network with equal and opposite gates joined, found once."""
+    cache = network.__dict__.setdefault("_joined", {})
+    if "network" not in cache:
+        cache["network"] = without_mirrored(network)
+    return cache["network"]
+
+
 def decide(
     network: Network, box: Box, A: Array, b: Array, confirm: Any, timeout: float = 60.0, seed: int = 0
 ) -> Decision:
@@ -304,7 +308,7 @@ def decide_any(searches: list[Search], timeout: float) -> Decision:
         else:
             boxes, unknown = boxes + found.boxes, unknown or found.reason
             engines.add(found.engine)
-    waiting.sort(key=lambda s: s.small.gates if s.small is not None else _GATES)
+    waiting.sort(key=lambda s: s.small.gates if s.small is not None else s.rows.units)
     slice_ = 300
     while waiting:
         left = stop - time.perf_counter()
