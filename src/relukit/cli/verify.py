@@ -57,7 +57,8 @@ def command(
         _limit_memory(memory)
     asked = None
     try:
-        with deadline(limit + 1.0):
+        proof = max(3 * limit, 30.0) if certificate is not None else 0.0  # seconds that its derivation may take
+        with deadline(limit + proof + 1.0):
             asked = vnnlib.read(question)
             verdict = verify(models, asked, timeout=limit, certificate=certificate is not None, execution=execution)
     except Contradiction as error:  # the file contradicts itself: nothing can violate the property

@@ -197,15 +197,24 @@ def tied(row: Row, tie: IntArray) -> Row:
     return Row({k: v for k, v in terms.items() if v != 0}, row.constant, row.strict, row.place)
 
 
-def make_case(rows: Iterable[Row], inputs: int, outputs: int, source: str, name: "object" = None) -> Case | None:
+def make_case(
+    rows: Iterable[Row],
+    inputs: int,
+    outputs: int,
+    source: str,
+    name: "object" = None,
+    bounds: tuple[Array, Array] | None = None,
+) -> Case | None:
     """Rows as a case; None where they plainly contradict each other.
 
-    Bounds and limits that are no float64 numbers are moved outward, so that no counterexample is lost.
+    `bounds` are plain bounds that hold as well. Bounds and limits that are no float64 numbers are moved outward, so that no counterexample is lost.
 
     Raises:
         UnboundedSet: An input has no lower or upper bound.
     """
     lower, upper = np.full(inputs, -np.inf), np.full(inputs, np.inf)
+    if bounds is not None:
+        lower, upper = bounds[0].copy(), bounds[1].copy()
     edges: dict[tuple[int, int], bool] = {}
     on_inputs, on_outputs = [], []
     for row in rows:

@@ -2,20 +2,21 @@
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit.search import Search, decide_any
 from relukit.verification import _question
-from relukit.verification._execution import execution_error
 from relukit.verification._limits import Interrupted, so_far
 from relukit.verification._networks import kind_of
 from relukit.verification._property import Contradiction
 from relukit.verification._question import Question
 from relukit.verification._verdict import Falsified, Undecided, Verdict, Verified
-from relukit.verification.certificate import Certificate, Claim, certify
+
+if TYPE_CHECKING:
+    from relukit.verification.certificate import Certificate
 
 _FLOATS = ("float32", "float64")
 
@@ -110,6 +111,8 @@ def _for_execution(asked: Question, kind: str) -> Question:
         raise UnsupportedOperation(
             f"a proof about the {kind} execution treats one network with conditions on its outputs; declare the tensors real to ask about real arithmetic"
         )
+    from relukit.verification._execution import execution_error
+
     rows = []
     for box, (A, b) in zip(asked.boxes, asked.rows):
         error = execution_error(asked.parts[0], box, kind)
@@ -117,8 +120,10 @@ def _for_execution(asked: Question, kind: str) -> Question:
     return replace(asked, rows=rows)
 
 
-def _certified(asked: Question, timeout: float) -> tuple[Certificate | None, str]:
+def _certified(asked: Question, timeout: float) -> "tuple[Certificate | None, str]":
     """A certificate for all cases, or why there is none."""
+    from relukit.verification.certificate import Claim, certify
+
     if (
         len(asked.parts) != 1
         or asked.asked.tie is not None

@@ -91,6 +91,8 @@ class _Reader:
 
     def __init__(self, text: str, source: str) -> None:
         self.text, self.source, self.rows = text, source, [[[]]]
+        self.lower: list[tuple[int, float]] = []  # plain bounds of inputs
+        self.upper: list[tuple[int, float]] = []
 
     def variable(self, word: str) -> tuple[str, int] | None:
         """What a word names, or None where it is no variable."""
@@ -106,13 +108,20 @@ class _Reader:
     def take_simple(self, text: str) -> str:
         """Collect the plain bounds of one variable; returns the text without them, lines kept."""
         plain: list[Row] = []
+        kinds: dict[str, tuple[str, int] | None] = {}
 
         def collect(found: re.Match) -> str:
-            variable = self.variable(re.sub(r"\s", "", found[2]))
+            word = found[2]
+            if word not in kinds:
+                kinds[word] = self.variable(re.sub(r"\s", "", word))
+            variable = kinds[word]
             if variable is None:
                 return found[0]
-            sign = 1 if found[1] == "<=" else -1
-            plain.append(Row({variable: Fraction(sign)}, -sign * Fraction(float(found[3]))))
+            if variable[0] == "x":
+                (self.upper if found[1] == "<=" else self.lower).append((variable[1], float(found[3])))
+            else:
+                sign = 1 if found[1] == "<=" else -1
+                plain.append(Row({variable: Fraction(sign)}, -sign * Fraction(float(found[3]))))
             return "\n" * found[0].count("\n")
 
         rest = _SIMPLE.sub(collect, text)
@@ -187,6 +196,15 @@ class _Reader:
             raise self.error(node, f"its disjunctions multiply to more than {MOST_CASES} cases")
         return [x + y for x in a for y in b]
 
+    def bounds(self, inputs: int, tie: Any) -> tuple[Any, Any]:
+        """The tightest plain bounds of every input that is left."""
+        lower, upper = np.full(inputs, -np.inf), np.full(inputs, np.inf)
+        for pairs, side, keep in ((self.lower, lower, np.maximum), (self.upper, upper, np.minimum)):
+            if pairs:
+                index = np.array([i for i, _ in pairs])
+                keep.at(side, index if tie is None else tie[index], [v for _, v in pairs])
+        return lower, upper
+
     def property(self) -> Property:
         product: list[list[Row]] = [[]]
         for choices in self.rows:
@@ -194,10 +212,11 @@ class _Reader:
         tie = ties((row for choices in self.rows if len(choices) == 1 for row in choices[0]), self.inputs)
         inputs = self.inputs if tie is None else int(tie.max()) + 1
         name: Callable[[int], str] = self.name if tie is None else lambda i: self.name(int(np.flatnonzero(tie == i)[0]))
+        bounds = self.bounds(inputs, tie)
         cases: list[Case] = []
         for rows in product:
             case = make_case(
-                rows if tie is None else (tied(r, tie) for r in rows), inputs, self.outputs, self.source, name
+                rows if tie is None else (tied(r, tie) for r in rows), inputs, self.outputs, self.source, name, bounds
             )
             if case is not None:
                 cases.append(case)
