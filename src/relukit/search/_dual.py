@@ -210,9 +210,11 @@ class Dual:
                 weights = w
         return best_P, best, best_D, best_w
 
-    def bound(self, rows: Rows, P: Array, S: np.ndarray, steps: int, weights: Array | None = None) -> Bounded:
+    def bound(
+        self, rows: Rows, P: Array, S: np.ndarray, steps: int, weights: Array | None = None, **rates: float
+    ) -> Bounded:
         """Improve parameters, then certify the best."""
-        P, _, _, weights = self.improve(rows, P, S, steps, weights=weights)
+        P, _, _, weights = self.improve(rows, P, S, steps, weights=weights, **rates)
         return replace(self.certify(rows if weights is None else rows.weighed(weights), P, S), weights=weights)
 
     def _backward(self, H: Array, c: Array, P: Array, S: np.ndarray) -> tuple[Array, Array, Array, Array]:

@@ -6,9 +6,10 @@ import time
 import numpy as np
 
 from relukit._types import Array, IntArray
-from relukit.search._dual import Dual, Rows
+from relukit.search._dual import Bounded, Dual, Rows
 
 _CANDIDATES = 6  # gates that are tried where splits are chosen by looking at both children
+_LAST = 60  # steps for a leaf that no split helps
 
 
 class Forest:
@@ -62,6 +63,8 @@ class Forest:
         """Bound new leaves and hang up those that are not above 0."""
         found = self.dual.bound(self.rows if self.joint else self.rows[which], P, S, steps, weights)
         P, bound = found.P, np.maximum(found.bound, least)
+        if self.joint:
+            self._polish(found, S, bound)
         self.nodes += len(which)
         open_ = np.flatnonzero(bound <= 0)
         places = self._places(len(open_))
@@ -79,6 +82,15 @@ class Forest:
             else:
                 heapq.heappush(self.heaps[which[i]], (float(bound[i]), int(place)))
         return found.x
+
+    def _polish(self, found: Bounded, S: np.ndarray, bound: Array) -> None:
+        """Leaves that no split helps are linear where they matter: what is open is how far their multipliers have converged."""
+        ends = np.flatnonzero((bound <= 0) & (self.dual.scores(found, S).max(axis=1, initial=0.0) <= 0))
+        if len(ends):
+            weights = None if found.weights is None else found.weights[ends]
+            rows = self.rows
+            more = self.dual.bound(rows, found.P[ends], S[ends], _LAST, weights, rate=0.05, rate_fixed=0.05)
+            bound[ends] = np.maximum(bound[ends], more.bound)
 
     def _places(self, count: int) -> IntArray:
         if self.used + count > len(self.P):
