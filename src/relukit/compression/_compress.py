@@ -1,20 +1,27 @@
-"""Remove what provably does nothing on a set of inputs: dead gates, always-on gates, inputs that never move."""
+"""Remove what provably does nothing on a set of inputs: dead gates, always-on gates, copies, inputs that never move."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from relukit._numerics import gamma
-from relukit._types import Array
+from relukit._errors import InvalidInput
+from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, CompactNetwork, compact, linear
+from relukit.compression._channels import channel_form
+from relukit.compression._gates import error_bound, give_up, merge
+from relukit.compression._plain import plain_form
+from relukit.compression._proof import UnitProof, certified, write_proof
 from relukit.network import Affine, Network, Origin
-from relukit.network.affine import Dense
+from relukit.network.affine import Conv, Dense, Scale, Sparse
 from relukit.network.rewrite import RELU, Builder
-from relukit.sets import AbstractSet
+from relukit.sets import AbstractSet, Box
 
 _SAMPLES = 2_000  # witnesses: a unit seen on both sides of its kink needs no bound
+_GATES = 4_000  # undecided units up to which a network that is no dense chain is multiplied out
+_BOXES = 64  # boxes around rows of data bounded at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +30,16 @@ class Compression:
 
     Arguments:
         network: The network to use instead; equal to the original on the set (and only there).
-        form: `plain` (layers with fewer units), `skip` (undecided gates with direct connections from the input) or `unchanged`.
+        form: `plain` (layers with fewer units), `skip` (undecided gates with direct connections from the input), `channels` (convolutions
+            with fewer channels) or `unchanged`.
         parameters_before, parameters_after: Stored numbers.
         units: Hidden units before; `dead` and `always_on` of them are proven so on the set.
+        merged: Units that are copies or multiples of others, numbers, or that nothing reads.
         undecided_by_samples: Units for which sampled inputs show both sides: no proof can remove them.
+        given_up: Gates replaced by lines within the tolerance.
         max_difference: Largest difference of any output seen on sampled inputs, both networks in float32.
-        error_bound: Bound of the difference of the two functions in real arithmetic (rounding of the folded weights).
-        proven: Whether that bound covers the whole set. False only where nothing was proven because nothing was removed.
+        error_bound: Bound of the difference of the two functions in real arithmetic (rounding of the folded weights, and the tolerance used).
+        proven: Whether that bound covers the whole set.
         reason: One sentence.
     """
 
@@ -46,26 +56,38 @@ class Compression:
     proven: bool
     reason: str
     cpu_seconds: float
+    merged: int = 0
+    given_up: int = 0
+    _proof: tuple[UnitProof, IntArray, list[tuple[int, int, int, float]]] | None = field(default=None, repr=False)
 
     @property
     def stable_units(self) -> int:
         return self.dead + self.always_on
 
+    def save_proof(self, path: str | Path, original: str | Path, small: str | Path) -> float:
+        """Write the proof for two files, once the independent checker accepts it.
+
+        Arguments:
+            original: The file the network came from.
+            small: Where `network` was saved.
+
+        Returns:
+            The bound of the difference of the two files' functions, rounding of stored weights included.
+
+        Raises:
+            InvalidInput: `compress` was not called with `proof=True`, or the checker does not accept.
+        """
+        if self._proof is None:
+            raise InvalidInput("this compression holds no proof: call compress(..., proof=True)")
+        units, kept, merged = self._proof
+        rows, factors = np.array([m[:3] for m in merged], np.int64), np.array([m[3] for m in merged])
+        return write_proof(path, units, kept, rows, factors, original, small)
+
     def to_dict(self) -> dict[str, Any]:
         keys = (
-            "form",
-            "parameters_before",
-            "parameters_after",
-            "units",
-            "stable_units",
-            "dead",
-            "always_on",
-            "undecided_by_samples",
-            "proven",
-            "error_bound",
-            "reason",
-            "cpu_seconds",
-        )
+            "form", "parameters_before", "parameters_after", "units", "stable_units", "dead", "always_on", "merged", "given_up",
+            "undecided_by_samples", "proven", "error_bound", "reason", "cpu_seconds",
+        )  # fmt: skip
         return {k: getattr(self, k) for k in keys} | {
             "max_difference": self.max_difference,
             "max_difference_float32": self.max_difference,
@@ -77,98 +99,203 @@ class Compression:
         )
 
 
-def compress(network: Network, input_set: AbstractSet, seed: int = 0, timeout: float = 10.0) -> Compression:
+def compress(
+    network: Network,
+    input_set: AbstractSet | None = None,
+    seed: int = 0,
+    timeout: float = 10.0,
+    *,
+    data: Array | None = None,
+    margin: float = 0.0,
+    tolerance: float = 0.0,
+    proof: bool = False,
+) -> Compression:
     """A network with fewer parameters that equals this one on a set.
 
     Sampling comes first: units seen on both sides of their kink are undecided for certain. Linear bounds then prove
-    which of the others are constant or always on. Two forms are built and the one with fewer parameters is kept.
+    which of the others are constant or always on, and branch and bound settles most of the rest. Gates that are multiples of others
+    are merged. Forms are built (layers with fewer units; gates with direct connections; convolutions with fewer channels) and
+    the one with the fewest parameters is kept.
 
     Arguments:
         network: Piecewise linear.
-        input_set: The domain: one box, ball or polytope.
+        input_set: The domain: one box, ball or polytope; by default the network's own box.
         timeout: Seconds for branch and bound over all units together; 0 leaves it out.
+        data: Instead of a set: rows `(count, inputs)`; the domain is all inputs within `margin` of a row, entry by entry.
+        tolerance: Outputs may differ by this much: gates that matter least become lines, the bound proven.
+        proof: Whether to keep a proof for `save_proof`; only units that the independent checker can follow count then.
 
     Raises:
-        UnsupportedOperation: An activation is smooth.
+        UnsupportedOperation: An activation is smooth; a proof was asked for and the network is no chain of dense ReLU layers.
+        InvalidInput: No domain, weights that are not finite, a tolerance or margin below 0, a proof asked for another domain than one box.
 
     References:
         Lossless Compression of Deep Neural Networks, Serra, Kumar, Ramalingam, 2020.
+        Scaling Up Exact Neural Network Compression by ReLU Stability, Serra, Yu, Kumar, Ramalingam, 2021.
     """
     started = time.process_time()
     network.require_piecewise_linear("exact compression")
-    points = input_set.sample(_SAMPLES, seed)
-    both, moving = _witnessed(network, points), _moving_inputs(input_set)
-    before = network.parameters
-    seen, units = sum(int(b.sum()) for b in both.values()), network.units
-    if seen == units and moving.all():
-        reason = f"sampled inputs show both sides of every one of the {units} units: nothing can be removed"
-        return Compression(
-            network,
-            "unchanged",
-            before,
-            before,
-            units,
-            0,
-            0,
-            seen,
-            0.0,
-            0.0,
-            True,
-            reason,
-            time.process_time() - started,
-        )
-    bounds, _searched, _left = linear(network, input_set), 0, 0
+    _finite(network)
+    if not (tolerance >= 0 and np.isfinite(tolerance) and margin >= 0 and np.isfinite(margin)):
+        raise InvalidInput(f"tolerance and margin are finite and not negative, got {tolerance} and {margin}")
+    cover = None if data is None else _cover(network, data, margin)
+    domain = _hull(cover) if cover is not None else network.box if input_set is None else input_set
+    if domain is None:
+        raise InvalidInput("compress needs a domain: a Box, Ball or Polytope, or data with a margin")
+    if proof and (cover is not None or not isinstance(domain, Box)):
+        raise InvalidInput("proof files cover one box: give a Box, or leave proof out")
+    points = domain.sample(_SAMPLES, seed) if cover is None else _near(cover, seed)
+    both, moving = _witnessed(network, points), _moving_inputs(domain)
+    seen = sum(int(b.sum()) for b in both.values())
+    blank = Compression(network, "unchanged", network.parameters, network.parameters, network.units, 0, 0, seen, 0.0, 0.0, True, "", 0.0)  # fmt: skip
+    done = lambda found, **changes: replace(found, cpu_seconds=time.process_time() - started, **changes)
+    if seen == network.units and moving.all() and not tolerance and not _has_copies(network):
+        return done(blank, reason=f"sampled inputs show both sides of every one of the {network.units} units: nothing can be removed")  # fmt: skip
+    bounds, units = _settled(network, domain, cover, points, timeout, seed), None
+    if proof:
+        assert isinstance(domain, Box)
+        bounds, units = certified(network, domain, bounds, max(timeout, 1.0))
+    dead = sum(int(bounds.off(i).sum()) for i in network.activations)
+    on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
+    blank = replace(blank, dead=dead, always_on=on)
+    forms = list(_forms(network, domain, bounds, moving, tolerance, proof))
+    if not forms or min(f.network.parameters for f in forms) >= network.parameters:
+        reason = f"{dead} dead and {on} always-on units are proven, but no smaller form exists" if dead + on else "no unit is provably dead or always on"  # fmt: skip
+        return done(blank, reason=reason)
+    best = min(forms, key=lambda f: f.network.parameters)
+    # the bound is about real arithmetic: both networks in float32, on inputs of the set
+    rows = domain.project(points.astype(np.float32)) if isinstance(domain, Box) and cover is None else points
+    difference = float(np.abs(best.network(rows, np.float32) - network(rows, np.float32)).max())
+    reason = f"{dead} dead and {on} always-on of {network.units} units, {int((~moving).sum())} inputs that do not move"
+    reason += f", {best.merged} merged or unread" if best.merged else ""
+    reason += f", {best.given_up} given up within {tolerance:g}" if best.given_up else ""
+    record = None if units is None or (len(best.kept) + len(best.follow) == 0 and best.gates) else (units, best.kept, best.follow)  # fmt: skip
+    return done(
+        blank, network=best.network, form=best.form, parameters_after=best.network.parameters, merged=best.merged, given_up=best.given_up,
+        max_difference=difference, error_bound=best.error, reason=reason, _proof=record,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A smaller form, the bound of its difference, and for proofs the units its gates stand for."""
+
+    form: str
+    network: Network
+    error: float
+    gates: int
+    merged: int = 0
+    given_up: int = 0
+    kept: IntArray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    follow: list[tuple[int, int, int, float]] = field(default_factory=list)
+
+
+def _forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: Array, tolerance: float, proof: bool):
+    """All forms that can be built."""
+    plain = plain_form(network, bounds, moving, domain, fold=not proof)
+    if plain is not None:
+        units = plain.network.units
+        yield _Candidate("plain", plain.network, plain.error, units, len(plain.merged) + plain.folded, 0, plain.kept, plain.merged)  # fmt: skip
+    else:
+        cut = channel_form(network, bounds)
+        if cut is not None:
+            yield _Candidate("channels", cut.network, cut.error, cut.network.units, cut.merged)
+    undecided = sum(int(bounds.undecided(i).sum()) for i in network.activations)
+    if plain is None and undecided > _GATES:
+        return
+    full = compact(network, domain, bounds)
+    small, follow, gone = merge(full)
+    layer = {node: k for k, node in enumerate(network.activations)}
+    name = lambda row: (layer[int(row[0])], int(row[1]))
+    followers = [(*name(full.units[i]), j, f) for i, j, f in follow]
+    kept = np.array([name(row) for row in small.units], np.int64).reshape(-1, 2)
+    if not tolerance:
+        yield _Candidate("skip", skip_form(small, moving, network), error_bound(small), small.gates, gone, 0, kept, followers)  # fmt: skip
+        return
+    base = error_bound(small)
+    smaller, count = give_up(small, tolerance) if base <= tolerance else (small, 0)
+    form = skip_form(smaller, moving, network)
+    if not proof:
+        yield _Candidate("skip", form, error_bound(smaller), smaller.gates, gone, count)
+    else:  # lines in place of gates are no matter of units: proofs stay with the exact form
+        yield _Candidate("skip", skip_form(small, moving, network), base, small.gates, gone, 0, kept, followers)
+
+
+def _settled(
+    network: Network, domain: AbstractSet, cover: Box | None, points: Array, timeout: float, seed: int
+) -> Bounds:
+    """Linear bounds, sharpened by branch and bound; over boxes around rows of data the union of theirs."""
+    if cover is not None:
+        lower: list[Array] = []
+        upper: list[Array] = []
+        for start in range(0, len(cover.lower), _BOXES):
+            part = linear(network, Box(cover.lower[start : start + _BOXES], cover.upper[start : start + _BOXES]))
+            low, high = [v.min(axis=0) for v in part.lower], [v.max(axis=0) for v in part.upper]
+            lower = low if not lower else [np.minimum(a, b) for a, b in zip(lower, low)]
+            upper = high if not upper else [np.maximum(a, b) for a, b in zip(upper, high)]
+        return Bounds(network, tuple(lower), tuple(upper))
+    bounds = linear(network, domain)
     if timeout > 0:
         from relukit.compression._settle import settle
 
-        bounds, _searched, _left = settle(network, input_set, bounds, points, timeout, seed)
-    dead = sum(int(bounds.off(i).sum()) for i in network.activations)
-    on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
-    small = compact(network, input_set, bounds)
-    candidates = [("skip", skip_form(small, moving, network))]
-    plain = plain_form(network, bounds, moving, input_set)
-    if plain is not None:
-        candidates.insert(0, ("plain", plain))
-    form, best = min(candidates, key=lambda pair: pair[1].parameters)
-    if best.parameters >= before:
-        reason = (
-            f"{dead} dead and {on} always-on units are proven, but no smaller form exists"
-            if dead + on
-            else "no unit is provably dead or always on"
-        )
-        return Compression(
-            network,
-            "unchanged",
-            before,
-            before,
-            units,
-            dead,
-            on,
-            seen,
-            0.0,
-            0.0,
-            True,
-            reason,
-            time.process_time() - started,
-        )
-    error = error_bound(small) if form == "skip" else _plain_error(network, bounds, moving)
-    difference = float(np.abs(best(points, np.float32) - network(points, np.float32)).max())
-    reason = f"{dead} dead and {on} always-on of {units} units, {int((~moving).sum())} inputs that do not move"
-    return Compression(
-        best,
-        form,
-        before,
-        best.parameters,
-        units,
-        dead,
-        on,
-        seen,
-        difference,
-        error,
-        True,
-        reason,
-        time.process_time() - started,
-    )
+        bounds, _, _ = settle(network, domain, bounds, points, timeout, seed)
+    return bounds
+
+
+def _cover(network: Network, data: Array, margin: float) -> Box:
+    """Boxes around rows, as a batch."""
+    rows = network.rows(data)[0]
+    if not len(rows) or not np.isfinite(rows).all():
+        raise InvalidInput("data needs at least one row of finite numbers")
+    return Box(rows - margin, rows + margin)
+
+
+def _hull(cover: Box) -> Box:
+    return Box(cover.lower.min(axis=0), cover.upper.max(axis=0))
+
+
+def _near(cover: Box, seed: int) -> Array:
+    """Points of the boxes around rows of data: the rows and others beside them."""
+    g = np.random.default_rng(seed)
+    pick = np.r_[np.arange(len(cover.lower)), g.integers(len(cover.lower), size=_SAMPLES)]
+    share = g.choice([0.0, 0.5, 1.0], (len(pick), cover.size))
+    share[: len(cover.lower)] = 0.5
+    return cover.lower[pick] + share * (cover.upper - cover.lower)[pick]
+
+
+def _finite(network: Network) -> None:
+    """Raise `InvalidInput` where a weight is NaN or infinite."""
+    for node in network.nodes:
+        if isinstance(node.op, Affine):
+            values = [node.op.bias]
+            for m in node.op.maps:
+                values.append(m.W if isinstance(m, Dense) else m.W.data if isinstance(m, Sparse) else m.kernel if isinstance(m, Conv) else m.diagonal if isinstance(m, Scale) else np.zeros(0))  # fmt: skip
+            if not all(np.isfinite(v).all() for v in values):
+                raise InvalidInput(f"node '{node.name}' holds weights that are NaN or infinite; train it anew or repair the file")  # fmt: skip
+
+
+def _has_copies(network: Network) -> bool:
+    """Whether a layer holds a multiple of another unit or channel, a unit without weights, or one that nothing reads."""
+    for i in network.activations:
+        node = network.nodes[i]
+        source = network.nodes[node.inputs[0]]
+        if not isinstance(source.op, Affine) or len(source.op.maps) != 1:
+            continue
+        m = source.op.maps[0]
+        if isinstance(m, Conv):
+            rows = np.c_[m.kernel.reshape(len(m.kernel), -1), source.op.bias.reshape(len(m.kernel), -1)[:, 0]]
+        elif isinstance(m, Dense):
+            rows = np.c_[m.W, source.op.bias]
+        else:
+            continue
+        sizes = np.abs(rows).max(axis=1)
+        if np.any(np.abs(rows[:, :-1]).max(axis=1, initial=0) == 0) or len(np.unique(np.round(rows / sizes[:, None], 7), axis=0)) < len(rows):  # fmt: skip
+            return True
+        for reader in network.consumers[i]:
+            op = network.nodes[reader].op
+            if isinstance(op, Affine) and len(op.maps) == 1 and isinstance(op.maps[0], Dense) and len(network.consumers[i]) == 1 and np.any(~op.maps[0].W.any(axis=0)):  # fmt: skip
+                return True
+    return False
 
 
 def _witnessed(network: Network, points: Array) -> dict[int, np.ndarray]:
@@ -215,46 +342,3 @@ def _nonzero(sources: list[int], blocks: list[Array]) -> tuple[list[int], list[D
     """Only sources with a nonzero block (the first stays, so that there is one)."""
     keep = [k for k, block in enumerate(blocks) if k == 0 or np.any(block)]
     return [sources[k] for k in keep], [Dense(blocks[k]) for k in keep]
-
-
-def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: AbstractSet) -> Network | None:
-    """The same layers without dead units and unmoving inputs; None for networks that are no chain of dense ReLU layers."""
-    chain = network.dense_chain()
-    if chain is None or not chain.is_relu or len(chain.activations) != len(network.activations):
-        return None
-    builder = Builder(network.input_shape)
-    last = builder.gather(0, np.flatnonzero(moving), (int(moving.sum()),), "free inputs") if not moving.all() else 0
-    keep, fixed = moving, np.where(moving, 0.0, input_set.box().lower)
-    for k, (W, b) in enumerate(zip(chain.weights, chain.biases)):
-        bias = b + W @ fixed if k == 0 else b
-        alive = ~bounds.off(network.activations[k]) if k < len(chain.activations) else np.ones(len(b), bool)
-        if not alive.any():
-            return None  # a layer that is all dead: the skip form writes the constant
-        last = builder.affine(last, Dense(W[np.ix_(alive, keep)]), bias[alive], name=f"layer{k}")
-        if k < len(chain.activations):
-            last = builder.activation(last, RELU, f"relu{k}")
-        keep, fixed = alive, np.zeros(len(b))
-    notes = ("equal only on the set it was compressed for",)
-    return builder.build(
-        last, dtype=network.dtype, head=network.head, box=network.box, origin=Origin("built"), notes=notes
-    )
-
-
-def error_bound(small: CompactNetwork) -> float:
-    """Largest difference between the compact form and the network, in real arithmetic, over the set."""
-    gates = np.zeros(small.gates)
-    for k in range(small.gates):
-        gates[k] = small.error[k] + np.abs(small.W[k, :k]) @ gates[:k]
-    return float((1 + 1e-9) * (small.output_error + np.abs(small.H) @ gates).max(initial=0.0))
-
-
-def _plain_error(network: Network, bounds: Bounds, moving: np.ndarray) -> float:
-    """Only the first layer's biases were rounded, where inputs that do not move were folded in; ReLU layers pass it on by |W|."""
-    if moving.all():
-        return 0.0
-    affine = [n.op for n in network.nodes if isinstance(n.op, Affine)]
-    reach = np.maximum(np.abs(bounds.lower[0]), np.abs(bounds.upper[0]))
-    error = gamma(affine[0].terms) * (affine[0].maps[0].absolute().apply(reach) + np.abs(affine[0].bias))
-    for op in affine[1:]:
-        error = op.maps[0].absolute().apply(error)
-    return float((1 + 1e-9) * np.max(error))

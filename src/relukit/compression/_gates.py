@@ -1,0 +1,137 @@
+"""Gates that others make superfluous: duplicate and collinear ones, constants, gates that nothing reads; and gates given up for a bounded loss."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from relukit._numerics import gamma
+from relukit._types import Array
+from relukit.bounds import CompactNetwork
+
+_COLLINEAR = 1e-12  # of the largest entry: above what folding in float64 loses, far below what training makes apart
+
+
+def merge(small: CompactNetwork) -> tuple[CompactNetwork, list[tuple[int, int, float]], int]:
+    """An equal compact network without superfluous gates; merged ones (old number, new number of what they follow, factor); how many are gone.
+
+    Gate i with :math:`(C_i, W_i, b_i) = c\\, (C_j, W_j, b_j)`, c > 0, is c times gate j; what reads it reads j. A gate without
+    weights is a number. Differences that floats leave are added to the errors.
+    """
+    W, H, b, c = small.W.copy(), small.H.copy(), small.b.copy(), small.c.copy()
+    error, output_error = small.error.copy(), small.output_error.copy()
+    reach_x = np.maximum(np.abs(small.input_set.box().lower), np.abs(small.input_set.box().upper))
+    reach = np.maximum(small.upper, 0)
+    keep, seen, followed = np.ones(small.gates, bool), {}, []
+    for i in range(small.gates):
+        row = np.r_[small.C[i], W[i], b[i]]
+        size = np.abs(row[:-1]).max(initial=0)
+        if size == 0:
+            value = max(b[i], 0.0)
+            b, c = b + W[:, i] * value, c + H[:, i] * value
+            _carry(error, output_error, W[:, i], H[:, i], error[i] + gamma(2) * abs(value))
+            W[:, i] = H[:, i] = 0
+            keep[i] = False
+            continue
+        key = np.round(row / size, 7).tobytes()
+        j = seen.get(key)
+        if j is None:
+            seen[key] = i
+            continue
+        other = np.r_[small.C[j], W[j], b[j]]
+        p = int(np.argmax(np.abs(other)))
+        factor = row[p] / other[p]
+        rest = np.abs(row - factor * other) + gamma(2) * np.abs(row)
+        if not (factor > 0 and rest.max() <= _COLLINEAR * np.abs(row).max()):
+            continue
+        off = rest @ np.r_[reach_x, reach, 1.0] + error[i] + factor * error[j] + gamma(3) * reach[i]
+        _carry(error, output_error, W[:, i], H[:, i], off)
+        W[:, j] += factor * W[:, i]
+        H[:, j] += factor * H[:, i]
+        W[:, i] = H[:, i] = 0
+        keep[i] = False
+        followed.append((i, j, float(factor)))
+    for i in reversed(range(small.gates)):
+        if keep[i] and not W[:, i].any() and not H[:, i].any():
+            W[i], keep[i] = 0, False
+    new = np.cumsum(keep) - 1
+    followed = [(i, int(new[j]), f) for i, j, f in followed if keep[j]]
+    small = replace(small, W=W, H=H, b=b, c=c, error=error, output_error=output_error)
+    return _kept(small, keep), followed, int((~keep).sum())
+
+
+def _carry(error: Array, output_error: Array, weights: Array, heights: Array, off: float) -> None:
+    """A gate is off by `off`: what reads it is off by that times its weight."""
+    error += 1.01 * np.abs(weights) * off
+    output_error += 1.01 * np.abs(heights) * off
+
+
+def _kept(small: CompactNetwork, keep: Array) -> CompactNetwork:
+    k = np.flatnonzero(keep)
+    return replace(
+        small, C=small.C[k], W=small.W[np.ix_(k, k)], b=small.b[k], H=small.H[:, k], lower=small.lower[k], upper=small.upper[k],
+        error=small.error[k], units=small.units[k],
+    )  # fmt: skip
+
+
+def error_bound(small: CompactNetwork) -> float:
+    """Largest difference between the compact form and the network, in real arithmetic, over the set."""
+    gates = np.zeros(small.gates)
+    for k in range(small.gates):
+        gates[k] = small.error[k] + np.abs(small.W[k, :k]) @ gates[:k]
+    return float((1 + 1e-9) * (small.output_error + np.abs(small.H) @ gates).max(initial=0.0))
+
+
+def give_up(small: CompactNetwork, tolerance: float) -> tuple[CompactNetwork, int]:
+    r"""Fewer gates with outputs within `tolerance`, proven: the gates that matter least become lines.
+
+    On :math:`[l, u]` the line :math:`\frac{u}{u - l} z - \frac{u l}{2 (u - l)}` is within :math:`\frac{-u l}{2 (u - l)}` of
+    max(0, z). Gates go in order of that times the largest weight on any path to an output, while the bound of all together allows.
+    """
+    current, removed = small, 0
+    while current.gates:
+        l, u = np.minimum(current.lower, 0), np.maximum(current.upper, 0)
+        width = np.where(u - l > 0, u - l, 1)
+        loss = -u * l / (2 * width)
+        order = np.argsort(loss * _influence(current), kind="stable")
+        low, high = 0, len(order)
+        while low < high:  # most gates that may go at once
+            middle = (low + high + 1) // 2
+            if error_bound(_lines(current, order[:middle], l, u, width, loss)) <= tolerance:
+                low = middle
+            else:
+                high = middle - 1
+        if not low:
+            return current, removed
+        current = _lines(current, order[:low], l, u, width, loss)
+        removed += low
+    return current, removed
+
+
+def _influence(small: CompactNetwork) -> Array:
+    """The most that an output moves when a gate moves by 1."""
+    paths = np.abs(small.H).copy()
+    for k in reversed(range(small.gates)):
+        paths[:, :k] += paths[:, [k]] * np.abs(small.W[[k], :k])
+    return paths.max(axis=0)
+
+
+def _lines(small: CompactNetwork, gone: Array, l: Array, u: Array, width: Array, loss: Array) -> CompactNetwork:
+    """The compact network with some gates replaced by their lines, the loss and all rounding among the errors."""
+    C, W, b, X, H, c = (a.copy() for a in (small.C, small.W, small.b, small.X, small.H, small.c))
+    error, output_error = small.error.copy(), small.output_error.copy()
+    box = small.input_set.box()
+    reach_x = np.maximum(np.abs(box.lower), np.abs(box.upper))
+    keep = np.ones(small.gates, bool)
+    keep[gone] = False
+    for k in np.flatnonzero(~keep):
+        slope, offset = u[k] / width[k], loss[k]
+        size = np.abs(C[k]) @ reach_x + np.abs(W[k]) @ u + abs(b[k])
+        off = loss[k] + slope * error[k] + gamma(6) * (slope * size + abs(offset) + u[k])
+        _carry(error, output_error, W[:, k], H[:, k], off)
+        w, h = W[:, k].copy(), H[:, k].copy()
+        W[:, k] = H[:, k] = 0
+        C, W, b = C + np.outer(w, slope * C[k]), W + np.outer(w, slope * W[k]), b + w * (slope * b[k] + offset)
+        X, H, c = X + np.outer(h, slope * C[k]), H + np.outer(h, slope * W[k]), c + h * (slope * b[k] + offset)
+        error += gamma(4) * (np.abs(C) @ reach_x + np.abs(W) @ u + np.abs(b)) * (w != 0)
+        output_error += gamma(4) * (np.abs(X) @ reach_x + np.abs(H) @ u + np.abs(c)) * (h != 0)
+    return _kept(replace(small, C=C, W=W, b=b, X=X, H=H, c=c, error=error, output_error=output_error), keep)

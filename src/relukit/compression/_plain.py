@@ -1,0 +1,141 @@
+"""The plain form: the same layers with fewer units."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from relukit._numerics import gamma
+from relukit._types import Array, IntArray
+from relukit.bounds import Bounds
+from relukit.network import Network, Origin
+from relukit.network.affine import Dense
+from relukit.network.rewrite import RELU, Builder
+from relukit.sets import AbstractSet
+
+_COLLINEAR = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """A chain of dense layers, a bound of its difference, and which units it keeps.
+
+    Arguments:
+        kept: Layer and unit of each hidden unit, shape `(K, 2)`; empty where units were folded into new ones.
+        merged: Units that follow a kept one: `(layer, unit, number of the kept one, factor)`.
+    """
+
+    network: Network
+    error: float
+    kept: IntArray
+    merged: list[tuple[int, int, int, float]]
+    folded: int
+
+
+def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: AbstractSet, fold: bool = True) -> Plain | None:  # fmt: skip
+    """Without dead units, unmoving inputs, copies and multiples; None for networks that are no chain of dense ReLU layers.
+
+    Where a layer has more always-on units than the next one has units, each unit of the next layer gets one that carries their
+    whole contribution, shifted so that it never falls below 0.
+
+    Arguments:
+        fold: Whether always-on units may be replaced in that way.
+    """
+    chain = network.dense_chain()
+    if chain is None or not chain.is_relu or len(chain.activations) != len(network.activations):
+        return None
+    W, b = [w.copy() for w in chain.weights], [v.copy() for v in chain.biases]
+    low = np.where(moving, 0.0, input_set.box().lower)
+    reach = np.maximum(np.abs(bounds.lower[0]), np.abs(bounds.upper[0]))
+    layers, last = len(W), len(W) - 1
+    off = [np.zeros(len(v)) for v in b]  # what folding adds to a layer's sums
+    if not moving.all():
+        off[0] += gamma(W[0].shape[1] + 2) * (np.abs(W[0]) @ reach + np.abs(b[0]))
+        b[0] = b[0] + W[0] @ low
+        W[0] = W[0][:, moving]
+    units = [np.arange(len(v)) for v in b[:-1]]
+    merged: list[list[tuple[int, int, float]]] = [[] for _ in units]  # unit, the unit it follows, factor
+    for k in range(last):
+        node = network.activations[k]
+        alive = ~bounds.off(node)
+        if not alive.any():
+            return None  # a layer that is all dead: the skip form writes the constant
+        W[k], b[k], off[k], units[k] = W[k][alive], b[k][alive], off[k][alive], units[k][alive]
+        W[k + 1] = W[k + 1][:, alive]
+        top = np.maximum(bounds.upper[node], 0)
+        for i, j, factor in _multiples(np.c_[W[k], b[k]]):
+            off[k + 1] += 1.01 * np.abs(W[k + 1][:, i]) * (gamma(4) + _COLLINEAR) * top[units[k][i]] * W[k].shape[1]
+            W[k + 1][:, j] += factor * W[k + 1][:, i]
+            off[k + 1] += gamma(3) * np.abs(W[k + 1][:, j]) * top[units[k][j]]
+            W[k + 1][:, i] = 0
+            merged[k].append((int(units[k][i]), int(units[k][j]), factor))
+    for k in reversed(range(last)):  # units that nothing reads, from the end
+        read = np.any(W[k + 1], axis=0)
+        if not read.any():
+            return None
+        W[k], b[k], off[k], units[k], W[k + 1] = W[k][read], b[k][read], off[k][read], units[k][read], W[k + 1][:, read]
+    kept = np.array([(k, j) for k, u in enumerate(units) for j in u.tolist()], np.int64).reshape(-1, 2)
+    number = {(int(k), int(j)): i for i, (k, j) in enumerate(kept)}
+    follow = [(k, i, number[k, j], f) for k, found in enumerate(merged) for i, j, f in found if (k, j) in number]
+    folded = _fold(network, bounds, W, b, off, units) if fold else 0
+    error = off[0]
+    for k in range(1, layers):
+        error = np.abs(W[k]) @ error + off[k]
+    builder = Builder(network.input_shape)
+    at = builder.gather(0, np.flatnonzero(moving), (int(moving.sum()),), "free inputs") if not moving.all() else 0
+    for k in range(layers):
+        at = builder.affine(at, Dense(W[k]), b[k], network.nodes[-1].shape if k == last else None, f"layer{k}")
+        if k < last:
+            at = builder.activation(at, RELU, f"relu{k}")
+    notes = ("equal only on the set it was compressed for",)
+    made = builder.build(at, dtype=network.dtype, head=network.head, box=network.box, origin=Origin("built"), notes=notes)  # fmt: skip
+    return Plain(made, float((1 + 1e-9) * error.max(initial=0.0)), kept if not folded else kept[:0], follow, folded)
+
+
+def _multiples(rows: Array) -> list[tuple[int, int, float]]:
+    """Rows that are a positive multiple of an earlier one: `(row, earlier row, factor)`."""
+    sizes = np.abs(rows).max(axis=1)
+    seen: dict[bytes, int] = {}
+    found = []
+    for i, row in enumerate(rows):
+        if sizes[i] == 0 or not np.any(row[:-1]):
+            continue
+        j = seen.setdefault(np.round(row / sizes[i], 7).tobytes(), i)
+        if j != i:
+            p = int(np.argmax(np.abs(rows[j])))
+            factor = row[p] / rows[j, p]
+            if factor > 0 and np.all(np.abs(row - factor * rows[j]) <= _COLLINEAR * np.abs(row)):
+                found.append((i, j, float(factor)))
+    return found
+
+
+def _fold(
+    network: Network, bounds: Bounds, W: list[Array], b: list[Array], off: list[Array], units: list[IntArray]
+) -> int:
+    """Always-on units replaced where the next layer has fewer units than they are; returns how many are gone."""
+    size_in = np.maximum(np.abs(bounds.lower[0]), np.abs(bounds.upper[0]))[bounds.lower[0] < bounds.upper[0]]
+    top = [np.maximum(bounds.upper[network.activations[k]], 0)[u] for k, u in enumerate(units)]
+    gone = 0
+    for k in range(len(W) - 1):
+        node = network.activations[k]
+        on = bounds.always_on(node)[units[k]]
+        fresh = len(b[k + 1])
+        if on.sum() <= fresh or (on.sum() - fresh) * (W[k].shape[1] + 1 + fresh) <= 0:
+            continue
+        low, high = bounds.lower[node][units[k]][on], bounds.upper[node][units[k]][on]
+        out, inside, bias = W[k + 1][:, on], W[k][on], b[k][on]
+        least = np.minimum(out * low, out * high).sum(axis=1)
+        size = np.abs(out) @ np.maximum(np.abs(low), np.abs(high))
+        least -= gamma(len(bias) + 4) * size + 1e-9 * (1 + np.abs(least))  # so that rounding never wakes the kink
+        V, v = out @ inside, out @ bias - least
+        before = size_in if k == 0 else top[k - 1]
+        bulk = np.abs(out) @ (np.abs(inside) @ before + np.abs(bias)) + np.abs(least)
+        carried = np.abs(out) @ off[k][on]
+        W[k], b[k] = np.r_[W[k][~on], V], np.r_[b[k][~on], v]
+        off[k] = np.r_[off[k][~on], carried + gamma(len(bias) + inside.shape[1] + 4) * bulk]
+        W[k + 1], b[k + 1] = np.c_[W[k + 1][:, ~on], np.eye(fresh)], b[k + 1] + least
+        off[k + 1] = off[k + 1] + gamma(2) * (np.abs(b[k + 1]) + np.abs(least))
+        units[k] = np.r_[units[k][~on], np.full(fresh, -1)]
+        most = np.maximum(out * low, out * high).sum(axis=1) - least
+        top[k] = np.r_[top[k][~on], 1.01 * most + gamma(len(bias) + 4) * size]
+        gone += int(on.sum()) - fresh
+    return gone
