@@ -91,16 +91,28 @@ def draw(potential: Potential, chunks: Sequence[Atoms], recipe: Recipe, seed: in
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Rows of the least-squares problem from one chunk: energies first, times their weight, then forces."""
+
+    base: Array  # affine part and one constant per element, float32
+    target: Array
+    weight: Array  # of each energy
+
+    def hidden(self, potential: Potential, chunk: Atoms) -> Array:
+        """The same rows for the hidden units of all elements."""
+        A, B = design(potential, chunk, skip=False, hidden=True)
+        return np.concatenate([A * self.weight[:, None], B]).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Problem:
-    """The affine part of the least-squares problem, shared by all seeds and activations."""
+    """All that seeds and activations share: descriptors, and the normal equations of the affine part."""
 
     potential: Potential
     recipe: Recipe
     chunks: list[Atoms]
-    energies: list[Array]  # per chunk, less the energies of free atoms
-    forces: list[Array]
-    offset: dict[int, float]
-    skip: list[tuple[Array, Array]]  # design of each chunk
+    rows: list[Rows]
+    gram: tuple[Array, Array]  # base' base of the chunks that fit, and of those that choose the ridge
 
 
 def prepare(recipe: Recipe, frames: Sequence[Frame], on_chunk: Callable[[], None] | None = None) -> Problem:
@@ -111,14 +123,24 @@ def prepare(recipe: Recipe, frames: Sequence[Frame], on_chunk: Callable[[], None
     counts = np.array([[(f.numbers == e).sum() for e in elements] for f in frames], float)
     energy = np.array([f.energy for f in frames])
     each = np.linalg.lstsq(counts, energy, rcond=None)[0]
+    potential = replace(potential, offset=dict(zip(elements, each.tolist())))
     rest = energy - counts @ each
-    pieces = range(0, len(frames), CHUNK)
-    skip = [design(potential, c, skip=True, hidden=False) for c in chunks]
-    return Problem(
-        potential, recipe, chunks, [rest[s : s + CHUNK] for s in pieces],
-        [np.concatenate([f.forces.ravel() for f in frames[s : s + CHUNK]]) for s in pieces],
-        dict(zip(elements, each.tolist())), skip,
-    )  # fmt: skip
+    rows, gram = [], [0.0, 0.0]
+    for k, chunk in enumerate(chunks):
+        here = slice(k * CHUNK, (k + 1) * CHUNK)
+        weight = ENERGY_WEIGHT * np.sqrt(9 / counts[here].sum(1))  # an extensive energy's error grows with the root
+        A, B = design(potential, chunk, skip=True, hidden=False)
+        A = np.concatenate([A, counts[here]], 1) * weight[:, None]
+        base = np.concatenate([A, np.pad(B, ((0, 0), (0, len(elements))))]).astype(np.float32)
+        forces = np.concatenate([f.forces.ravel() for f in frames[here]])
+        rows.append(Rows(base, np.concatenate([rest[here] * weight, forces]), weight))
+        wide = base.astype(float)  # rounded first: every block of the normal equations is of the same rows
+        gram[_held(k)] = gram[_held(k)] + wide.T @ wide
+    return Problem(potential, recipe, chunks, rows, (gram[0], np.asarray(gram[1] + 0 * gram[0])))
+
+
+def _held(chunk: int) -> int:
+    return int(chunk % 5 == 4)
 
 
 def fit(problem: Problem, seed: int = 0, kind: str = "relu", ridge: float | None = None) -> tuple[Potential, float]:
@@ -128,51 +150,50 @@ def fit(problem: Problem, seed: int = 0, kind: str = "relu", ridge: float | None
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    potential = (
-        problem.potential if kind == "linear" else draw(problem.potential, problem.chunks, problem.recipe, seed, kind)
-    )
-    elements = list(potential.elements)
-    grams: list[tuple[Array, Array]] = []
-    held: list[tuple[Array, Array, Array]] = []
-    for k, chunk in enumerate(problem.chunks):
-        A, B = problem.skip[k]
-        if kind != "linear":
-            more = design(potential, chunk, skip=False, hidden=True)
-            A, B = np.concatenate([A, more[0]], 1), np.concatenate([B, more[1]], 1)
-        frames = chunk.frame[-1] + 1
-        counts = np.array(
-            [[((chunk.numbers == e) & (chunk.frame == f)).sum() for e in elements] for f in range(frames)]
-        )
-        rows = np.zeros((frames + len(B), A.shape[1] + len(elements)))
-        weight = ENERGY_WEIGHT / np.sqrt(
-            counts.sum(1) / 9
-        )  # of 9 atoms: an extensive energy's error grows with the root
-        rows[:frames] = np.concatenate([A, counts], 1) * weight[:, None]
-        rows[frames:, : A.shape[1]] = B
-        target = np.concatenate([problem.energies[k] * weight, problem.forces[k]])
-        which = int(k % 5 == 4)
-        if which:
-            held.append((rows.astype(np.float32), target, np.arange(len(rows)) >= frames))
-        if len(grams) <= which:
-            grams.extend([(np.zeros((rows.shape[1],) * 2), np.zeros(rows.shape[1]))] * (which + 1 - len(grams)))
-        H, h = grams[which]
-        grams[which] = (H + rows.T @ rows, h + rows.T @ target)
-    solve = lambda H, h, r: cho_solve(cho_factor(H + r * np.eye(len(H)), overwrite_a=True), h)
+    linear = kind == "linear"
+    potential = problem.potential if linear else draw(problem.potential, problem.chunks, problem.recipe, seed, kind)
+    hidden = [None if linear else r.hidden(potential, c) for r, c in zip(problem.rows, problem.chunks)]
+    base = len(problem.gram[0])
+    size = base + (0 if hidden[0] is None else hidden[0].shape[1])
+    H, h = np.zeros((2, size, size)), np.zeros((2, size))
+    H[0, :base, :base], H[1, :base, :base] = problem.gram
+    for k, (rows, more) in enumerate(zip(problem.rows, hidden)):
+        which, wide = _held(k), rows.base.astype(float)
+        h[which, :base] += rows.target @ wide
+        if more is not None:
+            more = more.astype(float)
+            H[which, :base, base:] += wide.T @ more
+            H[which, base:, base:] += more.T @ more
+            h[which, base:] += rows.target @ more
+    H[:, base:, :base] = H[:, :base, base:].transpose(0, 2, 1)
+
+    def solve(H: Array, h: Array, strength: float) -> Array:
+        return cho_solve(cho_factor(H + strength * np.eye(len(H)), overwrite_a=True), h)
+
+    def wrong(answer: Array) -> float:
+        total = []
+        for k, (rows, more) in enumerate(zip(problem.rows, hidden)):
+            if _held(k):
+                told = rows.base @ answer[:base].astype(np.float32)
+                if more is not None:
+                    told = told + more @ answer[base:].astype(np.float32)
+                total.append(np.abs(told - rows.target)[len(rows.weight) :].mean())
+        return float(np.mean(total)) if total else 0.0
+
     if ridge is None:
-        wrong = lambda c: float(np.mean([np.abs(R[f] @ c - t[f]).mean() for R, t, f in held])) if held else 0.0
-        ridge = min(RIDGES, key=lambda r: wrong(solve(*grams[0], r).astype(np.float32)))
-    answer = solve(sum(H for H, _ in grams), sum(h for _, h in grams), ridge)
-    return _with_outputs(potential, problem.offset, answer), ridge
+        ridge = min(RIDGES, key=lambda r: wrong(solve(H[0], h[0], r))) if len(problem.rows) > 4 else RIDGES[2]
+    return _with_outputs(potential, solve(H[0] + H[1], h[0] + h[1], ridge)), ridge
 
 
-def _with_outputs(potential: Potential, offset: dict[int, float], answer: Array) -> Potential:
-    """The solution's columns: skips of all elements, hidden outputs of all elements, one constant per element."""
+def _with_outputs(potential: Potential, answer: Array) -> Potential:
+    """The solution's columns: affine parts of all elements, one constant per element, hidden outputs of all elements."""
     parts, at = {}, 0
     for e, part in potential.elements.items():
         parts[e] = replace(part, skip=answer[at : at + len(part.skip)])
         at += len(part.skip)
+    offset = {e: v + float(answer[at + k]) for k, (e, v) in enumerate(potential.offset.items())}
+    at += len(offset)
     for e, part in parts.items():
         parts[e] = replace(part, out=answer[at : at + len(part.out)])
         at += len(part.out)
-    added = dict(zip(potential.elements, answer[at:].tolist()))
-    return replace(potential, elements=parts, offset={e: offset[e] + added[e] for e in offset})
+    return replace(potential, elements=parts, offset=offset)

@@ -43,13 +43,12 @@ def drift(
 ) -> Any:
     """Total energy (eV) along `steps` of velocity Verlet from random velocities (NVE), as an array (steps + 1,)."""
     from ase import Atoms, units
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
     from ase.md.verlet import VelocityVerlet
 
     atoms = Atoms(numbers, positions=positions, calculator=ReLUCalculator(potential))
-    MaxwellBoltzmannDistribution(atoms, temperature_K=kelvin, rng=np.random.default_rng(seed))  # type: ignore[arg-type]
-    Stationary(atoms)
-    ZeroRotation(atoms)
+    mass = atoms.get_masses()[:, None]
+    momenta = np.random.default_rng(seed).normal(size=(len(atoms), 3)) * np.sqrt(mass * units.kB * kelvin)
+    atoms.set_momenta(momenta - mass * momenta.sum(0) / mass.sum())  # the molecule stays where it is
     totals = [atoms.get_total_energy()]
     motion = VelocityVerlet(atoms, timestep=step_fs * units.fs)
     for _ in range(steps):

@@ -1,7 +1,6 @@
 """Fit each molecule and crystal with ReLU and with SiLU, judge unseen frames, save the potentials."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from relukit._numerics import atomic_path, write_json
 from relukit.gallery._life import data_folder, t_interval
 from relukit.gallery.interatomic import _distances, _fit
 from relukit.gallery.interatomic._descriptors import Moments
-from relukit.gallery.interatomic._frames import Frame, read
+from relukit.gallery.interatomic._frames import SYMBOLS, Frame, read
 from relukit.gallery.interatomic._model import Element, Potential, Recipe, scatter
 
 NAME, FOLDER = "interatomic", "interatomic_potential"
@@ -28,14 +27,17 @@ def fetch() -> Path:
     return data_folder(FOLDER, *TRAIN)
 
 
-def name_of(frames: Sequence[Frame]) -> str:
-    """Formula of the first frame, without counts for crystals: `C2H6O`, `Si`."""
-    from relukit.gallery.interatomic._frames import SYMBOLS
+def formula(numbers: np.ndarray, periodic: bool) -> str:
+    """`C2H6O` (carbon, hydrogen, then by letter, as Hill wrote it); of a crystal the elements alone, `Si`."""
+    kinds, counts = np.unique(numbers, return_counts=True)
+    names = {SYMBOLS[k - 1]: "" if periodic or c == 1 else str(c) for k, c in zip(kinds, counts)}
+    first = ("C", "H") if "C" in names else ()
+    return "".join(k + names[k] for k in sorted(names, key=lambda k: (k not in first, k)))
 
-    first = frames[0]
-    kinds, counts = np.unique(first.numbers, return_counts=True)
-    periodic = first.cell is not None
-    return "".join(SYMBOLS[k - 1] + ("" if periodic or c == 1 else str(c)) for k, c in zip(kinds, counts))
+
+def name_of(frames: Sequence[Frame]) -> str:
+    """Formula of the first frame."""
+    return formula(frames[0].numbers, frames[0].cell is not None)
 
 
 def train(
@@ -190,8 +192,3 @@ def restore(out: Path, name: str) -> list[Potential]:
             offset = {e: float(t[f"{e}_offset_{i}"]) for e in elements}
             answer.append(Potential(moments, parts, offset, str(kind)))
     return answer
-
-
-def quick_recipe(**changes: Any) -> Recipe:
-    """The molecules' recipe with a few sizes changed."""
-    return replace(MOLECULE, **changes)
