@@ -136,7 +136,12 @@ def test_a_lone_relu_is_refused_as_a_controller():
     from relukit.network import from_layers
 
     pair = from_layers([np.array([[1.0], [-1.0]]), np.array([[3.0, -3.0]])], [np.zeros(2), np.zeros(1)], [get("relu")])
-    assert network_law(pair)[1] == pytest.approx(3)
+    assert network_law(pair).slope == pytest.approx(3) and network_law(pair).rest == 0
+    off = from_layers(
+        [np.array([[1.0], [-1.0]]), np.array([[3.0, -3.0]])], [np.zeros(2), np.full(1, 0.6)], [get("relu")]
+    )
+    found = network_law(off)
+    assert found.rest == pytest.approx(-0.2) and found.law(0.1) == pytest.approx(0.3)
     lone = from_layers([np.eye(1), np.eye(1)], [np.zeros(1), np.zeros(1)], [get("relu")])
     with pytest.raises(UnsupportedOperation, match="only one way"):
         network_law(lone)

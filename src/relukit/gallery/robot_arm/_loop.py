@@ -5,6 +5,7 @@ At the target :math:`f` has the slope :math:`s = f'(0)`, so :math:`\omega = \sqr
 has s = 1/4: the frequency ratio is exactly 2 and the ratio of damping ratios exactly 1/2.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ from relukit._errors import InvalidInput, MissingExtra, ShapeMismatch, Unsupport
 
 Array = np.ndarray
 Law = Callable[[float], float]
-STEP = 5e-4
+STEP, REACH = 5e-4, 20.0  # s of the simulation; rad within which a controller is looked at
+_RESTLESS = "the controller rests nowhere between -20 and 20 rad while pushing back on both sides: its torque must rise through 0"
 
 
 @dataclass(frozen=True)
@@ -50,36 +52,85 @@ LAWS: dict[str, Law] = {"relu": relu_pair, "sigmoid": centered_sigmoid}
 SLOPES = {"relu": 1.0, "sigmoid": 0.25}
 
 
-def network_law(network: Any) -> tuple[Law, float]:
-    """A controller network of one error (and one torque) as a law, with its exact slope at 0.
+@dataclass(frozen=True)
+class Controller:
+    """A controller network around the error at which it rests.
+
+    Arguments:
+        law: Torque over `gain` by error, measured from the error at rest.
+        slope: Exact derivative there.
+        rest: That error [rad]; 0 for a controller that reaches its target.
+        room: How far the linear piece around it reaches [rad]; infinite where it never ends.
+    """
+
+    law: Law
+    slope: float
+    rest: float
+    room: float
+
+
+def network_law(network: Any) -> Controller:
+    """A controller network of one error (and one torque) as a law around its rest, with its exact slope there.
 
     Raises:
         ShapeMismatch: It takes or gives more than one number.
-        UnsupportedOperation: Its slopes left and right of 0 differ: there is no linearization at the target.
-        InvalidInput: It pushes at the target, or away from it.
+        UnsupportedOperation: Its slopes left and right of its rest differ: there is no linearization.
+        InvalidInput: It nowhere rests between -20 and 20 rad while pushing back around.
     """
     if network.inputs != 1 or network.outputs != 1:
         raise ShapeMismatch(f"a controller takes one error and gives one torque; this one has {network.inputs} inputs and {network.outputs} outputs")  # fmt: skip
-    at = lambda e: float(np.ravel(network(np.array([[e]])))[0])
-    rest = at(0.0)
-    left, right = _one_sided(network, -1.0), _one_sided(network, 1.0)
-    if abs(left - right) > 1e-6 * max(abs(left), abs(right)):
-        raise UnsupportedOperation(
-            f"the controller has a kink at the target: slope {left:.6g} for negative and {right:.6g} for positive errors, so no linearization exists there. A lone ReLU pushes only one way; use relu(e) - relu(-e)."
-        )
-    if right <= 0 or abs(rest) > 1e-6 * right:
-        raise InvalidInput(f"at the target the controller gives {rest:.3g} with slope {right:.3g}; it must rest there and push back")  # fmt: skip
-    return (lambda e: at(e) - rest), right
+    return _pieces(network) if network.is_piecewise_linear else _smooth(network)
 
 
-def _one_sided(network: Any, side: float) -> float:
-    """Derivative at 0 from one side: exact on the linear piece there, else the gradient."""
+def _pieces(network: Any) -> Controller:
+    """From the exact pieces: a table that a simulation asks 10,000 times a second."""
     import relukit
 
-    if not network.is_piecewise_linear:
-        return float(np.ravel(network.gradient(np.zeros((1, 1)), np.ones(1)))[0])
-    line = relukit.breakpoints(network, np.zeros(1), np.array([side]))
-    return float(line.slopes[0, 0]) * side
+    line = relukit.breakpoints(network, np.array([-REACH]), np.array([REACH]))
+    x, y = line.points()[:, 0], line.values[:, 0]
+    slopes = np.diff(y) / np.diff(x)
+    bends = np.append(True, ~np.isclose(slopes[1:], slopes[:-1], rtol=1e-6, atol=1e-9))  # where a line really bends
+    x, y, slopes = np.append(x[:-1][bends], x[-1]), np.append(y[:-1][bends], y[-1]), slopes[bends]
+    zero = 1e-6 * np.abs(slopes).max()
+    at_knot = np.flatnonzero(np.abs(y) <= zero)
+    if len(at_knot) and np.abs(x[at_knot]).min() < 1e-6:
+        k = int(at_knot[np.argmin(np.abs(x[at_knot]))])
+        left, right = slopes[max(k - 1, 0)], slopes[min(k, len(slopes) - 1)]
+        if not np.isclose(left, right, rtol=1e-6):
+            raise UnsupportedOperation(
+                f"the controller has a kink at the target: slope {left:.6g} for negative and {right:.6g} for positive errors, so no linearization exists there. A lone ReLU pushes only one way; use relu(e) - relu(-e)."
+            )
+    pushing = np.flatnonzero((y[:-1] < 0) & (y[1:] >= 0) & (slopes > 0) | (np.abs(y[:-1]) <= zero) & (slopes > 0))
+    if not len(pushing):
+        raise InvalidInput(_RESTLESS)
+    rests = np.clip(x[pushing] - y[pushing] / slopes[pushing], x[pushing], x[pushing + 1])
+    k, rest = int(pushing[np.argmin(np.abs(rests))]), float(rests[np.argmin(np.abs(rests))])
+    knots, values, last = x.tolist(), y.tolist(), len(slopes) - 1
+    steep = slopes.tolist()
+
+    def law(e: float) -> float:
+        j = min(max(bisect_right(knots, e + rest) - 1, 0), last)
+        return values[j] + (e + rest - knots[j]) * steep[j]
+
+    ends = [rest - x[k] if k > 0 else np.inf, x[k + 1] - rest if k < last else np.inf]
+    return Controller(law, float(slopes[k]), rest, float(min(ends)))
+
+
+def _smooth(network: Any) -> Controller:
+    from scipy.optimize import brentq
+
+    at = lambda e: float(np.ravel(network(np.array([[e]])))[0])
+    grid = np.linspace(-REACH, REACH, 4001)
+    y = np.ravel(network(grid[:, None]))
+    rising = np.flatnonzero((y[:-1] <= 0) & (y[1:] > 0))
+    if not len(rising):
+        raise InvalidInput(_RESTLESS)
+    k = int(rising[np.argmin(np.abs(grid[rising]))])
+    rest = float(brentq(at, grid[k], grid[k + 1], xtol=1e-14)) if y[k] < 0 else float(grid[k])
+    slope = float(np.ravel(network.gradient(np.array([[rest]]), np.ones(1)))[0])
+    if slope <= 0:
+        raise InvalidInput(_RESTLESS)
+    return Controller(lambda e: at(rest + e), slope, rest, 1e-3)  # a smooth law is straight enough over a thousandth
 
 
 def linearization(joint: Joint, slope: float) -> Response:
@@ -93,7 +144,8 @@ def linearization(joint: Joint, slope: float) -> Response:
 
 def _settling(frequency: float, ratio: float) -> float:
     """The last time the unit step response is 2 % off, on its exact formula."""
-    t = np.linspace(0, 12 / (max(ratio, 0.02) * frequency), 200_000)
+    slowest = ratio - np.sqrt(max(ratio**2 - 1, 0.0))
+    t = np.linspace(0, 12 / (max(slowest, 1e-3) * frequency), 200_000)
     if ratio < 1:
         w = frequency * np.sqrt(1 - ratio**2)
         off = np.exp(-ratio * frequency * t) * (np.cos(w * t) + ratio * frequency / w * np.sin(w * t))

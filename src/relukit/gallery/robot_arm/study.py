@@ -148,8 +148,9 @@ def _minus_linear(net: Any, gain: np.ndarray) -> Any:
 def closed_loop(joint: Joint, law: Law, slope: float, joints: int = 1, step: float = SMALL) -> tuple[Response, Response]:  # fmt: skip
     """Measured in MuJoCo, and exact for small steps."""
     exact = linearization(joint, slope)
-    time = max(2.0, 6 / (exact.damping * exact.frequency))
-    times, angles = simulate(joint, law, step, joints, min(time, 20.0))
+    slowest = exact.damping - np.sqrt(max(exact.damping**2 - 1, 0.0))  # of the two poles, in units of the frequency
+    time = max(2.0, 6 / (slowest * exact.frequency))
+    times, angles = simulate(joint, law, step, joints, min(float(time), 20.0))
     return measure(times, angles[:, 0], step), exact
 
 
@@ -159,14 +160,17 @@ def score(out: Path, files: Sequence[Path], controller: str | None = None) -> di
 
     joint = Joint()
     laws = {name: (LAWS[name], SLOPES[name]) for name in LAWS}
+    small, own = dict.fromkeys(laws, SMALL), None
     chosen = controller or (str(files[0]) if files else None)
     if chosen is not None:
-        laws["controller"] = network_law(relukit.load(chosen))
+        own = network_law(relukit.load(chosen))
+        laws["controller"] = (own.law, own.slope)
+        small["controller"] = min(SMALL, 0.9 * own.room)
     rows: dict[str, Any] = {}
     frequency_errors, damping_errors, overshoot_errors = [], [], []
     for name, (law, slope) in laws.items():
         for joints in (1, 2, 6):
-            seen, exact = closed_loop(joint, law, slope, joints)
+            seen, exact = closed_loop(joint, law, slope, joints, small[name])
             frequency_errors.append(abs(seen.frequency / exact.frequency - 1))
             damping_errors.append(abs(seen.damping / exact.damping - 1))
             overshoot_errors.append(abs(seen.overshoot - exact.overshoot))
@@ -184,8 +188,11 @@ def score(out: Path, files: Sequence[Path], controller: str | None = None) -> di
         "mujoco_frequency_error": max(frequency_errors), "mujoco_damping_error": max(damping_errors),
         "mujoco_overshoot_error": max(overshoot_errors),
     }  # fmt: skip
-    if "controller" in laws:
-        metrics["controller"] = {**rows["controller_1_joints"]["measured"], "exact": rows["controller_1_joints"]["exact"]}  # fmt: skip
+    if own is not None:
+        metrics["controller"] = {
+            **rows["controller_1_joints"]["measured"], "exact": rows["controller_1_joints"]["exact"],
+            "slope": own.slope, "rests_at_error": own.rest, "step": small["controller"],
+        }  # fmt: skip
     return {
         "study": NAME, "metrics": metrics, "baselines": {"exact_frequency_ratio": 2.0, "exact_damping_ratio_ratio": 0.5},
         "rows": len(frequency_errors), "loops": rows, "equal_gain_sigmoid": vars(same), "describing_function": large,
