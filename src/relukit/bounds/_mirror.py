@@ -110,7 +110,7 @@ def _joined(network: Network, i: int, reader: int) -> tuple[IntArray, IntArray, 
     on_z.eliminate_zeros()
     gates = np.flatnonzero(np.diff(on_gates.indptr))
     kept = np.flatnonzero(np.diff(on_z.indptr))
-    if not len(gates) or not len(kept) and len(gates) == len(first):
+    if not len(gates) or (not len(kept) and len(gates) == len(first)):
         return None
     shape = lambda W: W.toarray() if isinstance(target.maps[0], Dense) else W.tocsr()
     return gates, kept, shape(on_gates[:, gates]), shape(on_z[:, kept])

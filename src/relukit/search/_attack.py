@@ -72,11 +72,12 @@ def sampling_attack(
 
 
 def representable(points: Array, box: Box, dtype: np.dtype) -> Array:
-    """The nearest points that the original's precision can hold, inside the box where it has such a point."""
+    """The nearest points of the box that the original's precision can hold, where the box has any."""
     near = np.clip(points, box.lower, box.upper).astype(dtype)
     near = np.where(near.astype(np.float64) > box.upper, np.nextafter(near, np.array(-np.inf, dtype)), near)
     near = np.where(near.astype(np.float64) < box.lower, np.nextafter(near, np.array(np.inf, dtype)), near)
-    return near.astype(np.float64)
+    # An input pinned to a number that the precision cannot hold keeps that number: running the original rounds it.
+    return np.clip(near.astype(np.float64), box.lower, box.upper)
 
 
 def descend_rows(

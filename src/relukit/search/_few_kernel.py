@@ -121,30 +121,27 @@ def _split_input(K, n, L, U, P, loss, xl, xu, score):
 
 
 @njit(cache=True, nogil=True)
-def _add_ancestors(R, n, depth, path, planes, errors, point, most):
-    """Half-spaces of ancestors that the point violates join the rows, the most violated first; returns the new number of rows."""
-    while R < most:
-        worst, value = -1, 0.0
-        for d in range(depth):
-            v = path[d, n]
-            size = abs(v)
-            for i in range(n):
-                term = path[d, i] * point[i]
-                v += term
-                size += abs(term)
-            if v > 1e-9 * size and v > value:
-                known = False
-                for r in range(R):
-                    known = known or (planes[r, n] == path[d, n] and planes[r, 0] == path[d, 0])
-                if not known:
-                    worst, value = d, v
-        if worst < 0:
-            return R
-        planes[R, : n + 1] = path[worst, : n + 1]
-        errors[R] = 0.0
-        R += 1
+def _add_ancestor(R, n, depth, path, planes, errors, point):
+    """The ancestor's half-space that the point violates most becomes one more row; returns the number of rows."""
+    worst, value = -1, 0.0
+    for d in range(depth):
+        v = path[d, n]
+        size = abs(v)
+        for i in range(n):
+            term = path[d, i] * point[i]
+            v += term
+            size += abs(term)
+        if v > 1e-9 * size and v > value:
+            known = False
+            for r in range(R):
+                known = known or (planes[r, n] == path[d, n] and planes[r, 0] == path[d, 0])
+            if not known:
+                worst, value = d, v
+    if worst < 0:
         return R
-    return R
+    planes[R, : n + 1] = path[worst, : n + 1]
+    errors[R] = 0.0
+    return R + 1
 
 
 @njit(cache=True, nogil=True)
@@ -244,9 +241,9 @@ def run(s, gamma, budget, maximize):
         for _ in range(ANCESTORS + 1):
             weigh(rows, n, planes, errors, xl, xu, s.dictionary, value, basic, beside, s.flags, weights, point)
             low = joint(rows, n, planes, errors, weights, xl, xu, gamma, plane)
-            if low > 0.0 or undecided > _LAZY:
+            if low > 0.0 or undecided > _LAZY or rows >= min(most_rows, R + ANCESTORS):
                 break
-            more = _add_ancestors(rows, n, depth, path, planes, errors, point, min(most_rows, R + ANCESTORS))
+            more = _add_ancestor(rows, n, depth, path, planes, errors, point)
             if more == rows:
                 break
             rows = more
@@ -285,7 +282,7 @@ def run(s, gamma, budget, maximize):
             or depth + 1 >= DEEPEST
             or place + room(K, R, S0) + room(K, R + 1, S0) > len(s.pool)
             or f + 2 * K > len(s.firsts)
-            or (by_phase and R + 1 + ANCESTORS > most_rows)
+            or (by_phase and most_rows < R + 1 + ANCESTORS)
         )
         if undecided == 0 or widest < 1e-14 or full:
             s.head[1] = rows
