@@ -465,7 +465,9 @@ def oscillating(f: Facts) -> list[Finding]:
     above = f.record.level()[1] > 1.15 * abs(f.record.level()[0]) or f.level > 1.05
     if not (fast and (jump > 0.12 or spread > 0.5 or above)) and not (above and spread > 1 and f.update > 0.02):
         return []
-    cause = _input_cause(f)
+    scale = f.weight_scale[np.isfinite(f.weight_scale)]
+    large = len(scale) and np.median(scale) > 2.5
+    cause = _input_cause(f) or ("bad_initialization" if large else None)
     evidence = {"median_jump": jump, "spread": spread, "update_over_weight": f.update}
     return [_finding(f, "oscillating", cause or "learning_rate_too_high", "error", 50 + min(spread, 5), **evidence)]
 
