@@ -109,7 +109,7 @@ def test_pieces_smaller_than_a_float_tolerance():
         Box([-1.0, -1.0], [1.0, 1.0]),
     )
     assert len(found) == 7
-    ring = min((found.polygon(k) for k in range(7)), key=lambda r: np.ptp(r))
+    ring = min((found.polygon(k) for k in range(7)), key=np.ptp)
     assert np.ptp(ring[:, 0]) == 2.0**-40
 
 

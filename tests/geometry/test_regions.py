@@ -82,7 +82,7 @@ def test_what_is_refused():
     line = tuple(np.outer([0, 1, 2], np.ones(3)))
     with pytest.raises(InvalidInput, match="on a line"):
         relukit.regions(network, plane=line)
-    with pytest.raises(InvalidInput, match="give a plane"):
+    with pytest.raises(InvalidInput, match="or a plane"):
         relukit.regions(network)
     with pytest.raises(UnsupportedOperation, match="gelu"):
         relukit.regions(from_layers([np.eye(2)] * 2, [np.zeros(2)] * 2, [get("gelu")]), Box([0.0, 0.0], [1.0, 1.0]))

@@ -27,13 +27,11 @@ def points(network: Any, text: str, what: str) -> Any:
     """
     import numpy as np
 
-    from relukit.report import read_rows
-
     name, _, row = text.rpartition(":")
     if Path(text).is_file():
-        return read_rows(network, Path(text)).x
+        return _rows(network, Path(text))
     if name and Path(name).is_file():
-        x = read_rows(network, Path(name)).x
+        x = _rows(network, Path(name))
         if not row.isdigit() or int(row) >= len(x):
             raise InvalidInput(f"{what}: {name} has rows 0 to {len(x) - 1}, got '{row}'")
         return x[int(row)][None]
@@ -48,6 +46,12 @@ def points(network: Any, text: str, what: str) -> Any:
     if not np.all(np.isfinite(values)):
         raise InvalidInput(f"{what} must be finite, got '{text}'")
     return np.array([values])
+
+
+def _rows(network: Any, path: Path) -> Any:
+    from relukit.report import read_rows
+
+    return read_rows(network, path).x
 
 
 def point(network: Any, text: str, what: str) -> Any:

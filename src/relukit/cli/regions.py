@@ -162,17 +162,16 @@ def _timed(network: Any, domain: Any, where: Any, limit: int) -> tuple[Any, floa
     from relukit.cli._frame import progress
 
     with progress("pieces") as step:
-        found: Any = None
-        seconds, call = 0.0, 0
-        for call in (1, 2):
+        call = 0
+        while True:
+            call += 1
             started = time.process_time()
             found = relukit.regions(
                 network, domain, where, limit, partial=True, on_progress=lambda n: step(n, f"{n:,} pieces")
             )
             seconds = time.process_time() - started
-            if seconds > _LONG or (not found.complete and len(found) < limit):
-                break
-    return found, seconds, call
+            if call == 2 or seconds > _LONG or (not found.complete and len(found) < limit):
+                return found, seconds, call
 
 
 def _say(content: dict[str, Any]) -> None:

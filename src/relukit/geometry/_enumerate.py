@@ -18,7 +18,7 @@ def planar(
 ) -> tuple[Any, Any, bool]:
     """Polygons of a two-dimensional form: the finished arrays, the walk, and whether all were found."""
     from relukit.geometry._planar import walk_polygons
-    from relukit.geometry._walk import BUDGET, CELLS, DONE, INDICES, walk_of
+    from relukit.geometry._walk import BUDGET, CELLS, DONE, walk_of
 
     walk = walk_of(form, lower, upper)
     found = _start(form, walk, lower, upper)

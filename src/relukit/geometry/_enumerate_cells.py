@@ -18,20 +18,18 @@ def solids(
     form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Callable[[int], Any] | None
 ) -> tuple[Any, Any, bool]:
     """All cells: the finished arrays, the walk, and whether all were found."""
-    found: Any = None
-    walk: Any = None
-    complete = False
+    state: Any = None
     try:
-        for found, walk, complete in slices(form, lower, upper, limit):
+        for state in slices(form, lower, upper, limit):
             if on_progress is not None:
                 from relukit.geometry._walk import CELLS
 
-                on_progress(int(walk.counts[CELLS]))
+                on_progress(int(state[1].counts[CELLS]))
     except KeyboardInterrupt:
-        complete = False
-    if found is None:
-        raise KeyboardInterrupt
-    return found, walk, complete
+        if state is None:
+            raise
+        return state[0], state[1], False
+    return state
 
 
 def slices(
@@ -40,7 +38,7 @@ def slices(
     """The walk after every `step` cells: `(found, walk, complete)`.
 
     Arguments:
-        forget: Drop the cells after each step; otherwise the arrays go on growing. Vertices are kept either way.
+        forget: Begin with empty arrays of cells after each step; otherwise they go on growing. Vertices are kept either way.
     """
     from relukit.geometry._solid import walk_cells
     from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, walk_of
@@ -74,6 +72,9 @@ def slices(
             if forget and done == step:
                 yield found, walk, False
                 walk.counts[[CELLS, INDICES, FACETS]] = 0
+                names = ("offsets", "indices", "masks", "facet_offsets", "facets", "patterns", "maps")
+                found = found._replace(**{n: np.empty_like(getattr(found, n)) for n in names})
+                found.offsets[0] = found.facet_offsets[0] = 0
                 continue
             if done % step == 0:
                 yield found, walk, False
@@ -116,7 +117,7 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any
     return found
 
 
-def _room(D: int, words: int, corners: int) -> tuple[Array, Any, Array]:
+def _room(D: int, words: int, corners: int) -> tuple[Array, Any, Any]:
     return np.empty((D + 1, corners)), np.empty((6, corners), np.int64), np.empty((3 * words + 1, corners), np.uint64)
 
 
@@ -140,8 +141,17 @@ def _grown(found: Any, walk: Any, why: int, words: int) -> Any:
     from relukit.geometry._planar import rehash
     from relukit.geometry._solid import rehash_signs
     from relukit.geometry._walk import (
-        CELLS, CORNERS_FULL, FACETS, FLAT, INDICES, SIGNS_FULL, STACK, STACK_FULL, VERTICES, VERTICES_FULL,
-    )  # fmt: skip
+        CELLS,
+        CORNERS_FULL,
+        FACETS,
+        FLAT,
+        INDICES,
+        SIGNS_FULL,
+        STACK,
+        STACK_FULL,
+        VERTICES,
+        VERTICES_FULL,
+    )
 
     counts = walk.counts
     if why == SIGNS_FULL:

@@ -251,7 +251,7 @@ def _errors(stages: list[Stage], factors: tuple[Array, Array, Array] | None, sta
     return np.array(C), np.array(E)
 
 
-def gates_at(form: Form, points: Array) -> Array:
+def gates_at(form: Form, points: Array) -> Any:
     """Which hinges are on at points (count, D), in float64; shape (count, hinges)."""
     net, D = form.net, form.dimension
     homogeneous = np.concatenate([points, np.ones((len(points), 1))], axis=1)

@@ -208,7 +208,7 @@ def chebyshev(A, b, m, D, x, T, y, working):
             slack -= A[i, k] * x[k]
         r = min(r, slack)
     count = 0
-    for turn in range(60 + 4 * m):
+    for _ in range(60 + 4 * m):
         # direction: the projection of e_r onto the null space of the working rows, by normal equations
         for i in range(count):
             for j in range(count):

@@ -70,7 +70,7 @@ def regions(
 def stream(
     network: Network, domain: Box | Polytope | None = None, step: int = 20_000, limit: int | None = None
 ) -> Iterator[Cells]:
-    """The pieces of a network of any small number of inputs, `step` at a time, each block dropped before the next is made.
+    """The pieces of a network of any small number of inputs, `step` at a time; nothing but the vertices is kept here.
 
     Blocks share the numbering of `vertices`. A neighbor in another block shows as -2. The last block has `complete`, or
     the walk stopped at `limit`.

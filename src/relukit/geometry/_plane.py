@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import EmptySet, InvalidInput, ShapeMismatch
-from relukit._types import Array
 from relukit.geometry._regions import Plane
 from relukit.sets import Box, Polytope
 

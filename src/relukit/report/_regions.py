@@ -48,7 +48,7 @@ def regions_section(c: Context) -> Section:
     )
     shown = [(color(int(k)), names[int(k)]) for k in np.unique(decision)]
     words = (
-        f"<p>On {where} the network is made of <b>{len(found):,} linear pieces</b> ({"every cut decided exactly" if found.exact else "cut in float64"}). Every line is a place where one unit switches; "
+        f"<p>On {where} the network is made of <b>{len(found):,} linear pieces</b> ({'every cut decided exactly' if found.exact else 'cut in float64'}). Every line is a place where one unit switches; "
         f"colors are decisions, and where a color changes inside a piece the decision boundary is a straight line. The pieces' areas add up to the whole with an error of {found.area_error:.1e}.</p>"
     )
     data_out = {
