@@ -105,7 +105,7 @@ def peer(folder, names: list[str], limit: int) -> dict:
     for name in names:
         command = [sys.executable, "-c", PEER, str(folder / f"{name}.npz"), "0", str(limit)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+            done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=240)
         except subprocess.TimeoutExpired:
             rows[name] = {"error": "no answer in 240 s"}
             continue

@@ -1,6 +1,7 @@
 """Cells in any small dimension: known counts, volumes, Euler's relation, neighbors, half-spaces, maps, degenerate networks."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -237,6 +238,32 @@ def test_limit_stream_and_interrupt(monkeypatch):
     assert len(kept) and not kept.complete
     with pytest.raises(KeyboardInterrupt):
         relukit.regions(network, box, on_progress=stop)
+
+
+def test_cells_with_more_than_64_facets():
+    """Planes around a sphere: the cell in the middle lies on all of them."""
+    g = np.random.default_rng(0)
+    W = g.standard_normal((72, 3))
+    W /= np.linalg.norm(W, axis=1)[:, None]
+    network = relu_network([W, np.ones((1, 72))], [-np.ones(72), np.zeros(1)])
+    found = relukit.regions(network, Box(-np.full(3, 1.15), np.full(3, 1.15)))
+    middle = int(found.locate(np.zeros(3))[0])
+    assert len(found.walls(middle)) > 64 and len(found.masks) == 2
+    assert found.area_error < 1e-12 and found.unmatched == 0
+    rows = found.half_spaces(middle)
+    np.testing.assert_allclose(rows.b[found.walls(middle) < 72], 1.0, atol=1e-12)
+    blocks = stream(network, Box(-np.full(3, 1.15), np.full(3, 1.15)), step=200)
+    assert len({bits.tobytes() for block in blocks for bits in block.patterns}) == len(found)
+
+
+def test_memory_that_is_not_there(monkeypatch):
+    network, box = random_network(1, [3, 24, 16, 1]), Box(-np.ones(3), np.ones(3))
+    real = os.sysconf
+    monkeypatch.setattr(os, "sysconf", lambda name: 1000 if name == "SC_PHYS_PAGES" else real(name))
+    with pytest.raises(UnsupportedOperation, match="too many pieces for memory"):
+        relukit.regions(network, box)
+    part = relukit.regions(network, box, partial=True)
+    assert 0 < len(part) and not part.complete
 
 
 def test_what_is_refused():

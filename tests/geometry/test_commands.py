@@ -139,6 +139,7 @@ def test_explain(files):
         (("regions", "d2.npz", "--at", "0,0"), "belongs to --slice"),
         (("regions", "d2.npz", "--save", "p.txt"), "saved as"),
         (("regions", "d2.npz", "d3.npz"), "one network at a time"),
+        (("regions", "d2.npz", "--cuont"), "no such option: --cuont"),
         (("explain", "wide.npz", "--at", "rows.csv"), "has 4 rows"),
         (("explain", "wide.npz", "--at", "nowhere.csv"), "none of these"),
         (("explain", "wide.npz", "--at", "nan,0,0,0,0,0"), "finite"),

@@ -49,7 +49,8 @@ for _name in COMMANDS:
     if hasattr(_module, "app"):  # a group of commands (gallery run, gallery score)
         app.add_typer(_module.app, name=_name.strip("_"))
     else:
-        app.command(_name.strip("_"))(_module.command)
+        settings = getattr(_module, "CONTEXT", None)
+        app.command(_name.strip("_"), context_settings=settings)(_module.command)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+CONTEXT = {"ignore_unknown_options": True}  # a point may begin with a minus: --plane -1,0 -1,1 0,0
 _LONG = 20.0  # CPU seconds after which the walk is not run again only to time it warm
 
 
@@ -74,6 +75,9 @@ def _model_and_corners(model: str, more: list[str], plane: str) -> tuple[str, li
     from relukit._errors import InvalidInput
 
     rest = [model, *more]
+    unknown = [word for word in rest if word.startswith("--")]
+    if unknown:
+        raise InvalidInput(f"no such option: {unknown[0]}; see relukit regions --help")
     if not plane and more:
         raise InvalidInput(f"one network at a time, got {', '.join(rest)}")
     if len(rest) == 1:

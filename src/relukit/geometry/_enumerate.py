@@ -5,12 +5,39 @@ from typing import Any
 
 import numpy as np
 
+from relukit._errors import UnsupportedOperation
 from relukit._types import Array
 from relukit.geometry._form import Form
 
 _SLICE = 50_000  # cells between two calls of `on_progress`
 
 Progress = Callable[[int], Any]
+
+
+def memory_full(found: Any) -> bool:
+    """Whether arrays four times as large, the next ones, would not fit in this machine's memory."""
+    import os
+
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        memory = 8 << 30
+    return 4 * sum(array.nbytes for array in found) > memory
+
+
+def stopped(found: Any, walk: Any, limit: int | None) -> BaseException:
+    """What to raise for an unfinished walk: the limit, no more memory, or Ctrl-C."""
+    from relukit.geometry._walk import CELLS
+
+    count = int(walk.counts[CELLS])
+    if limit is not None and count >= limit:
+        return UnsupportedOperation(f"more than {limit} pieces: raise limit=, take a smaller domain, or stream them")
+    if memory_full(found):
+        size = sum(array.nbytes for array in found) / 1e9
+        return UnsupportedOperation(
+            f"too many pieces for memory: {count:,} so far fill {size:.1f} GB; take a smaller domain, partial=True, or geometry.stream"
+        )
+    return KeyboardInterrupt()
 
 
 def planar(
@@ -33,7 +60,11 @@ def planar(
             return found, walk, False
         if why == DONE:
             return found, walk, True
-        if why == BUDGET and limit is not None and walk.counts[CELLS] >= limit:
+        if why == BUDGET:
+            if limit is not None and walk.counts[CELLS] >= limit:
+                return found, walk, False
+            continue
+        if memory_full(found):
             return found, walk, False
         found = _grown(form, found, walk, why)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from relukit._errors import UnsupportedOperation
 from relukit._types import Array
+from relukit.geometry._enumerate import memory_full
 from relukit.geometry._form import Form
 
 DIMENSIONS = 12  # a box has 2^D corners, and an exact sign takes 2^(D + 1) minors
@@ -61,8 +62,7 @@ def slices(
             return
         if why == FACETS_FULL:
             words *= 2
-            walk = walk_of(form, lower, upper)
-            found = _start(form, walk, lower, upper, words)
+            found = _widened(found, words)
             continue
         if why == BUDGET:
             done = int(walk.counts[CELLS])
@@ -76,8 +76,11 @@ def slices(
                 found = found._replace(**{n: np.empty_like(getattr(found, n)) for n in names})
                 found.offsets[0] = found.facet_offsets[0] = 0
                 continue
-            if done % step == 0:
-                yield found, walk, False
+            yield found, walk, False
+            continue
+        if memory_full(found):
+            yield found, walk, False
+            return
         found = _grown(found, walk, why, words)
 
 
@@ -119,6 +122,23 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any
 
 def _room(D: int, words: int, corners: int) -> tuple[Array, Any, Any]:
     return np.empty((D + 1, corners)), np.empty((6, corners), np.int64), np.empty((3 * words + 1, corners), np.uint64)
+
+
+def _widened(found: Any, words: int) -> Any:
+    """Masks of more words, for cells with more facets than fit so far."""
+
+    def more(array: Any) -> Any:
+        return np.concatenate([array, np.zeros((words - len(array), array.shape[1]), array.dtype)])
+
+    D, corners = found.vx.shape[1], found.whole.shape[1]
+    number, whole, word = _room(D, words, corners)
+    slots = np.empty((len(found.slots), 64 * words), np.int64)
+    slots[:, : found.slots.shape[1]] = found.slots
+    facets = _longer(found.facets, len(found.facets) + 128 * words)
+    return found._replace(
+        slots=slots, flat_mask=more(found.flat_mask), masks=more(found.masks), number=number, whole=whole, word=word,
+        small=np.empty((3, 64 * words + 1), np.int64), facets=facets,
+    )  # fmt: skip
 
 
 def _power(n: int) -> int:

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import EmptySet, InvalidInput, UnsupportedOperation
+from relukit._errors import EmptySet, InvalidInput
 from relukit._types import Array
 from relukit.geometry._cells import Cells
-from relukit.geometry._enumerate import Progress
+from relukit.geometry._enumerate import Progress, stopped
 from relukit.geometry._form import Form, form_of, gates_at
 from relukit.geometry._polygons import polygons
 from relukit.geometry._regions import Plane, Regions
@@ -59,9 +59,7 @@ def regions(
     from relukit.geometry._walk import CELLS
 
     if not complete and not partial:
-        if walk.counts[CELLS] < limit:
-            raise KeyboardInterrupt
-        raise UnsupportedOperation(f"more than {limit:,} pieces: raise limit=, take a smaller domain, or stream them")
+        raise stopped(found, walk, limit)
     if complete and not walk.counts[CELLS]:
         raise EmptySet("the polytope holds no piece of positive volume")
     return cells_of(form, lower, upper, rows, found, walk, complete)

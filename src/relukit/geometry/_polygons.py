@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import EmptySet, InvalidInput, UnsupportedOperation
+from relukit._errors import EmptySet, InvalidInput
 from relukit._types import Array
-from relukit.geometry._enumerate import Progress, planar
+from relukit.geometry._enumerate import Progress, planar, stopped
 from relukit.geometry._form import Form, form_of, gates_at
 from relukit.geometry._regions import Plane, Regions
 from relukit.network import Network
@@ -31,11 +31,7 @@ def polygons(
     form = form_of(network, columns, rows)
     found, walk, complete = planar(form, lower, upper, limit, on_progress)
     if not complete and not partial:
-        from relukit.geometry._walk import CELLS
-
-        if walk.counts[CELLS] < limit:
-            raise KeyboardInterrupt
-        raise UnsupportedOperation(f"more than {limit} pieces; raise limit= or take a smaller domain")
+        raise stopped(found, walk, limit)
     return _result(form, where, found, walk, lower, upper, complete, rows)
 
 
