@@ -217,3 +217,45 @@ def test_score_trains_anew_on_another_split(ethanol, tmp_path, monkeypatch):
         assert 0 < ours[key] < mean[key]
         assert ours[f"{key}_over_silu"] < 1.5
     assert isinstance(study._own_training(ethanol), Path)
+
+
+def test_certified_loss_bounds_the_worst_margin_of_every_point_in_the_box():
+    import torch
+
+    from relukit.gallery.images import _model
+
+    torch.manual_seed(0)
+    module = _model.build("mlp")
+    x, y = torch.rand(6, 784), torch.arange(6)
+    plain = lambda z: torch.nn.functional.cross_entropy(module(z), y)
+    with torch.no_grad():
+        told = float(_model.certified(module, x, y, 1.0))
+        certified = (told - (1 - _model.CERTIFIED) * float(plain(x))) / _model.CERTIFIED
+        for _ in range(50):
+            near = (x + _model.RADIUS * torch.randn_like(x).sign()).clamp(0, 1)
+            assert float(plain(near)) <= certified
+        assert float(_model.certified(module, x, y, 0.0)) == pytest.approx(float(plain(x)), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not IMAGES.exists(), reason="RELUKIT_DATA/images is absent")
+def test_certified_digits_are_proven_and_attacks_stay_above_and_the_facet_is_the_boundary():
+    from relukit.gallery.images import _model
+    from relukit.gallery.images.figures import facet
+    from relukit.gallery.images.study import measure
+
+    source, test = np.load(IMAGES / "mnist_train.npz"), np.load(IMAGES / "mnist_test_dev5000.npz")
+    module = _model.fit("mlp", source["x"][:4000], source["y"][:4000], 0, 4)
+    x = _model.flat(test["x"][:2])
+    assert (_model.decide(module, _model.flat(test["x"][:500])) == test["y"][:500]).mean() > 0.8
+    exact, attacks = measure(module, x)
+    assert exact["median_lower"] <= exact["median_distance"]
+    for found in attacks.values():
+        assert found["median_distance"] is None or found["median_distance"] >= exact["median_lower"]
+    network = relukit.load(module)
+    flip = relukit.flip(network, x[0].astype(float), within=relukit.Box(np.zeros(784), np.ones(784)), timeout=10)
+    normal, _ = facet(network, x[0].astype(float), flip.witness, int(flip.from_), int(flip.to))
+    margin = lambda z: float(network(z)[..., int(flip.to)] - network(z)[..., int(flip.from_)])
+    along = np.random.default_rng(0).normal(size=784)
+    slope = derivative(margin, flip.witness, along, 1e-9)
+    assert slope == pytest.approx(normal @ along, rel=1e-3, abs=1e-3 * np.linalg.norm(normal))
