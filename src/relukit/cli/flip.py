@@ -1,43 +1,170 @@
 """`relukit flip MODEL --at X`."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
 
 def command(
     model: Path = typer.Argument(..., help="A network"),
-    at: Path = typer.Option(..., help="One input: .npy, .npz with x, or .csv"),
-    norm: str = typer.Option("inf", help="The norm: inf"),
+    at: Path = typer.Option(..., help="One input, or with --all many: .npy, .npz with x (and y), or .csv"),
+    norm: str = typer.Option("inf", help="The norm: inf, 2 or 1"),
     low: float | None = typer.Option(None, help="Smallest value that every input may take"),
     high: float | None = typer.Option(None, help="Largest value that every input may take"),
+    bounds: Path | None = typer.Option(
+        None, help="Smallest and largest value of each input: .npy (2, n) or .npz lo, hi"
+    ),
     target: int | None = typer.Option(None, help="Ask for this decision only"),
-    timeout: float = typer.Option(60.0, help="Seconds"),
-    out: Path | None = typer.Option(None, "--out", "-o", help="Write the flipped input as .npy"),
+    frozen: str = typer.Option("", help="Inputs that stay as they are: numbers and ranges, like 0,3,7-9"),
+    integer: str = typer.Option("", help="Inputs that take whole numbers only: numbers and ranges"),
+    margin: float = typer.Option(0.0, help="By how much the new decision must lead every other output"),
+    probability: float | None = typer.Option(None, help="Probability that the new decision must have"),
+    row: int = typer.Option(0, help="Which row of the file"),
+    every: bool = typer.Option(False, "--all", help="All rows: the curve of certified accuracy"),
+    limit: int | None = typer.Option(None, help="With --all: the first so many rows"),
+    timeout: float = typer.Option(60.0, help="Seconds (for each row)"),
+    out: Path | None = typer.Option(
+        None,
+        "--out",
+        "-o",
+        help="Write the flipped input as .npy, or with --all the curve as .png or the table as .json",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """The smallest change of one input that changes the decision."""
-    import numpy as np
-
     import relukit
     from relukit._errors import InvalidInput
     from relukit.cli._frame import print_json
     from relukit.report import read_rows
+    from relukit.verification.flip import flip
 
     if norm not in ("inf", "1", "2"):
         raise InvalidInput(f"norm must be inf, 1 or 2, got '{norm}'")
     network = relukit.load(model)
-    x = read_rows(network, at).x[0]
-    limits = None
-    if low is not None or high is not None:
-        reach = 1e6 * (1 + float(np.abs(x).max()))
-        limits = relukit.Box(
-            np.full(len(x), -reach if low is None else low), np.full(len(x), reach if high is None else high)
-        )
-    found = relukit.flip(network, x, float(norm), limits, target, timeout)
+    data = read_rows(network, at)
+    options: dict[str, Any] = {
+        "target": target, "margin": margin, "probability": probability,
+        "frozen": _numbers(frozen, "--frozen"), "integer": _numbers(integer, "--integer"),
+    }  # fmt: skip
+    within = _limits(data.x, low, high, bounds, network.inputs)
+    if every:
+        table = _many(network, data, float(norm), within, timeout, limit, options)
+        if out is not None:
+            _write_table(table, out)
+        print_json(table.to_dict()) if as_json else print(table)
+        return
+    if not -len(data.x) <= row < len(data.x):
+        raise InvalidInput(f"{at} has {len(data.x)} rows, --row {row} is none of them")
+    found = _one(
+        lambda tell: flip(network, data.x[row], float(norm), within, timeout=timeout, on_progress=tell, **options)
+    )
     if out is not None and found.witness is not None:
+        import numpy as np
+
         from relukit._numerics import atomic_path
 
         with atomic_path(out) as path, open(path, "wb") as file:
             np.save(file, found.witness.reshape(network.input_shape))
     print_json(found.to_dict()) if as_json else print(found)
+
+
+def _one(run: Any) -> Any:
+    """One search with its bounds on standard error; interrupted, the bounds so far are printed before it ends."""
+    import sys
+    import time
+
+    state, last = [0.0, float("inf")], [time.monotonic()]
+
+    def tell(lower: float, upper: float) -> None:
+        state[:] = [max(lower, state[0]), upper]
+        if sys.stderr.isatty() and time.monotonic() - last[0] > 0.5:
+            last[0] = time.monotonic()
+            print(f"\rbetween {state[0]:.6g} and {state[1]:.6g}", end="", file=sys.stderr, flush=True)
+
+    try:
+        return run(tell)
+    except KeyboardInterrupt:
+        print(f"interrupted: the smallest flip lies between {state[0]:.6g} and {state[1]:.6g}", file=sys.stderr)
+        raise
+    finally:
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr)
+
+
+def _many(
+    network: Any, data: Any, norm: float, within: Any, timeout: float, limit: int | None, options: dict[str, Any]
+) -> Any:
+    from relukit._errors import InvalidInput
+    from relukit.cli._frame import progress
+    from relukit.verification.flip import flips
+
+    if limit is not None and limit < 1:
+        raise InvalidInput(f"--limit must be at least 1, got {limit}")
+    x = data.x[:limit]
+    labels = None if data.y is None else data.y[: len(x)]
+    with progress("flipping", len(x)) as step:
+        return flips(network, x, norm, within, labels, timeout, on_progress=lambda k, _: step(k, ""), **options)
+
+
+def _write_table(table: Any, out: Path) -> None:
+    from relukit._errors import InvalidInput
+    from relukit._numerics import atomic_path, write_json
+
+    if out.suffix == ".json":
+        write_json(out, table.to_dict())
+    elif out.suffix in (".png", ".svg", ".pdf"):
+        import matplotlib
+
+        matplotlib.use("Agg")
+        figure = table.plot().figure
+        with atomic_path(out) as path:
+            figure.savefig(path, dpi=160, bbox_inches="tight", format=out.suffix[1:])
+    else:
+        raise InvalidInput(f"--out of --all ends with .json, .png, .svg or .pdf, got '{out}'")
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    """`0,3,7-9` as numbers."""
+    from relukit._errors import InvalidInput
+
+    found: list[int] = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        first, _, last = part.partition("-")
+        if (
+            not first.isdigit()
+            or (last and not last.isdigit())
+            or (part.endswith("-"))
+            or int(last or first) < int(first)
+        ):
+            raise InvalidInput(f"{option} takes numbers and ranges like 0,3,7-9, got '{part}'")
+        if int(last or first) > 10_000_000:
+            raise InvalidInput(f"{option}: no network has an input {last or first}")
+        found.extend(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _limits(x: Any, low: float | None, high: float | None, bounds: Path | None, inputs: int) -> Any:
+    """The allowed box, or None where nothing limits it."""
+    import numpy as np
+
+    from relukit import Box
+    from relukit._errors import InvalidInput, UnreadableFile
+
+    if bounds is not None:
+        if low is not None or high is not None:
+            raise InvalidInput("give --bounds or --low and --high, not both")
+        try:
+            content = np.load(bounds, allow_pickle=False)
+            lo, hi = (content["lo"], content["hi"]) if hasattr(content, "files") else (content[0], content[1])
+        except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+            raise UnreadableFile(
+                f"{bounds}: expected an array of shape (2, {inputs}), or lo and hi: {error}"
+            ) from error
+        if lo.size != inputs or hi.size != inputs:
+            raise InvalidInput(f"{bounds}: expected {inputs} lower and upper bounds, got {lo.size} and {hi.size}")
+        return Box(lo.reshape(-1).astype(float), hi.reshape(-1).astype(float))
+    if low is None and high is None:
+        return None
+    reach = 1e3 * (1 + float(np.abs(x).max()))
+    return Box(np.full(inputs, -reach if low is None else low), np.full(inputs, reach if high is None else high))

@@ -1,5 +1,6 @@
 """Flips that are near: steps to linearized margins, in closed form for each norm."""
 
+import time
 from typing import Any, Protocol
 
 import numpy as np
@@ -101,14 +102,17 @@ class Descent:
             offset = -(margin - np.einsum("bn,bn->b", grad, steps))
             goal = nearest(grad, np.maximum(offset, 0.0) * (1 + 1e-3) + 1e-12, self.low, self.high, self.norm)
             size = np.maximum(np.abs(grad).sum(axis=1), 1e-30)
-            push = np.maximum(-margin / size, least * 0.5**k)[:, None] * np.sign(grad)
-            onward = np.where(np.einsum("bn,bn->b", grad, goal - steps)[:, None] > 0, goal + 0.05 * push, steps + push)
+            push = np.clip(-margin / size, least * 0.5**k, 0.3 * self.scale)[:, None] * np.sign(grad)
+            # A linear model reaches only so far: starts that found nothing at first begin again with short steps.
+            reach = np.where(np.isfinite(best) | (k <= rounds // 2), np.inf, 0.08 * self.scale)[:, None]
+            near = steps + np.clip(goal - steps, -reach, reach)
+            onward = np.where(np.einsum("bn,bn->b", grad, goal - steps)[:, None] > 0, near + 0.05 * push, steps + push)
             share = 1.0 if k % 2 else 0.5
             steps = np.clip(
                 np.where((margin >= 0)[:, None], (1 - share) * steps + share * goal, onward), self.low, self.high
             )
             if k == rounds // 2:
-                steps = np.where(np.isfinite(best)[:, None], 0.5 * reached, steps)
+                steps = 0.5 * reached * np.isfinite(best)[:, None]
         for k in np.argsort(best)[:6]:
             if np.isfinite(best[k]) and best[k] < 1.5 * best.min():
                 self.attempt(self.x + reached[k])
@@ -128,10 +132,12 @@ class Descent:
                 if share < 0.05:
                     return
 
-    def climb(self, generator: np.random.Generator) -> bool:
+    def climb(self, generator: np.random.Generator, stop: float) -> bool:
         """Ascend each margin over growing balls with sign steps, where the descent met no boundary."""
         which = np.repeat(self.question.targets, 8)
         for radius in self.scale * np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0]):
+            if time.perf_counter() > stop:
+                return False
             clip = lambda s, r=radius: np.clip(s, np.maximum(self.low, -r), np.minimum(self.high, r))
             steps = clip(radius * generator.uniform(-1, 1, (len(which), len(self.x))))
             for k in range(30):

@@ -65,7 +65,7 @@ class FlipSearch:
     def run(self) -> tuple[float, bool]:
         """The lower bound, and whether it meets the upper one."""
         self.descent.run(30, 3, self.generator)
-        if self.witness is None and not self.descent.climb(self.generator):
+        if self.witness is None and not self.descent.climb(self.generator, self.stop):
             self.descent.scan(self.starts, self.generator)
         if self.witness is None:
             return self._without()
@@ -93,6 +93,7 @@ class FlipSearch:
 
     def _without(self) -> tuple[float, bool]:
         """No flip was found: the largest ball that is proven free of any, or the whole allowed box."""
+        self._screen(float(np.abs(self.x).max(initial=0.0)) + 1.0)
         whole = float(size_of(np.maximum(self.within.upper - self.x, self.x - self.within.lower), self.norm))
         if self.bounded:
             found = self._decide(whole, time.perf_counter() + 0.5 * (self.stop - time.perf_counter()))
@@ -100,7 +101,6 @@ class FlipSearch:
                 return whole, True
             if found.status == "sat":
                 return self.run_again()
-        self._screen(float(np.abs(self.x).max(initial=0.0)) + 1.0)
         return self.lower, False
 
     def run_again(self) -> tuple[float, bool]:
