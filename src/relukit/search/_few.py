@@ -1,15 +1,17 @@
 """Decide or optimize over a box by splitting inputs: the compiled engine and its driver."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from relukit._numerics import gamma
-from relukit._types import Array
+from relukit._types import Array, IntArray
 from relukit.bounds import CompactNetwork, compact
 from relukit.bounds._mirror import without_mirrored
-from relukit.network import Network
+from relukit.network import Affine, Input, Network, Node
+from relukit.network.affine import Dense, Gather
 from relukit.search._attack import representable
 from relukit.search._decision import Decision
 from relukit.search._few_attack import descend, resample
@@ -32,6 +34,7 @@ _SAMPLED = (
     (50_000, 600),
     (10**18, 0),
 )  # populations resampled after so many boxes
+_DENSE = 100  # inputs up to which a selection of them is a dense matrix
 _GATES = 600  # a box with more open gates is halved before the dense compact form is made (300 takes 3 times as long)
 
 
@@ -122,12 +125,13 @@ class Search:
 
     def __init__(self, network: Network, box: Box, A: Array, b: Array, confirm: Any, seed: int = 0) -> None:
         self.network, self.box, self.confirm = network, box, confirm
-        self.rows = _joined(network).append(A, b)
+        self.moving, self.domain = _moving(box)
+        self.rows = _restricted(_joined(network), box, self.moving).append(A, b)
         self.quick = Rows(self.rows)
         self.generator = np.random.default_rng(seed)
         self.engine: Engine | None = None
         self.small: CompactNetwork | None = None
-        self.tried = box.center()[None]
+        self.tried = self.domain.center()[None]
         self.attacked = self.unresolved = 0
         self.question, self.seed = (A, b), seed
         self.pieces: Pieces | None = None
@@ -135,30 +139,30 @@ class Search:
     def begin(self) -> Decision | None:
         """Linear bounds and a short attack: settles most questions."""
         wide = self.rows.units > _GATES and not self.by_gates
-        bounds = None if wide else bounds_of(self.rows, self.quick.layers, self.box)
+        bounds = None if wide else bounds_of(self.rows, self.quick.layers, self.domain)
         if bounds is not None and np.any(bounds.output[0] > 0):
             return Decision("unsat", None, 1, "linear bounds")
-        starts = np.concatenate([self.tried, self.box.sample(5, self.generator)])
-        self.tried = descend(self.quick, self.box, starts, 12)
+        starts = np.concatenate([self.tried, self.domain.sample(5, self.generator)])
+        self.tried = descend(self.quick, self.domain, starts, 12)
         hit = self._confirmed(self.tried[:4])
         if hit is not None:
             return Decision("sat", hit, 1, "gradient attack")
         if bounds is None:
-            self.pieces = Pieces(self.rows, self.box, _GATES)
+            self.pieces = Pieces(self.rows, self.domain, _GATES)
         else:
-            self.small = compact(self.rows, self.box, bounds)
+            self.small = compact(self.rows, self.domain, bounds)
         return None
 
     @property
     def by_inputs(self) -> bool:
         """Whether inputs are split rather than gates."""
-        moving = int(np.sum(self.box.lower < self.box.upper))
+        moving = len(self.moving)
         return moving <= _INPUTS or (moving <= _BOTH and (self.engine is None or self.engine.boxes < _BOXES))
 
     @property
     def by_gates(self) -> bool:
         """Whether there are so many moving inputs that gates are split from the start."""
-        return int(np.sum(self.box.lower < self.box.upper)) > max(_INPUTS, _BOTH)
+        return len(self.moving) > max(_INPUTS, _BOTH)
 
     def advance(self, boxes: int, stop: float) -> Decision | None:
         """Work on about `boxes` more boxes (or until `stop`, where gates are split); None while the question is open."""
@@ -169,7 +173,7 @@ class Search:
             from relukit.search._many import split_gates
 
             return split_gates(self.small, self._confirmed, stop)
-        self.engine = self.engine or Engine(self.small, self.box)
+        self.engine = self.engine or Engine(self.small, self.domain)
         return self._tree(self.engine, boxes, stop)
 
     def _pieces(self, pieces: Pieces, stop: float) -> Decision | None:
@@ -223,23 +227,29 @@ class Search:
 
     def _sample(self, populations: int, first: Array) -> Array | None:
         """Sampling attacks: on plateaus each population finds another basin, so many small ones beat a large one."""
-        return self._confirmed(resample(self.quick, self.box, populations, self.generator, first)[:4])
+        return self._confirmed(resample(self.quick, self.domain, populations, self.generator, first)[:4])
 
     def _confirmed(self, points: Array) -> Array | None:
         """A point that the original confirms, after a few more steps inward where rounding spoils it."""
+        if points.shape[1] > len(self.moving):  # of all inputs
+            points = points[:, self.moving]
         near = points[self.quick.worst(points) <= 1e-5 * (1 + np.abs(points).max())]
         if not len(near):
             return None
-        found = self.confirm(representable(near, self.box, self.network.dtype))
+        found = self.confirm(self._lifted(near))
         if found is not None:
             return found
-        width = self.box.upper - self.box.lower
-        local = Box(
-            np.maximum(self.box.lower, near[0] - 0.01 * width), np.minimum(self.box.upper, near[0] + 0.01 * width)
-        )
+        low, high = self.domain.lower, self.domain.upper
+        width = high - low
+        local = Box(np.maximum(low, near[0] - 0.01 * width), np.minimum(high, near[0] + 0.01 * width))
         starts = np.concatenate([near[:1], local.sample(3, np.random.default_rng(0))])
-        deeper = descend(self.quick, local, starts, 20)
-        return self.confirm(representable(deeper, self.box, self.network.dtype))
+        return self.confirm(self._lifted(descend(self.quick, local, starts, 20)))
+
+    def _lifted(self, points: Array) -> Array:
+        """Points of all inputs, as the original can hold them."""
+        whole = np.repeat(self.box.lower[None], len(points), axis=0)
+        whole[:, self.moving] = points
+        return representable(whole, self.box, self.network.dtype)
 
     def _leaf(self, engine: Engine) -> tuple[Array | None, bool]:
         """A box on which every row is linear: a linear program decides it; its multipliers prove emptiness, rounding included."""
@@ -278,6 +288,29 @@ def _joined(network: Network) -> Network:
     if "network" not in cache:
         cache["network"] = without_mirrored(network)
     return cache["network"]
+
+
+def _moving(box: Box) -> tuple[IntArray, Box]:
+    """The inputs that a box leaves free (at least one), and the box of those."""
+    moving = np.flatnonzero(box.lower < box.upper)
+    moving = moving if len(moving) else np.zeros(1, np.int64)
+    return moving, Box(box.lower[moving], box.upper[moving])
+
+
+def _restricted(network: Network, box: Box, moving: IntArray) -> Network:
+    """The network as a function of the moving inputs, the others at their values."""
+    n = network.inputs
+    if len(moving) == n:
+        return network
+    index = np.full(n, -1)
+    index[moving] = np.arange(len(moving))
+    pinned = box.lower.copy()
+    pinned[moving] = 0.0
+    place = Gather(index, len(moving)) if n > _DENSE else Dense(np.eye(n)[:, moving])
+    shape = (len(moving),)
+    first = (Node(Input(len(moving)), (), shape, "moving inputs"), Node(Affine((place,), pinned), (0,), network.input_shape, "inputs"))  # fmt: skip
+    rest = tuple(replace(node, inputs=tuple(j + 1 for j in node.inputs)) for node in network.nodes[1:])
+    return Network((*first, *rest), network.notes, network.head, network.dtype)
 
 
 def decide(

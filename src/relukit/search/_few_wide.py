@@ -36,6 +36,14 @@ class _Map:
 
 
 def _parts(m: Any) -> _Map:
+    """The parts of a map, made once."""
+    cache = m.__dict__.setdefault("_parts", {})
+    if "map" not in cache:
+        cache["map"] = _split(m)
+    return cache["map"]
+
+
+def _split(m: Any) -> _Map:
     if isinstance(m, Sparse):
         W = m.W.tocsr()
         plus, minus = W.copy(), W.copy()
@@ -45,6 +53,10 @@ def _parts(m: Any) -> _Map:
         minus.eliminate_zeros()
         return _Map(plus, minus, abs(W), filled)
     W = m.matrix()
+    if W.size > 10_000 and np.count_nonzero(W) < 0.3 * W.size:  # convolutions
+        import scipy.sparse
+
+        return _split(Sparse(scipy.sparse.csr_matrix(W)))
     return _Map(np.maximum(W, 0), np.minimum(W, 0), np.abs(W), (W != 0).astype(np.float64).T)
 
 
