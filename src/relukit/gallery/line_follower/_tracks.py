@@ -23,7 +23,7 @@ from relukit._errors import UnreadableFile
 
 Array = np.ndarray
 FORMAT, SPACING = "relukit line-follower tracks 1", 0.005  # m between two samples of a center line
-LARGEST = 40.0  # m: a floor is held as a picture of 4 mm cells
+LARGEST = 12.0  # m: a floor is held as a picture of 4 mm cells
 
 
 def _number(default: float, low: float, high: float) -> Any:
@@ -138,7 +138,7 @@ def read(path: str | Path) -> list[Track]:
     rows = held.get("tracks")
     if not isinstance(rows, list) or not rows:
         raise UnreadableFile(f'{path}: "tracks" must be a list with at least one track')
-    return [_track(row, f"{path}, track {k}") for k, row in enumerate(rows)]
+    return [_track(row, f"{path}, track {k}", f"track {k}") for k, row in enumerate(rows)]
 
 
 def write(path: str | Path, tracks: list[Track]) -> None:
@@ -156,7 +156,7 @@ def _plain(value: Any) -> Any:
     return [list(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _track(row: Any, where: str) -> Track:
+def _track(row: Any, where: str, name: str) -> Track:
     if not isinstance(row, dict) or "points" not in row:
         raise UnreadableFile(f'{where}: expected an object with "points", the corners of the closed curve in meters')
     points = _rows(row["points"], 2, f"{where}, points")
@@ -172,7 +172,7 @@ def _track(row: Any, where: str) -> Track:
             f"{where}: the curve spans {np.ptp(xy, axis=0).max():.3g} m; meters are expected, at most {LARGEST:g}"
         )
     rest = {k: v for k, v in row.items() if k not in ("points", "name")}
-    found = _filled(Track, rest, where, {"points": xy, "name": str(row.get("name", ""))})
+    found = _filled(Track, rest, where, {"points": xy, "name": str(row.get("name", name))})
     if found.floor.line >= found.floor.brightness:
         raise UnreadableFile(
             f"{where}: the line ({found.floor.line:g}) must be darker than the floor ({found.floor.brightness:g})"
