@@ -128,7 +128,7 @@ class _Layer:
             new = dense_or_sparse(weights.reshape(len(weights), -1))
         self.nodes[j] = Node(Affine((new,), op.bias), node.inputs, node.shape, node.name, node.source)
 
-    def read(self) -> Array:
+    def read(self) -> np.ndarray:
         """Which channels have a weight that is not 0 in a reader."""
         return np.any([self._weights(j)[1].any(axis=(0, 2)) for j in self.readers], axis=0)
 
@@ -145,7 +145,7 @@ class _Layer:
             spread = np.repeat(off, self.nodes[j].size // len(off))
             drift[j] = drift.get(j, 0.0) + spread
 
-    def drop(self, keep: Array) -> None:
+    def drop(self, keep: np.ndarray) -> None:
         node, size = self.nodes[self.source], self.nodes[self.at].size // self.channels
         op, m = node.op, node.op.maps[0]  # type: ignore[union-attr]
         assert isinstance(op, Affine)

@@ -155,7 +155,7 @@ def check(proof: str, original: str, small: str) -> dict[str, Any]:
     """Raise `Rejected` unless the proof shows both networks equal on its box up to its bound; returns what was shown."""
     layers = read_network(original)
     try:
-        with np.load(proof, allow_pickle=False) as file:
+        with open(proof, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files}
         lower, upper, kept, claimed = (
             arrays["lower"],

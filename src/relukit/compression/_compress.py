@@ -105,7 +105,7 @@ def compress(
     seed: int = 0,
     timeout: float = 10.0,
     *,
-    data: Array | None = None,
+    data: Any = None,
     margin: float = 0.0,
     tolerance: float = 0.0,
     proof: bool = False,
@@ -190,13 +190,14 @@ class _Candidate:
     follow: list[tuple[int, int, int, float]] = field(default_factory=list)
 
 
-def _forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: Array, tolerance: float, proof: bool):
+def _forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndarray, tolerance: float, proof: bool):
     """All forms that can be built."""
-    plain = plain_form(network, bounds, moving, domain, fold=not proof)
+    convolved = any(isinstance(m, Conv) for n in network.nodes if isinstance(n.op, Affine) for m in n.op.maps)
+    plain = None if convolved and not proof else plain_form(network, bounds, moving, domain, fold=not proof)
     if plain is not None:
         units = plain.network.units
         yield _Candidate("plain", plain.network, plain.error, units, len(plain.merged) + plain.folded, 0, plain.kept, plain.merged)  # fmt: skip
-    else:
+    elif not proof:
         cut = channel_form(network, bounds)
         if cut is not None:
             yield _Candidate("channels", cut.network, cut.error, cut.network.units, cut.merged)
@@ -242,7 +243,7 @@ def _settled(
     return bounds
 
 
-def _cover(network: Network, data: Array, margin: float) -> Box:
+def _cover(network: Network, data: Any, margin: float) -> Box:
     """Boxes around rows, as a batch."""
     rows = network.rows(data)[0]
     if not len(rows) or not np.isfinite(rows).all():

@@ -65,7 +65,7 @@ def _carry(error: Array, output_error: Array, weights: Array, heights: Array, of
     output_error += 1.01 * np.abs(heights) * off
 
 
-def _kept(small: CompactNetwork, keep: Array) -> CompactNetwork:
+def _kept(small: CompactNetwork, keep: np.ndarray) -> CompactNetwork:
     k = np.flatnonzero(keep)
     return replace(
         small, C=small.C[k], W=small.W[np.ix_(k, k)], b=small.b[k], H=small.H[:, k], lower=small.lower[k], upper=small.upper[k],
@@ -115,7 +115,7 @@ def _influence(small: CompactNetwork) -> Array:
     return paths.max(axis=0)
 
 
-def _lines(small: CompactNetwork, gone: Array, l: Array, u: Array, width: Array, loss: Array) -> CompactNetwork:
+def _lines(small: CompactNetwork, gone: np.ndarray, l: Array, u: Array, width: Array, loss: Array) -> CompactNetwork:
     """The compact network with some gates replaced by their lines, the loss and all rounding among the errors."""
     C, W, b, X, H, c = (a.copy() for a in (small.C, small.W, small.b, small.X, small.H, small.c))
     error, output_error = small.error.copy(), small.output_error.copy()

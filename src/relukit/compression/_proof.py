@@ -4,12 +4,13 @@ import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit._numerics import write_bytes
-from relukit._types import Array, IntArray
+from relukit._types import IntArray
 from relukit.bounds import Bounds
 from relukit.network import Network
 from relukit.sets import Box
@@ -61,7 +62,7 @@ def certified(network: Network, box: Box, bounds: Bounds, timeout: float) -> tup
 
 
 def write_proof(
-    path: str | Path, units: UnitProof, kept: Array, merged: Array, factors: Array, original: str | Path, small: str | Path
+    path: str | Path, units: UnitProof, kept: np.ndarray, merged: np.ndarray, factors: np.ndarray, original: str | Path, small: str | Path
 ) -> float:  # fmt: skip
     """Write a proof once the checker accepts it for these two files; returns the bound of their difference.
 
@@ -100,7 +101,7 @@ def write_proof(
     return bound
 
 
-def _save(path: Path, arrays: dict[str, Array]) -> None:
+def _save(path: Path, arrays: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
