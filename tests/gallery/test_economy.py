@@ -328,3 +328,40 @@ def test_expected_loss_of_a_portfolio_rises_with_water_and_wind(tmp_path):
         assert (more >= less).all()
     assert (losses[-1] <= [2e5, 3e5]).all()
     assert (losses[0] > 0).all()
+
+
+def test_wind_network_equals_its_table_and_is_straight_between():
+    from relukit.gallery.catastrophe.climada import wind_network
+    from relukit.gallery.catastrophe.portfolio import wind_ratio
+
+    whole = np.arange(0.0, 121.0)
+    fine = np.linspace(0, 120, 961)
+    found = wind_network("masonry")(fine[:, None])[:, 0]
+    np.testing.assert_allclose(found, np.interp(fine, whole, wind_ratio(whole, "masonry")), atol=1e-12)
+
+
+def test_without_climada_the_error_says_what_to_install():
+    import importlib.util
+
+    from relukit.gallery.catastrophe.climada import impact_function, wind_network
+
+    if importlib.util.find_spec("climada") is not None:
+        pytest.skip("climada is here")
+    with pytest.raises(relukit.MissingExtra, match="libgdal-dev"):
+        impact_function(wind_network(), 0.0, 120.0)
+    two = relukit.load({"W0": np.ones((1, 2)), "b0": np.zeros(1)})
+    with pytest.raises(relukit.InvalidInput, match="one intensity"):
+        impact_function(two, 0.0, 1.0)
+
+
+@pytest.mark.slow
+def test_climada_agrees_with_its_own_curve_on_its_demo(tmp_path):
+    pytest.importorskip("climada.engine", exc_type=ImportError)
+    from relukit.gallery.catastrophe import climada
+
+    found = climada.demo(tmp_path / "florida.png")
+    ours, theirs = found["ReLU, wood"], found["CLIMADA"]
+    assert ours["annual"] == pytest.approx(theirs["annual"], rel=0.02)
+    np.testing.assert_allclose(ours["loss"][-20:], theirs["loss"][-20:], rtol=0.02)
+    assert found["ReLU, masonry"]["annual"] < ours["annual"]
+    assert (tmp_path / "florida.png").stat().st_size > 1e4

@@ -120,7 +120,13 @@ def boosting(X: Array, rows: Array, drivers: Array) -> Array:
     return np.asarray(model.fit(X[rows], drivers).booster_.predict(X, raw_score=True))
 
 
-def together(network: Array, trees: Array, rows: Array) -> Array:
-    """Mean of both logits, each standardized over the labeled proteins."""
-    scaled = lambda v: (v - v[rows].mean()) / v[rows].std()
-    return (scaled(network) + scaled(trees)) / 2
+def together(parts: Array, weights: Array, rows: Array) -> Array:
+    """Weighted mean of scores, each standardized over the proteins without a label: those with one were seen in training, and are spread wider.
+
+    Arguments:
+        parts: (scores, proteins).
+    """
+    unseen = np.ones(parts.shape[1], bool)
+    unseen[rows] = False
+    scaled = (parts - parts[:, unseen].mean(1, keepdims=True)) / parts[:, unseen].std(1, keepdims=True)
+    return weights @ scaled / weights.sum()

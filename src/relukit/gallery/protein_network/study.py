@@ -9,11 +9,12 @@ import numpy as np
 from relukit._errors import UnreadableFile
 from relukit._numerics import atomic_path, write_json
 from relukit.gallery._life import Array, bootstrap_difference, data_folder, t_interval
-from relukit.gallery.protein_network import _model
-from relukit.gallery.protein_network._graph import EDGES, LABELS, TABLES, Graph, read_graph, read_labels
+from relukit.gallery.protein_network import _model, _relations
+from relukit.gallery.protein_network._graph import EDGES, LABELS, TABLES, read_graph, read_labels
 from relukit.gallery.protein_network._modules import active_modules
 
 NAME = "protein-network"
+_WEIGHTS = [1.0, 1.0, 1.5]  # of the network, boosting and the kernel machine
 
 
 def fetch() -> Path:
@@ -35,15 +36,17 @@ def train(
     graph = read_graph(data)
     rows, drivers, absent = read_labels(data / LABELS, graph.index())
     columns, walks = _model.unlabeled(graph), _model.Walks(graph)
+    similarity = _relations.alike(graph, columns[0], rows)
     epochs, folds = (3, 2) if quick else (_model.EPOCHS, 5)
     held: dict[str, Array] = {}
     for k, (rest, there) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=0).split(rows, drivers)):
-        for name, values in _all_scores(graph, columns, walks, rows[rest], drivers[rest], range(2), epochs).items():
+        scores = _all_scores(similarity[:, rest], columns, walks, rows[rest], drivers[rest], range(2), epochs)
+        for name, values in scores.items():
             if not name.startswith("each"):
                 held.setdefault(name, np.zeros(len(rows)))[there] = values[rows[there]]
         if on_progress is not None:
             on_progress(k + 1, folds + 2)
-    scores = _all_scores(graph, columns, walks, rows, drivers, range(seeds), epochs)
+    scores = _all_scores(similarity, columns, walks, rows, drivers, range(seeds), epochs)
     if on_progress is not None:
         on_progress(folds + 1, folds + 2)
     with atomic_path(out / "scores.npz") as path:
@@ -59,7 +62,7 @@ def train(
 
 
 def _all_scores(
-    graph: Graph,
+    similarity: Array,
     columns: tuple[Array, Array],
     walks: Any,
     rows: Array,
@@ -77,8 +80,10 @@ def _all_scores(
         _model.boosting(np.column_stack([place, labels]), rows, drivers),
         _model.boosting(place, rows, drivers),
     )
+    kernel = _relations.machine(similarity, rows, drivers)
+    join = lambda parts, weights: _model.together(np.stack(parts), np.array(weights), rows)
     return {
-        "model": _model.together(each.mean(0), trees, rows), "without_labels": _model.together(quiet, bare, rows),
+        "model": join([each.mean(0), trees, kernel], _WEIGHTS), "without_labels": join([quiet, bare], [1.0, 1.0]), "kernel": kernel,
         "network": each.mean(0), "network_without_labels": quiet, "each": each, "boosting": trees,
         "boosting_without_labels": bare, "random_walk": labels[:, 3], "logistic": _logistic(plain, rows, drivers),
     }  # fmt: skip
@@ -117,7 +122,7 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
         raise UnreadableFile(
             f"the label files name {len(rows)} proteins of the network, all of one kind; both are needed"
         )
-    names = ("random_walk", "logistic", "boosting", "boosting_without_labels")
+    names = ("random_walk", "logistic", "boosting", "boosting_without_labels", "kernel")
     precision = lambda key, at: float(average_precision_score(drivers[at], saved[key][rows[at]]))
     gap = bootstrap_difference(lambda at: (precision("model", at), precision("boosting", at)), len(rows), 200)
     metrics: dict[str, Any] = _metrics(saved["model"][rows], drivers)
