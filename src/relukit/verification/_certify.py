@@ -147,7 +147,7 @@ class Certifier:
         if len(hard):
             low[hard] = np.maximum(low[hard], self._together(found, weights, batch, hard, lo, hi))
         empty = np.any([np.any(L > U, axis=1) for L, U in found], axis=0) if found else np.zeros(len(batch), bool)
-        score, loss = self._blame(found, open_, used, weights, planes, lo, hi)
+        score, loss = self._blame(found, open_, used, weights, planes, lo, hi, batch)
         fresh: list[_Node] = []
         for p, node in enumerate(batch):
             if empty[p] or low[p] > need[p]:
@@ -171,8 +171,8 @@ class Certifier:
         self, grown, node: _Node, block: _Block, count, score: Array, loss: Array, lo: Array, hi: Array, point
     ) -> list[_Node]:
         """Cut the box at the input that the looseness is due to, or a gate where few are open; the half to be worked on first comes last."""
-        i = int(np.argmax(score))
-        if count <= FINISH or score[i] <= 0 or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
+        i = int(np.argmax(score if score.max() > 0 else hi - lo))
+        if count <= FINISH or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
             gate = int(np.argmax(loss))
             on, off = grown.cut(node.number, self.n + gate, 0.0)
             return [
@@ -198,12 +198,12 @@ class Certifier:
             if len(rows):
                 half = len(rows)
                 v, e = np.concatenate([W[rows], -W[rows]])[None], np.concatenate([b[rows], -b[rows]])[None]
-                v, e, _ = self._backward(k - 1, v, e, found)
+                v, e, used = self._backward(k - 1, v, e, found)
                 v, e = np.broadcast_to(v, (count, 2 * half, self.n)), np.broadcast_to(e, (count, 2 * half))
                 low = _lowest(v, e, lo, hi)
                 L[:, rows] = np.maximum(L[:, rows], low[:, :half])
                 U[:, rows] = np.minimum(U[:, rows], -low[:, half:])
-                planes[k] = (rows, v, e)
+                planes[k] = (rows, v, e, used)
             for p, node in enumerate(batch):
                 for gate, sign in node.phases:
                     if self.first[k] <= gate < self.first[k + 1]:
@@ -277,24 +277,33 @@ class Certifier:
         for p, node in enumerate(batch):
             for q, (gate, sign) in enumerate(node.phases):
                 k = int(np.searchsorted(self.first, gate, side="right")) - 1
-                rows, v, const = planes[k]
+                rows, v, const, _ = planes[k]
                 at = int(np.searchsorted(rows, gate - self.first[k])) + (len(rows) if sign > 0 else 0)
                 more[p, q], rest[p, q] = v[p, at], const[p, at]
         return np.concatenate([G, more], axis=1), np.concatenate([e, rest], axis=1), owner
 
-    def _blame(self, found, open_, used, weights: Array, planes, lo: Array, hi: Array):
+    def _blame(self, found, open_, used, weights: Array, planes, lo: Array, hi: Array, batch: list[_Node]):
         """For each input and each gate how much of the bound's looseness is due to it."""
         count, width = len(lo), hi - lo
         score, losses = np.zeros((count, self.n)), []
+        phased = [p for p, node in enumerate(batch) if node.phases]
         for k, (L, U) in enumerate(found):
             v = np.broadcast_to(used[k], (count, *used[k].shape[1:]))
             above = np.where(open_[k], -U * L / np.where(open_[k], U - L, 1.0), 0.0)
             below = np.where(open_[k], np.minimum(U, -L), 0.0)
             each = np.where(v > 0, v * below[:, None], -v * above[:, None])
             loss = (weights[:, None, : self.R] @ each)[:, 0]
+            for p in phased:  # looseness of the phases' own planes
+                for (gate, sign), share in zip(batch[p].phases, weights[p, self.R :]):
+                    layer = int(np.searchsorted(self.first, gate, side="right")) - 1
+                    if share > 0 and layer > k:
+                        rows, _, _, through = planes[layer]
+                        at = int(np.searchsorted(rows, gate - self.first[layer])) + (len(rows) if sign > 0 else 0)
+                        v = through[k][p if len(through[k]) > 1 else 0, at]
+                        loss[p] += share * np.where(v > 0, v * below[p], -v * above[p])
             losses.append(loss + 1e-12 * open_[k])
             if k in planes:
-                rows, plane, _ = planes[k]
+                rows, plane, _, _ = planes[k]
                 share = (np.abs(plane[:, : len(rows)]) + np.abs(plane[:, len(rows) :])) * width[:, None]
                 total = share.sum(axis=2)
                 part = np.divide(loss[:, rows], total, out=np.zeros_like(total), where=total > 0)
