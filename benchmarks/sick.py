@@ -8,7 +8,7 @@ import argparse
 import math
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import nn
 
 import relukit
 from benchmarks._common import keep
+from relukit.monitoring._cures import PLANS
 
 
 @dataclass
@@ -314,8 +315,13 @@ def evaluate(run: Run) -> float:
     return max(0.0, 1 - left)
 
 
-def train(run: Run, seed: int, cure: bool = False, watch: bool = True) -> dict[str, Any]:
-    """The user's loop, with findings read every few steps; with `cure`, `fix()` at the first errors (three at most)."""
+def train(
+    run: Run, seed: int, cure: bool = False, watch: bool = True, chance: np.random.Generator | None = None
+) -> dict[str, Any]:
+    """The user's loop, with findings read every few steps; with `cure`, `fix()` at the first errors (three at most).
+
+    `chance` lets a random cause be cured instead of the one found, at the same steps: what search without a diagnosis gets.
+    """
     g = torch.Generator().manual_seed(seed)
     report: dict[str, Any] = {"noticed": None, "first": None, "fixes": [], "best": 0.0}
     steps = int(1.5 * run.steps) if cure else run.steps
@@ -335,6 +341,9 @@ def train(run: Run, seed: int, cure: bool = False, watch: bool = True) -> dict[s
                     report["quarter"] = errors[0] if errors else None
                 fixed = report["fixes"][-1]["step"] if report["fixes"] else -40
                 if cure and errors and len(report["fixes"]) < 3 and k + 1 >= fixed + 40:
+                    if chance is not None:
+                        cause = str(chance.choice(sorted({c for _, c in PLANS})))
+                        h._found = (h.record.step, [replace(errors[0], symptom="", cause=cause)])
                     report["fixes"].append(h.fix())
             if cure and report["fixes"] and (k + 1) % 40 == 0:
                 report["best"] = max(report["best"], evaluate(run))
@@ -363,7 +372,7 @@ def make(name: str, fault: str, seed: int) -> Run:
     return run
 
 
-def measure(half: str, seeds: int, healthy: int, verbose: bool = False) -> dict[str, Any]:
+def measure(half: str, seeds: int, healthy: int, verbose: bool = False, by_chance: bool = False) -> dict[str, Any]:
     torch.set_num_threads(1)
     names = HALVES[half]
     twins: dict[tuple[str, int], float] = {}
@@ -382,6 +391,11 @@ def measure(half: str, seeds: int, healthy: int, verbose: bool = False) -> dict[
         level = 0.95 * twins[name, seed]
         sick = plain["score"] < level
         cured = train(make(name, fault, seed), seed, cure=True)
+        guess = (
+            train(make(name, fault, seed), seed, cure=True, chance=np.random.default_rng(seed + 5))
+            if by_chance
+            else {"best": math.nan}
+        )
         found = plain.get("quarter") or plain["first"]
         rows.append({
             "base": name, "fault": fault, "seed": seed, "sick": sick, "score": plain["score"], "twin": twins[name, seed],
@@ -389,6 +403,7 @@ def measure(half: str, seeds: int, healthy: int, verbose: bool = False) -> dict[
             "symptom": found.symptom if found else "", "cause": found.cause if found else "",
             "symptom_right": bool(found and found.symptom in symptoms), "cause_right": bool(found and found.cause == cause),
             "cured_score": cured["score"], "cured": cured["best"] >= level, "cured_at_end": cured["score"] >= level,
+            "cured_by_chance": guess["best"] >= level,
         })  # fmt: skip
         if (
             verbose
@@ -409,7 +424,7 @@ def measure(half: str, seeds: int, healthy: int, verbose: bool = False) -> dict[
         by_fault[r["fault"]].append(r)
     return {
         "half": half, "runs": len(rows), "sick_runs": len(really), "noticed": share("noticed"), "symptom": share("symptom_right"),
-        "cause": share("cause_right"), "cured": share("cured"), "cured_at_end": share("cured_at_end"), "healthy_runs": total, "false_alarms": len(alarms) / max(total, 1),
+        "cause": share("cause_right"), "cured": share("cured"), "cured_at_end": share("cured_at_end"), "cured_by_chance": share("cured_by_chance") if by_chance else None, "healthy_runs": total, "false_alarms": len(alarms) / max(total, 1),
         "alarms": alarms,
         "by_fault": {f: {k: float(np.mean([r[k] for r in rs])) for k in ("noticed", "symptom_right", "cause_right", "cured")} | {"runs": len(rs)} for f, rs in by_fault.items()},
     }  # fmt: skip
@@ -421,6 +436,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--half", default="all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--healthy", type=int, default=12)
+    parser.add_argument("--chance", action="store_true", help="cure random causes, too")
     parser.add_argument("-v", dest="verbose", action="store_true")
     args = parser.parse_args(argv)
     if args.smoke:
@@ -430,7 +446,7 @@ def main(argv: list[str]) -> int:
         args.seeds, args.healthy, args.half = 1, 1, "dev"
     started = time.process_time()
     result = {
-        h: measure(h, args.seeds, args.healthy, args.verbose)
+        h: measure(h, args.seeds, args.healthy, args.verbose, args.chance)
         for h in (tuple(HALVES) if args.half == "all" else (args.half,))
     }
     result["cpu_seconds"] = time.process_time() - started
