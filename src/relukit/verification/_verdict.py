@@ -1,6 +1,6 @@
 """Verdicts: what a proof attempt ends with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from relukit._types import Array
@@ -22,8 +22,8 @@ class Verified:
     boxes: int
     engine: str
     cpu_seconds: float
-    certificate: "Certificate | None" = None
-    note: str = ""
+    certificate: "Certificate | None" = field(default=None, repr=False)
+    note: str = field(default="", repr=False)
     status = "unsat"
 
     def to_dict(self) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def verify(
         timeout: Seconds of wall time.
         certificate: Also derive a record that `relukit check` accepts (chains of dense layers with ReLU).
         execution: "" proves the network in real arithmetic; `"float32"` or `"float64"` also any execution of the file in that
-            precision, whatever the order of its sums. A 2.0 file that declares such types asks for it by itself.
+            precision, whatever the order of its sums. For a 2.0 file that declares such types this is tried first, and the
+            verdict's note says what was proven.
 
     Raises:
         UnsupportedOperation: A smooth activation, or an execution that cannot be bounded.
@@ -67,11 +68,17 @@ def verify(
         asked = _question.ask(network, question)
     except Contradiction as error:
         return Verified(0, "contradiction", time.process_time() - started, None, str(error))
-    kind = kind_of(asked.asked) if execution == "" else execution
-    note = ""
+    declared, note = kind_of(asked.asked), ""
+    kind = execution or "real"
     if kind in _FLOATS:
         asked = _for_execution(asked, kind)
         note = f"holds in real arithmetic and in {kind} with any order of sums"
+    elif execution == "" and declared in _FLOATS:
+        # The file asks about floats: a short try at the wider question, then real arithmetic, and the verdict says which.
+        wider = _in_execution(asked, network, question, declared, 0.1 * timeout, seed, certificate)
+        if wider is not None:
+            return wider
+        note = f"proven in real arithmetic; its {declared} execution is not bounded closely enough (--execution {declared} insists on it)"
     searches = [
         Search(asked.network, box, A, -b, c, seed) for box, (A, b), c in zip(asked.boxes, asked.rows, asked.confirms)
     ]
@@ -103,6 +110,18 @@ def verify(
     if kind in _FLOATS:
         step += f", or ask about real arithmetic ({kind} widens every condition by what rounding can do)"
     return Undecided(decision.reason, step, decision.boxes, decision.engine, spent)
+
+
+def _in_execution(
+    asked: Question, network: Any, question: Any, kind: str, seconds: float, seed: int, certificate: bool
+) -> Verdict | None:
+    """The verdict about a float execution where linear bounds and a few boxes give one, else None."""
+    try:
+        _for_execution(asked, kind)
+    except UnsupportedOperation:
+        return None
+    found = verify(network, *question, timeout=min(seconds, 2.0), seed=seed, certificate=certificate, execution=kind)
+    return None if isinstance(found, Undecided) else found
 
 
 def _for_execution(asked: Question, kind: str) -> Question:
