@@ -76,7 +76,7 @@ def test_accepted_in_floating_point_and_in_fractions(proof):
     assert leaves > 10
     assert checker.check(certificate, network, prop, exact=True) == leaves
     alone = subprocess.run(
-        [sys.executable, checker.__file__, certificate, network, prop], capture_output=True, text=True
+        [sys.executable, checker.__file__, certificate, network, prop], capture_output=True, text=True, check=False
     )
     assert alone.returncode == 0 and alone.stdout == f"accepted: {leaves} leaves\n", alone.stderr
 

@@ -58,7 +58,7 @@ def command(
     asked = None
     try:
         proof = max(3 * limit, 30.0) if certificate is not None else 0.0  # seconds that its derivation may take
-        with deadline(limit + proof + 1.0):
+        with deadline(limit + proof + 0.5):
             asked = vnnlib.read(question)
             verdict = verify(models, asked, timeout=limit, certificate=certificate is not None, execution=execution)
     except Contradiction as error:  # the file contradicts itself: nothing can violate the property

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from relukit.verification.queries import safe_step as safe_step
 
 # What one proof does not need is loaded when it is first used.
-_LATER = {name: "relukit.verification.certificate" for name in ("Certificate", "Claim", "certify")} | {
-    name: "relukit.verification.queries"
-    for name in ("Interval", "Reach", "closed_loop", "equivalent", "lipschitz", "monotone", "output_range", "reach", "robust", "safe_step")
-}  # fmt: skip
-__getattr__, __dir__, __all__ = attach(__name__, _LATER)
-__all__ = [*__all__, "Falsified", "Flip", "Undecided", "Verdict", "Verified", "flip", "verify"]
+_CERTIFICATES = ("Certificate", "Claim", "certify")
+_QUERIES = ("Interval", "Reach", "closed_loop", "equivalent", "lipschitz", "monotone", "output_range", "reach", "robust", "safe_step")  # fmt: skip
+__getattr__, __dir__, _ = attach(
+    __name__,
+    dict.fromkeys(_CERTIFICATES, "relukit.verification.certificate") | dict.fromkeys(_QUERIES, "relukit.verification.queries"),
+)  # fmt: skip
