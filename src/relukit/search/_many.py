@@ -208,7 +208,7 @@ class _Many:
     def _search(self, budget: int, seconds: float) -> Decision | None:
         """Best-first over gates, easiest case first; stops at the first case that the budget does not settle.
 
-        Nodes of small networks are cheap: the budget is at least as much time as the bounds of the gates took.
+        Nodes of small networks are cheap: the budget is at least a quarter of the time that the bounds of the gates took.
         """
         until = min(time.perf_counter() + seconds, self.stop)
         dual = Dual(self.small)
