@@ -44,7 +44,7 @@ def family(network: Any, frame: Array, side: int) -> Any:
     return Network(tuple(head + rest))
 
 
-def holds(network: Any, frame: Array, timeout: float = 10.0) -> str:
+def holds(network: Any, frame: Array, timeout: float = 60.0) -> str:
     """`proven`, `refuted` (a light and shift turns the sign, replayed) or `open` for one input (2, 24, 32) in [0, 1]."""
     import relukit
     from relukit.verification.vnnlib import Case, Property
@@ -66,7 +66,7 @@ def holds(network: Any, frame: Array, timeout: float = 10.0) -> str:
     return "proven" if answers == ["unsat", "unsat"] else "open"
 
 
-def certify(network: Any, frames: Sequence[Array], timeout: float = 10.0) -> dict[str, Any]:
+def certify(network: Any, frames: Sequence[Array], timeout: float = 60.0) -> dict[str, Any]:
     """Shares of the frames whose steering sign is proven, refuted and open; also among those that steer visibly."""
     found = np.array([holds(network, f, timeout) for f in frames])
     said = np.abs([float(network(f.reshape(1, -1))[0, 0]) for f in frames]) * SHARPEST
