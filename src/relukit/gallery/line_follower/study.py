@@ -21,7 +21,7 @@ from relukit.gallery.line_follower._tracks import Track, read, write
 from relukit.gallery.line_follower._world import World
 
 NAME, EXAM, VALIDATION = "line-follower", 100, 9_998
-PROVED = 30  # frames of the exam whose steering sign is put to the proof
+PROVED = 20  # frames of the exam whose steering sign is put to the proof
 
 
 def fetch() -> Path:
