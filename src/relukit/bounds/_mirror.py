@@ -39,10 +39,10 @@ def without_mirrored(network: Network) -> Network:
             continue
         changed = True
         gates, kept, on_gates, on_z = found
-        before = network.nodes[node.inputs[0]]
+        before = nodes[renamed[node.inputs[0]]]  # as it has become: it may read joined gates itself
         assert isinstance(before.op, Affine)
         # The affine node before has been copied with all its rows: it is written once more with the rows that are needed.
-        inputs = nodes[renamed[node.inputs[0]]].inputs
+        inputs = before.inputs
         for which, key, label in ((gates, i, "gates"), (kept, -i, "values")):
             rows = Affine(tuple(_map(_matrix(m)[which]) for m in before.op.maps), before.op.bias[which])
             if key > 0:
