@@ -1,10 +1,15 @@
 """Exact maxima over boxes: value, proven bound, CPU seconds.
 
-python -m benchmarks optimize [--smoke]
+python -m benchmarks optimize [--smoke] [--peers] [--limit S]
+
+With `--peers`, OMLT + HiGHS and PySCIPOpt-ML run on the same files in the same run (CPU seconds with their start-up).
 """
+
+import math
 
 import relukit
 from benchmarks._common import data_folder, keep
+from benchmarks._peers import omlt, scip_ml
 
 KNOWN = {
     "max_2d_2x32": 3.546032, "max_2d_3x50": 4.065139, "max_2d_4x50": 4.125316, "max_2d_2x100": 4.156154, "max_5d_2x32": 2.485055,
@@ -33,4 +38,19 @@ def main(argv: list[str]) -> None:
             "boxes": found.boxes,
             "cpu_seconds": round(found.cpu_seconds, 3),
         }
-    keep("optimize", {"problems": table}, smoke)
+    summary = {}
+    if "--peers" in argv:
+        limit = float(argv[argv.index("--limit") + 1]) if "--limit" in argv else 20.0
+        ratios = []
+        for name, row in table.items():
+            plus, minus = (0, -1) if name.startswith("max") else (3, 2)
+            file = folder / f"{name}.npz"
+            row["omlt_highs"], row["scip_ml"] = omlt(file, plus, minus, limit), scip_ml(file, plus, minus, limit)
+            solved = [r["cpu_seconds"] for r in (row["omlt_highs"], row["scip_ml"]) if r["answer"][0] == "optimal"]
+            if solved:
+                ratios.append(min(solved) / max(row["cpu_seconds"], 1e-3))
+        summary = {
+            "solved by a peer": len(ratios),
+            "geometric mean of better peer over ours": round(math.exp(sum(map(math.log, ratios)) / len(ratios)), 1) if ratios else None,
+        }  # fmt: skip
+    keep("optimize", {"problems": table, **summary}, smoke)

@@ -1,6 +1,8 @@
 """Families of verification instances in one process: decided, wrong, CPU seconds.
 
-python -m benchmarks verification [--smoke] [--timeout S] [FAMILY ...]
+python -m benchmarks verification [--smoke] [--timeout S] [--peers] [FAMILY ...]
+
+With `--peers`, Marabou (maraboupy from PyPI) runs on every tenth instance beside ours.
 """
 
 import csv
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._common import data_folder, keep
+from benchmarks._peers import marabou
 from relukit.verification.instances import run_instances
 
 FAMILIES = ["acasxu", "rl_benchmarks", "linearizenn", "safenlp", "tllverifybench", "collins_rul_cnn", "mnist_fc"]
@@ -39,6 +42,14 @@ def measure(folder: Path, timeout: float, every: int) -> dict:
     }  # fmt: skip
 
 
+def beside(folder: Path, timeout: float) -> dict:
+    """Marabou on every tenth instance of a family, each in a process of its own."""
+    rows = [r.split(",") for r in (folder / "instances.csv").read_text().splitlines()[::10]]
+    found = [marabou(folder / net, folder / prop, timeout) for net, prop, *_ in rows if (folder / net).exists()]
+    decided = sum(r["answer"][0] in ("sat", "unsat") for r in found)
+    return {"instances": len(found), "decided": decided, "cpu_seconds": round(sum(r["cpu_seconds"] for r in found), 2)}
+
+
 def main(argv: list[str]) -> None:
     smoke = "--smoke" in argv
     data = data_folder()
@@ -47,5 +58,8 @@ def main(argv: list[str]) -> None:
     timeout = float(argv[argv.index("--timeout") + 1]) if "--timeout" in argv else 5.0 if smoke else 20.0
     chosen = [a for a in argv if a in FAMILIES] or (["acasxu", "rl_benchmarks"] if smoke else FAMILIES)
     table = {family: measure(data / "vnncomp" / family, timeout, 20 if smoke else 1) for family in chosen}
+    if "--peers" in argv:
+        for family in chosen:
+            table[family]["marabou on every tenth"] = beside(data / "vnncomp" / family, timeout)
     assert not any(row["wrong"] for row in table.values()), table
     keep("verification", {"families": table}, smoke)

@@ -78,7 +78,9 @@ def test_weights_of_planes_reach_the_value_of_the_linear_program(seed):
     ints = lambda k: np.zeros(k, np.int64)
     weigh(R, n, planes, errors, xl, xu, np.zeros((R, n + 2)), np.zeros(R), ints(R + n + 2), ints(R + n + 2), np.zeros(n + 2, bool), weights, point)  # fmt: skip
     low = joint(R, n, planes, errors, weights, xl, xu, 1e-15, plane)
-    exact = linprog(np.r_[np.zeros(n), 1], np.c_[planes[:, :n], -np.ones(R)], -planes[:, n], bounds=[*zip(xl, xu), (None, None)])
+    exact = linprog(
+        np.r_[np.zeros(n), 1], np.c_[planes[:, :n], -np.ones(R)], -planes[:, n], bounds=[*zip(xl, xu), (None, None)]
+    )
     assert low <= exact.fun + 1e-9
     assert low == pytest.approx(exact.fun, abs=1e-8)
     assert np.max(planes[:, :n] @ point + planes[:, n]) == pytest.approx(exact.fun, abs=1e-8)
@@ -106,7 +108,7 @@ def test_gates_that_differ_in_the_last_bit_are_not_joined():
 @pytest.mark.parametrize("seed", range(4))
 def test_forward_planes_hold_in_every_box_of_a_batch(seed):
     network, _ = lattice(seed)
-    network = without_mirrored(network).append([[1.0]], 0.0)
+    network = without_mirrored(network).append(np.ones((1, 1)), 0.0)
     g = np.random.default_rng(seed)
     lower = g.uniform(-2, 1, (7, 2))
     upper = lower + g.random((7, 2))
@@ -119,7 +121,7 @@ def test_forward_planes_hold_in_every_box_of_a_batch(seed):
 
 def test_pieces_cover_the_box_and_equal_the_network_there():
     network, value = lattice(1, terms=8)
-    rows = without_mirrored(network).append([[1.0]], 1.0)  # value + 1 <= 0 somewhere?
+    rows = without_mirrored(network).append(np.ones((1, 1)), 1.0)  # value + 1 <= 0 somewhere?
     box = Box([-2.0, -2.0], [2.0, 2.0])
     pieces = Pieces(rows, box, gates=3)
     while len(pieces.lower):
@@ -137,7 +139,11 @@ def test_pieces_cover_the_box_and_equal_the_network_there():
 
 def test_a_gate_that_hardly_opens_is_an_error_not_a_gate():
     """The difference of two equal sums is 0 up to rounding; as a gate it would stay open for ever."""
-    weights = [np.array([[0.1, 0.2], [0.1, 0.2], [1.0, 0.0]]), np.array([[1.0, -1.0, 0.0], [0.0, 0.0, 1.0]]), np.ones((1, 2))]
+    weights = [
+        np.array([[0.1, 0.2], [0.1, 0.2], [1.0, 0.0]]),
+        np.array([[1.0, -1.0, 0.0], [0.0, 0.0, 1.0]]),
+        np.ones((1, 2)),
+    ]
     network = from_layers(weights, [np.ones(3), np.zeros(2), np.zeros(1)], [RELU, RELU])
     box = Box([-1.0, -1.0], [1.0, 1.0])
     small = compact(network, box, linear(network, box))
@@ -151,7 +157,9 @@ def test_pinned_inputs_that_float32_cannot_hold_do_not_hide_a_witness():
     network = from_layers([np.array([[1.0, 1.0]]), np.ones((1, 1))], [np.zeros(1), np.zeros(1)], [RELU])
     box = Box([0.1, 0.0], [0.1, 1.0])
     seen = []
-    confirm = lambda points: seen.extend(points) or next((p for p in points if box.contains(p) and network(p)[0] >= 0.5), None)
+    confirm = lambda points: (
+        seen.extend(points) or next((p for p in points if box.contains(p) and network(p)[0] >= 0.5), None)
+    )
     search = Search(network, box, np.array([[-1.0]]), np.array([0.5]), confirm)
     assert search.begin().status == "sat"
     assert all(p.shape == (2,) for p in seen)
