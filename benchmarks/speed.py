@@ -62,7 +62,6 @@ def case(d: int, share: float, budget: float, batches: tuple[int, ...]) -> dict:
 
 def trained(smoke: bool) -> list[dict]:
     """Nets trained on scikit-learn's digits, with the zeros they really have; L1 on hidden values makes more of them."""
-    import torch
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)

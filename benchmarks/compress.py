@@ -1,0 +1,119 @@
+"""Exact compression: stable units, parameters, time, proofs and their check; nets of the optimization cases, MNIST nets trained with L1.
+
+python -m benchmarks compress [--smoke]
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import relukit
+from benchmarks._common import data_folder, keep
+from relukit.compression._check import check
+from relukit.network import from_layers
+from relukit.network.rewrite import RELU
+
+CASES = (
+    "adv_digits_50x50_e0.05",
+    "adv_digits_50x50_e0.1",
+    "max_2d_2x100",
+    "max_5d_2x100",
+    "cmp_digits_100x100_l1_0.0003",
+)
+TRAINED = [
+    (2, 3e-5),
+    (2, 1e-4),
+    (2, 3e-4),
+    (5, 3e-5),
+    (5, 1e-4),
+    (5, 3e-4),
+]  # hidden layers of 100, factor of the weights' l1 norm
+
+
+def main(argv: list[str]) -> None:
+    smoke = "--smoke" in argv
+    folder = data_folder()
+    if folder is None:
+        return
+    content: dict = {"cases": []}
+    for name in CASES[:1] if smoke else CASES:
+        path = folder / "bench" / "optimize" / f"{name}.npz"
+        content["cases"].append(case(name, path))
+    content["copies"] = copies()
+    content["mnist"] = [] if smoke else [mnist(folder, *spec) for spec in TRAINED]
+    keep("compress", content, smoke)
+
+
+def case(name: str, path: Path) -> dict:
+    network = relukit.load(path)
+    relukit.compress(network)  # compiles the search
+    found = relukit.compress(network)
+    return {"case": name} | short(found) | proven(network, path)
+
+
+def short(found) -> dict:
+    keys = ("form", "parameters_before", "parameters_after", "units", "stable_units", "merged", "undecided_by_samples", "max_difference_float32", "error_bound", "cpu_seconds")  # fmt: skip
+    content = found.to_dict()
+    return {k: content[k] for k in keys}
+
+
+def proven(network, path: Path) -> dict:
+    """Time of making a proof, of checking it, and what it shows."""
+    start = time.process_time()
+    found = relukit.compress(network, proof=True)
+    if found.form == "unchanged":
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        small, proof = Path(folder) / "small.onnx", Path(folder) / "small.proof"
+        relukit.save(found.network, small)
+        bound = found.save_proof(proof, path, small)
+        made = time.process_time() - start
+        start = time.process_time()
+        check(str(proof), str(path), str(small))
+        return {"proof_stable_units": found.stable_units, "proof_cpu_seconds": made, "check_cpu_seconds": time.process_time() - start, "proof_bytes": proof.stat().st_size, "file_error_bound": bound}  # fmt: skip
+
+
+def copies() -> dict:
+    """A net with doubled and scaled units on a domain where nothing is stable."""
+    g = np.random.default_rng(0)
+    W, b = g.standard_normal((40, 8)), g.standard_normal(40)
+    W, b = np.r_[W, W[:20], 3 * W[20:]], np.r_[b, b[:20], 3 * b[20:]]
+    network = from_layers([W, g.standard_normal((3, 80))], [b, np.zeros(3)], [RELU])
+    return short(relukit.compress(network, relukit.Box(-9 * np.ones(8), 9 * np.ones(8))))
+
+
+def mnist(folder: Path, depth: int, penalty: float) -> dict:
+    """784 - 100 ... 100 - 10, trained with the l1 norm of the weights; domain: all images, [0, 1]^784."""
+    import torch
+
+    with np.load(folder / "images" / "mnist_train.npz") as file:
+        x, y = file["x"].reshape(-1, 784), file["y"].astype(np.int64)
+    with np.load(folder / "images" / "mnist_test_dev5000.npz") as file:
+        tx, ty = file["x"].reshape(-1, 784), file["y"].astype(np.int64)
+    x, y, tx = torch.from_numpy(x).float() / 255, torch.from_numpy(y), torch.from_numpy(tx).float() / 255
+    torch.manual_seed(0)
+    sizes = [784, *[100] * depth, 10]
+    layers: list[torch.nn.Module] = []
+    for a, b in zip(sizes, sizes[1:]):
+        layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
+    net = torch.nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    weights = [p for p in net.parameters() if p.ndim == 2]
+    for epoch in range(6):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 - epoch / 7)
+        for part in torch.randperm(len(x)).split(128):
+            loss = torch.nn.functional.cross_entropy(net(x[part]), y[part]) + penalty * sum(
+                w.abs().sum() for w in weights
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    net.eval()
+    with torch.no_grad():
+        accuracy = float((net(tx).argmax(1).numpy() == ty).mean())
+    network = relukit.load(net, input_shape=(784,))
+    found = relukit.compress(network, relukit.Box(np.zeros(784), np.ones(784)), timeout=30.0)
+    return {"net": f"784-{'-'.join(['100'] * depth)}-10", "l1": penalty, "accuracy": accuracy} | short(found) | {"dead": found.dead, "always_on": found.always_on}  # fmt: skip
