@@ -130,7 +130,7 @@ def bracket(module: Any, x: np.ndarray) -> dict[str, Any]:
     """Of a convolutional network: proven lower bounds of the distances, and the best flips found."""
     import relukit
 
-    network, found = relukit.load(module), []
+    network, found = relukit.load(module, input_shape=(x.shape[1],)), []
     box = relukit.Box(np.zeros(x.shape[1]), np.ones(x.shape[1]))
     for row in x:
         found.append(relukit.flip(network, row.astype(float), within=box, timeout=TIMEOUT))
