@@ -21,7 +21,8 @@ def draw_index(table: Any, path: Path, title: str = "Card spending by month, sea
     above.plot(x, table["index"], color="0.65", lw=1, label="before adjustment")
     above.plot(x, table.adjusted, color=_COLORS[0], lw=2, label="adjusted")
     running = table.covered < 1
-    above.plot(x[running], table.adjusted[running], "o", mfc="white", color=_COLORS[0], label="month not complete")
+    if running.any():
+        above.plot(x[running], table.adjusted[running], "o", mfc="white", color=_COLORS[0], label="month not complete")
     above.set(ylabel=f"mean of {table.index[0].year} = 100")
     above.set_title(title, loc="left", fontsize=11)
     above.legend(frameon=False, fontsize=8, ncols=4, loc="upper left")
