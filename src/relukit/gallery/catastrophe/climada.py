@@ -44,7 +44,9 @@ def impact_function(
     intensity = low + (high - low) * np.unique(np.concatenate([[0.0], np.asarray(cut.t, float), [1.0]]))
     share = network(intensity[:, None])[:, 0]
     if share.min() < -1e-9 or share.max() > 1 + 1e-9:
-        raise InvalidInput(f"the network's loss runs from {share.min():.3g} to {share.max():.3g}; a share of the value lies in [0, 1]")
+        raise InvalidInput(
+            f"the network's loss runs from {share.min():.3g} to {share.max():.3g}; a share of the value lies in [0, 1]"
+        )
     ImpactFunc = _climada("entity").ImpactFunc
     return ImpactFunc(
         haz_type=hazard, id=number, intensity=intensity, mdd=share.clip(0, 1), paa=np.ones_like(share),
@@ -70,7 +72,11 @@ def compare(hazard: Any, exposures: Any, functions: dict[str, Any], path: str | 
     answer = {}
     for name, found in results.items():
         curve = found.calc_freq_curve()
-        answer[name] = {"annual": float(found.aai_agg), "years": np.asarray(curve.return_per), "loss": np.asarray(curve.impact)}
+        answer[name] = {
+            "annual": float(found.aai_agg),
+            "years": np.asarray(curve.return_per),
+            "loss": np.asarray(curve.impact),
+        }
     if path is not None:
         _draw(answer, results, exposures, Path(path))
     return answer
@@ -82,13 +88,26 @@ def _draw(answer: dict[str, Any], results: dict[str, Any], exposures: Any, path:
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for k, (name, curve) in enumerate(answer.items()):
-        left.plot(curve["years"], curve["loss"] / 1e9, "-" if k == 0 else "--", label=f"{name}: {curve['annual'] / 1e9:.2f} a year", lw=2)
+        left.plot(
+            curve["years"],
+            curve["loss"] / 1e9,
+            "-" if k == 0 else "--",
+            label=f"{name}: {curve['annual'] / 1e9:.2f} a year",
+            lw=2,
+        )
     left.set(xscale="log", xlabel="return period, years", ylabel="loss, billion")
     left.legend(frameon=False, fontsize=8)
     first = next(iter(results.values()))
     latitude, longitude = np.asarray(exposures.latitude), np.asarray(exposures.longitude)
-    dots = right.scatter(longitude, latitude, c=np.log10(np.maximum(first.eai_exp, 1.0)), s=14, marker="s", cmap="YlOrRd")
-    right.set(aspect=1 / np.cos(np.radians(latitude.mean())), xlabel="longitude", ylabel="latitude", title="expected loss a year")
+    dots = right.scatter(
+        longitude, latitude, c=np.log10(np.maximum(first.eai_exp, 1.0)), s=14, marker="s", cmap="YlOrRd"
+    )
+    right.set(
+        aspect=1 / np.cos(np.radians(latitude.mean())),
+        xlabel="longitude",
+        ylabel="latitude",
+        title="expected loss a year",
+    )
     figure.colorbar(dots, ax=right, label="log10 of loss")
     figure.savefig(path, dpi=140)
 
@@ -100,7 +119,9 @@ def demo(path: str | Path | None = None) -> dict[str, Any]:
     exposures = entity.Exposures.from_hdf5(constants.EXP_DEMO_H5)
     theirs = entity.ImpfTropCyclone.from_emanuel_usa()
     ours = {m: impact_function(wind_network(m), 0.0, _FASTEST, name=m) for m in ("wood", "masonry")}
-    return compare(hazard, exposures, {"ReLU, wood": ours["wood"], "CLIMADA": theirs, "ReLU, masonry": ours["masonry"]}, path)
+    return compare(
+        hazard, exposures, {"ReLU, wood": ours["wood"], "CLIMADA": theirs, "ReLU, masonry": ours["masonry"]}, path
+    )
 
 
 def _climada(part: str) -> Any:
