@@ -66,7 +66,12 @@ def _run(code: str, arguments: list[str], limit: float) -> dict[str, Any]:
     env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=4 * limit + 60, env=env
+            [sys.executable, "-c", code, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=4 * limit + 60,
+            env=env,
         )
         line = next((t for t in reversed(done.stdout.splitlines()) if t.startswith("ANSWER")), "")
         answer = line.split()[1:] or ["failed", (done.stderr.strip().splitlines() or ["no output"])[-1][:160]]
