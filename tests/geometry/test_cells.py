@@ -263,7 +263,7 @@ def test_memory_that_is_not_there(monkeypatch):
     with pytest.raises(UnsupportedOperation, match="too many pieces for memory"):
         relukit.regions(network, box)
     part = relukit.regions(network, box, partial=True)
-    assert 0 < len(part) and not part.complete
+    assert len(part) > 0 and not part.complete
 
 
 def test_what_is_refused():
