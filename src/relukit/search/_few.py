@@ -32,6 +32,9 @@ _SAMPLED = (
     (2_000, 30),
     (10_000, 120),
     (50_000, 600),
+    (150_000, 1_200),
+    (400_000, 2_500),
+    (1_000_000, 5_000),
     (10**18, 0),
 )  # populations resampled after so many boxes
 _DENSE = 100  # inputs up to which a selection of them is a dense matrix
@@ -88,6 +91,7 @@ class Engine:
         s.box[0] = 0, 0, -1
         s.x[0, 0], s.x[0, 1] = box.lower, box.upper
         s.L[0, :K], s.U[0, :K] = small.lower, small.upper
+        s.best[0] = -np.inf
         self.maximize = maximize
 
     def run(self, budget: int) -> int:
@@ -220,14 +224,23 @@ class Search:
         if engine.boxes >= _SAMPLED[self.attacked][0]:
             populations = _SAMPLED[self.attacked][1]
             self.attacked += 1
-            hit = self._sample(populations, np.concatenate([self.tried[:20], engine.point[None]]))
+            hit = self._sample(populations, engine.state.best[2:])
             if hit is not None:
                 return Decision("sat", hit, engine.boxes, "sampling attack")
         return None
 
-    def _sample(self, populations: int, first: Array) -> Array | None:
-        """Sampling attacks: on plateaus each population finds another basin, so many small ones beat a large one."""
-        return self._confirmed(resample(self.quick, self.domain, populations, self.generator, first)[:4])
+    def _sample(self, populations: int, nearest: Array) -> Array | None:
+        """Sampling attacks over the box, and around the nearest miss of the tree: on plateaus each population finds another basin,
+        so many small ones beat a large one."""
+        first = np.concatenate([self.tried[:20], nearest[None]])
+        low, high = self.domain.lower, self.domain.upper
+        for share in (1.0, 0.2, 0.04):
+            width = share * (high - low)
+            local = Box(np.clip(nearest - width, low, high), np.clip(nearest + width, low, high))
+            hit = self._confirmed(resample(self.quick, local, max(populations // 3, 4), self.generator, first)[:4])
+            if hit is not None:
+                return hit
+        return None
 
     def _confirmed(self, points: Array) -> Array | None:
         """A point that the original confirms, after a few more steps inward where rounding spoils it."""

@@ -39,7 +39,8 @@ class State(NamedTuple):
         path: Joint planes by depth.
         threshold: When maximizing, `[0]` is added to row 0, which is `threshold - f`, and raised by points found; `[1]` is
             what was added for the last box.
-        best: When maximizing, `[value, what the threshold lies above it, x...]`.
+        best: `[value, what the threshold lies above it, x...]` when maximizing; else the value is minus the largest row of the
+            nearest miss.
         point: The candidate.
         planes, errors, weights: The rows of the last box over x alone.
     """
@@ -265,7 +266,20 @@ def run(s, gamma, budget, maximize):
                     s.threshold[0] = s.best[0] + s.best[1]
                     if low + weights[0] * (s.threshold[0] - shift) > 0.0:
                         continue
-        elif inside:
+        else:
+            worst_row = out[0]
+            for r in range(1, R0):
+                worst_row = max(worst_row, out[r])
+            if -worst_row > s.best[0]:  # the nearest miss so far: attacks start from it
+                evaluate(K0, n, S0, M0, Q0, first0, point, h_root, out)
+                worst_row = out[0]
+                for r in range(1, R0):
+                    worst_row = max(worst_row, out[r])
+                if -worst_row > s.best[0]:
+                    s.best[0] = -worst_row
+                    for i in range(n):
+                        s.best[2 + i] = point[i]
+        if inside and not maximize:
             evaluate(K0, n, S0, M0, Q0, first0, point, h_root, out)
             found = True
             for r in range(R0):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from relukit._numerics import gamma, unit_roundoff
-from relukit._types import Array
+from relukit._types import Array, BoolArray, IntArray
 from relukit.bounds import Bounds, CompactNetwork, compact, linear
 from relukit.network import Affine, Network
 from relukit.network.affine import Sparse
@@ -107,7 +107,7 @@ class Forward:
         up[:, :, n] += op.bias[:, None]
         return low, up, 1.001 * (error + gamma(op.terms + len(maps) + 4) * mass)
 
-    def needed(self, found: list[tuple[Array, Array]]) -> list[Array]:
+    def needed(self, found: list[tuple[Array, Array]]) -> list[BoolArray]:
         """Which units `(size, boxes)` of every node the outputs depend on: gates that are off end it."""
         B = found[0][0].shape[1]
         need: list[Array] = [np.zeros((node.size, B)) for node in self.network.nodes]
@@ -122,7 +122,7 @@ class Forward:
                 need[source] += (need[i] > 0) & (found[source][1] > 0)
         return [v > 0 for v in need]
 
-    def open(self, found: list[tuple[Array, Array]], need: list[Array]) -> Array:
+    def open(self, found: list[tuple[Array, Array]], need: list[BoolArray]) -> IntArray:
         """How many gates of each box are open and needed."""
         count = np.zeros(found[0][0].shape[1], int)
         for i in self.network.activations:
@@ -131,7 +131,7 @@ class Forward:
             count += np.sum((low < -least) & (high > least) & need[i], axis=0)
         return count
 
-    def of_box(self, found: list[tuple[Array, Array]], need: list[Array], k: int) -> Bounds:
+    def of_box(self, found: list[tuple[Array, Array]], need: list[BoolArray], k: int) -> Bounds:
         """Bounds of one box; gates that nothing depends on are called off, which changes no output."""
         lower, upper = [v[0][:, k].copy() for v in found], [v[1][:, k].copy() for v in found]
         for i in self.network.activations:
@@ -201,7 +201,7 @@ class Pieces:
         low, high = halves(lower[cut], upper[cut])
         self.lower, self.upper = np.concatenate([self.lower, low]), np.concatenate([self.upper, high])
 
-    def _carry(self, lower: Array, upper: Array) -> Array:
+    def _carry(self, lower: Array, upper: Array) -> BoolArray:
         assert self.forward is not None
         found = self.forward.bounds(lower, upper)
         open_ = ~(found[-1][0] > 0).any(axis=0)
@@ -212,7 +212,7 @@ class Pieces:
             self.ready.append((box, compact(self.rows, box, self.forward.of_box(found, need, int(k)))))
         return open_ & ~small
 
-    def _substitute(self, lower: Array, upper: Array) -> Array:
+    def _substitute(self, lower: Array, upper: Array) -> BoolArray:
         """Networks with other kinks, one box at a time."""
         box = Box(lower[0].copy(), upper[0].copy())
         bounds = linear(self.rows, box)
