@@ -8,7 +8,7 @@ import typer
 def command(
     table: Path = typer.Argument(
         ..., help="Columns x, y; or two or three inputs and the value on a regular grid (.csv, .tsv, .npy)"
-    ),  # fmt: skip
+    ),
     out: Path | None = typer.Option(None, "--out", "-o", help="Write the network: .onnx or .npz"),
     form: str = typer.Option("", help="hinges, hats or anchored hats (default: the fewest units that stay accurate)"),
     plain: bool = typer.Option(False, "--plain", help="Layers in a row only, no skip connections"),
