@@ -96,7 +96,7 @@ def tokens(table: Any) -> Any:
         ((directorate, size_class(amount), pence_class(amount), table.date.dt.month.to_numpy()), context_rows),
     ):
         key, place = np.unique(np.rec.fromarrays(columns), return_inverse=True)
-        parts.append(build(*(key[n] for n in key.dtype.names))[place])
+        parts.append(build(*(key[n] for n in key.dtype.names or ()))[place])
     return (parts[0] + parts[1]).tocsr()
 
 

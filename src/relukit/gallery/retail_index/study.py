@@ -76,7 +76,7 @@ def _logistic(rows: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     from sklearn.linear_model import SGDClassifier
 
-    model = SGDClassifier(loss="log_loss", alpha=2e-6, max_iter=8, tol=None, random_state=0)
+    model: Any = SGDClassifier(loss="log_loss", alpha=2e-6, max_iter=8, tol=None, random_state=0)
     model.fit(rows * _LENGTH, y)
     W, b = np.zeros((y.max() + 1, rows.shape[1])), np.full(y.max() + 1, -20.0)
     W[model.classes_], b[model.classes_] = model.coef_ * _LENGTH, model.intercept_
