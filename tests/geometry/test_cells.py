@@ -85,7 +85,8 @@ def check_degenerate(seed):
     for pattern, corners in expected.items():
         ours = np.sort(found.vertices[corner_sets[by_pattern[pattern]]], axis=0)
         theirs = np.sort(np.array([[float(v) for v in x] for x in corners]), axis=0)
-        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+        # Which corners there are is exact; where hinges cross at an angle of 2^-30, float64 places them to 1e-7 only.
+        np.testing.assert_allclose(ours, theirs, atol=1e-7)
     if D != 2:
         assert found.unmatched == 0
 
