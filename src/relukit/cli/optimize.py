@@ -13,6 +13,9 @@ def command(
     constraint: list[str] = typer.Option([], help='Such as "x[0] + x[1] <= 1" or "y[1] >= 0.9"; several may be given'),
     integer: list[int] = typer.Option([], help="Inputs that take whole numbers only"),
     export: Path | None = typer.Option(None, help="Write the problem as a mixed-integer program instead: .mps or .lp"),
+    second_opinion: bool = typer.Option(
+        False, "--second-opinion", help="Ask HiGHS as well, and fail where it contradicts the proof"
+    ),
     tolerance: float = typer.Option(1e-4, help="Relative gap at which the proof ends"),
     timeout: float = typer.Option(60.0, help="Seconds"),
     check: bool = typer.Option(False, "--check", help="Exit with 11 where the optimum is not proven"),
@@ -41,12 +44,31 @@ def command(
         }
         print_json(content) if as_json else print(f"{export}: {program}")
         return
-    found = relukit.optimize(
-        network, maximize or None, minimize or None, domain, constraint, integer, tolerance=tolerance, timeout=timeout
-    )
-    if as_json:
-        print_json(found.to_dict())
+    opinion = None
+    if second_opinion:
+        from relukit.optimization import second_opinion as ask
+
+        found, opinion = ask(network, maximize or None, minimize or None, domain, constraint, integer, timeout)
     else:
+        found = relukit.optimize(
+            network,
+            maximize or None,
+            minimize or None,
+            domain,
+            constraint,
+            integer,
+            tolerance=tolerance,
+            timeout=timeout,
+        )
+    if as_json:
+        print_json(found.to_dict() | ({"second_opinion": opinion} if opinion else {}))
+    else:
+        if opinion:
+            print(
+                "{solver}: {status}, {value:.8g}, {agrees}".format(
+                    **opinion | {"agrees": "agrees" if opinion["agrees"] else "undecided"}
+                )
+            )
         print(
             f"{found.status}: {found.value:.9g}, no value beyond {found.bound:.9g} ({found.engine}, {found.boxes} boxes, {found.cpu_seconds:.2f} CPU-s)"
         )
