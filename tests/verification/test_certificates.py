@@ -253,3 +253,13 @@ def test_acas_xu(data_folder, tmp_path):
         assert (
             checker.check(tmp_path / "c.npz", folder / row["net"], folder / row["prop"]) == verdict.certificate.leaves
         )
+
+
+def test_claims_about_the_first_layer(tmp_path):
+    network = from_layers([np.eye(2), np.ones((1, 2))], [np.full(2, 3.0), np.zeros(1)], [RELU])
+    box, row = Box(-np.ones(2), np.ones(2)), np.array([[1.0, 0.0]])
+    proof = certify(network, [Claim(box, row, np.array([-1.5]), layer=0)])
+    relukit.save(network, tmp_path / "n.npz")
+    proof.save(tmp_path / "c.npz")
+    assert len(checker.check_claims(tmp_path / "c.npz", tmp_path / "n.npz")) == 1
+    assert certify(network, [Claim(box, row, np.array([-2.5]), layer=0)], timeout=1) is None

@@ -111,7 +111,7 @@ def certify(network: Network, claims: list[Claim], timeout: float = 60.0, nodes:
             )
         A, rest = C @ chain.weights[k], C @ chain.biases[k] + d
         if k == 0:  # rows over x alone
-            A, D_all = np.zeros((len(d), 0)), D + A
+            A, D_all = np.zeros_like(A), D + A
         else:
             D_all = D
         tree = Certifier(chain.weights[:k], chain.biases[:k], A, D_all, rest).prove(
