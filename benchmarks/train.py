@@ -5,7 +5,6 @@ python -m benchmarks train [--smoke]
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 import relukit
 from benchmarks._common import data_folder, keep
+from relukit.cli.train import _perceptron as perceptron
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +41,7 @@ def case(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None, seeds: range) 
         spent[0] += time.process_time() - started
         ours.append(_score(fitted.predict(x[test]), y[test], task))
         started = time.process_time()
-        theirs.append(_score(perceptron(x[~test], y[~test], task, seed).predict(x[test]), y[test], task))
+        theirs.append(perceptron(x[~test], y[~test], x[test], y[test], task, [64, 32], 60, seed))
         spent[1] += time.process_time() - started
     difference = np.array(ours) - theirs
     half = 2.776 * difference.std(ddof=1) / math.sqrt(len(ours)) if len(ours) == 5 else math.nan
@@ -50,23 +50,6 @@ def case(x: np.ndarray, y: np.ndarray, groups: np.ndarray | None, seeds: range) 
         "difference": float(difference.mean()), "half_width_95": float(half) if math.isfinite(half) else None,
         "cpu_seconds": spent[0], "sklearn_cpu_seconds": spent[1],
     }  # fmt: skip
-
-
-def perceptron(x: np.ndarray, y: np.ndarray, task: str, seed: int) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    kind = MLPRegressor if task == "regression" else MLPClassifier
-    model = make_pipeline(StandardScaler(), kind(hidden_layer_sizes=(64, 32), max_iter=60, random_state=seed))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        if task == "classification":
-            return model.fit(x, y)
-        from sklearn.compose import TransformedTargetRegressor
-
-        return TransformedTargetRegressor(model, transformer=StandardScaler()).fit(x, y)
 
 
 def _test_rows(count: int, groups: np.ndarray | None, seed: int) -> np.ndarray:
