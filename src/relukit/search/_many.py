@@ -29,6 +29,8 @@ from relukit.sets import AbstractSet
 
 _PASSES = (8, 25, 80, 160, 320, 640, 1280)
 _NODES = 400  # of the search over gates after the first pass
+# A search over gates goes on past its budget while each doubling of its nodes (from so many on) leaves at most this share of the gap.
+_DOUBLING, _LEFT = 256, 0.75
 _NEAR = 1e-6
 
 
@@ -99,6 +101,17 @@ def decide_searches(searches: Sequence[Any], stop: float) -> Decision:
         engines.add(found.engine)
     engine = "+".join(sorted(engines))
     return Decision("unknown", None, nodes, engine, unknown) if unknown else Decision("unsat", None, nodes, engine)
+
+
+class _Pace:
+    """Whether a search's gap shrinks fast enough, looked at whenever its nodes have doubled."""
+
+    def __init__(self, bound: float) -> None:
+        self.at, self.bound, self.good = _DOUBLING, bound, True
+
+    def see(self, nodes: int, bound: float) -> None:
+        if nodes >= 2 * self.at:
+            self.good, self.at, self.bound = bound >= _LEFT * self.bound, nodes, bound
 
 
 class _Many:
@@ -179,7 +192,7 @@ class _Many:
         if found is not None:
             return found
         self.small = optimize_gates(self.small, 10, self.stop)
-        return self._bound_rows(30) or self._attack(6, 40, self.x)
+        return self._bound_rows(30) or self._attack(6, 40, self.x) or self._search(_DOUBLING, 0.0)
 
     def _bound_rows(self, steps: int) -> Decision | None:
         """Optimized bounds of the rows of open cases: of each row, and where a case has several of the best sum of them."""
@@ -216,11 +229,13 @@ class _Many:
             self.engine = "gate splitting"
             forest = Forest(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)
             forest.plant(20)
-            while forest.leaves and time.perf_counter() < (self.stop if forest.nodes < budget else until):
+            pace = _Pace(float(forest.bound[0]))
+            while forest.leaves and time.perf_counter() < (self.stop if forest.nodes < budget or pace.good else until):
                 x = forest.grow(1, 5, self.stop, width=64, look_ahead=True)
                 hit = self._try(case, dual, x) if len(x) else None
                 if hit is not None:
                     return hit
+                pace.see(forest.nodes, float(forest.bound[0]))
             hit = self._finish(case, forest)
             if hit is not None:
                 return hit
