@@ -105,7 +105,10 @@ def compare(
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
-                if smallest[name] is None and _train(data, name, shallow, w, rates[len(rates) // 2], 0, epochs)["score"] >= 0.95 * level:
+                if (
+                    smallest[name] is None
+                    and _train(data, name, shallow, w, rates[len(rates) // 2], 0, epochs)["score"] >= 0.95 * level
+                ):
                     smallest[name] = w
     for r in table:
         curves = r.pop("curves")
@@ -207,8 +210,20 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Means with 95 % Student intervals."""
     from scipy.stats import t
 
-    found: dict[str, Any] = {"seeds": len(runs), "learning_rates": [r["rate"] for r in runs], "curves": [r["curve"] for r in runs]}
-    for key in ("score", "gap", "mean_activation", "zero_share", "dead_share", "gradient_reach", "milliseconds_per_step"):
+    found: dict[str, Any] = {
+        "seeds": len(runs),
+        "learning_rates": [r["rate"] for r in runs],
+        "curves": [r["curve"] for r in runs],
+    }
+    for key in (
+        "score",
+        "gap",
+        "mean_activation",
+        "zero_share",
+        "dead_share",
+        "gradient_reach",
+        "milliseconds_per_step",
+    ):
         v = np.array([r[key] for r in runs])
         half = float(t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v))) if len(v) > 1 else float("nan")
         found[key] = {"mean": float(v.mean()), "half_width": half}

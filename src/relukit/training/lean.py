@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from relukit._errors import InvalidInput
+from relukit.training._residual import LeanBlock, stages
 
 
 class _ReLUDropout(torch.autograd.Function):
@@ -163,7 +164,8 @@ class _Lean(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         *front, last = self.parts
-        if not torch.is_grad_enabled() or not (self.training or len(front) == 1):
+        mixed = torch.is_autocast_enabled(x.device.type)
+        if mixed or not torch.is_grad_enabled() or not (self.training or len(front) == 1):
             return last(front[0](x) if len(front) == 1 else front[1](front[0](x)))
         before = _Activation(front[0]) if len(front) == 1 else _NormActivation(front[0], front[1])
         after = _LinearOp(last) if isinstance(last, nn.Linear) else _ConvOp(last)
@@ -229,11 +231,14 @@ def _dear(layer: nn.Module) -> bool:
 
 
 def lean(model: nn.Module) -> nn.Module:
-    """Swaps lean blocks in wherever an `nn.Sequential` has one of the patterns; gradients and state_dict stay the same.
+    """Swaps lean blocks in wherever the model has one of the patterns; gradients and state_dict stay the same.
 
-    Patterns: ReLU + Dropout; LeakyReLU, PReLU, ELU, CELU, SELU, GELU, SiLU, Mish, Softplus, Hardswish or squared ReLU before a
-    linear or convolution layer; BatchNorm2d + activation before a convolution. Hooks on the modules of such a run are not
-    called.
+    In an `nn.Sequential`, bit by bit: ReLU + Dropout; LeakyReLU, PReLU, ELU, CELU, SELU, GELU, SiLU, Mish, Softplus, Hardswish
+    or squared ReLU before a linear or convolution layer; BatchNorm2d + activation before a convolution. Everywhere, up to
+    rounding: modules whose forward is relu(norm(conv(... relu(norm(conv(x))))) + x), the shortcut a convolution and a
+    normalization or none (He's basic and bottleneck blocks, torchvision's among them), which keep two activations for four
+    where one follows the other.
+    Hooks on the modules inside are not called. Under autocast everything runs as before.
 
     Arguments:
         model: Any module; its parameters are shared with the result.
@@ -255,6 +260,8 @@ def lean(model: nn.Module) -> nn.Module:
 
 
 def _swapped(module: nn.Module) -> nn.Module:
+    if (found := stages(module)) is not None:
+        return LeanBlock(module, *found)
     for name, child in list(module.named_children()):
         setattr(module, name, _swapped(child))
     return LeanSequential(module) if type(module) is nn.Sequential else module
