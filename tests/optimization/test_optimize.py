@@ -11,7 +11,7 @@ import relukit
 from relukit import Box, InvalidInput, UnsupportedOperation
 from relukit.activations import get
 from relukit.network import from_layers
-from relukit.optimization import _optimize
+from relukit.optimization import _portfolio
 from relukit.optimization._expression import parse
 from tests.oracles import exact_minimum
 from tests.strategies import RELU
@@ -40,7 +40,7 @@ def test_known_optima(data_folder, name):
 
 @pytest.mark.parametrize("by_inputs", [True, False])
 def test_against_all_patterns(by_inputs, monkeypatch):
-    monkeypatch.setattr(_optimize, "_INPUTS", 100 if by_inputs else 0)
+    monkeypatch.setattr(_portfolio, "_INPUTS", 100 if by_inputs else 0)
     for seed in range(25):
         g = np.random.default_rng(seed)
         sizes = [2 + seed % 3, int(g.integers(2, 5)), int(g.integers(2, 4)), 2]
@@ -71,7 +71,7 @@ def test_what_is_refused():
     network = from_layers([np.eye(2), np.eye(2)], [np.zeros(2)] * 2, [RELU])
     with pytest.raises(InvalidInput, match="needs a box"):
         relukit.optimize(network, "y[0]")
-    with pytest.raises(InvalidInput, match="either maximize or minimize"):
+    with pytest.raises(InvalidInput, match="give maximize or minimize"):
         relukit.optimize(network, box=Box([0.0, 0.0], [1.0, 1.0]))
     with pytest.raises(UnsupportedOperation, match="gelu"):
         relukit.optimize(

@@ -176,7 +176,7 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match="exactly one of <="):
         relukit.optimize(network, "y[0]", box=box, constraints=["x[0] + 1"])
     with pytest.raises(InvalidInput, match="exactly one of <="):
-        relukit.optimize(network, "y[0]", box=box, constraints=["0 <= x[0] <= 1"])
+        relukit.optimize(network, "y[0]", box=box, constraints=["0 <= x[0] >= 1"])
     with pytest.raises(InvalidInput, match=r"inputs x\[0\] to x\[1\]"):
         relukit.optimize(network, "y[0]", box=box, constraints=["x[5] <= 1"])
     with pytest.raises(InvalidInput, match="integer inputs"):

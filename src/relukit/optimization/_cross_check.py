@@ -1,13 +1,12 @@
 """A MILP solver's answer beside the proven optimum: no solver's "Optimal" is taken at its word."""
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from relukit._errors import SolverDisagreement
-from relukit.network import Network
-from relukit.optimization._export import to_program
-from relukit.optimization._optimize import Optimum, optimize
-from relukit.sets import Box
+from relukit.optimization._export import program_of
+from relukit.optimization._optimize import Networks, Optimum, pose
 
 # MILP solvers accept points that break rows by 1e-6 or so; a big-M row turns that into about so much of the goal.
 _SLACK = 1e-4
@@ -40,31 +39,69 @@ def cross_check(found: Optimum, solver: str, value: float, bound: float, maximiz
 
 
 def second_opinion(
-    network: Network,
+    network: Networks,
     maximize: str | None = None,
     minimize: str | None = None,
-    box: Box | None = None,
-    constraints: Sequence[str] = (),
-    integers: Sequence[int] = (),
+    box: Any = None,
+    constraints: Any = (),
+    integers: Any = (),
     timeout: float = 60.0,
+    *,
+    solver: str = "highs",
+    formulation: str = "big-m",
+    tolerance: float = 1e-4,
+    **options: Any,
 ) -> tuple[Optimum, dict[str, Any]]:
-    """The proven optimum, and what HiGHS says to the same problem as a big-M program.
+    """The proven optimum, and what a MILP solver says to the same problem, our best point given to it as a start.
+
+    Arguments:
+        solver: `highs`, or `scip` (extra `scip`).
+        formulation: `big-m`, `sos1` (SCIP) or `partition`.
+        options: `categories`, `links`, ... of `optimize`; the others are as there.
 
     Returns:
         The optimum, and `{"solver", "status", "value", "bound", "agrees"}`.
 
     Raises:
-        SolverDisagreement: HiGHS contradicts what was proven.
+        SolverDisagreement: The solver contradicts what was proven.
+        MissingExtra: The solver is not installed.
     """
-    found = optimize(network, maximize, minimize, box, constraints, integers, timeout=timeout)
-    program = to_program(network, maximize, minimize, box, constraints, integers)
-    status, point, bound = program.solve(timeout)
+    from relukit.programs import solver_name
+
+    name = solver_name(solver)
+    question = pose(
+        network, maximize, minimize, box, constraints, integers, options.pop("categories", ()), options.pop("links", ())
+    )
+    found = question.answer(tolerance, timeout, **options)
+    if isinstance(question.problem, str):
+        return found, {
+            "solver": name,
+            "status": "not asked",
+            "value": float("nan"),
+            "bound": float("nan"),
+            "agrees": True,
+        }
+    program = program_of(question, formulation)
+    start = np.r_[found.witness, found.outputs] if found.witness.size else None
+    status, point, bound = program.solve(timeout, solver, start)
     value = float("nan") if point is None else float(program.cost @ point + program.offset)
-    if status == "optimal":
-        cross_check(found, "HiGHS", value, bound, maximize is not None)
+    if status == "optimal" and question.has_goal:
+        cross_check(found, name, value, bound, maximize is not None)
+    if status == "optimal" and found.status == "infeasible":
+        _check_point(question.problem, found, name, np.asarray(point)[: question.network.inputs])
     if status == "infeasible" and found.witness.size:
         raise SolverDisagreement(
-            f"HiGHS says that no point satisfies the constraints, but one of value {found.value:.9g} was found and replayed"
+            f"{name} says that no point satisfies the constraints, but one of value {found.value:.9g} was found and replayed"
         )
     agrees = status == "optimal" or (status == "infeasible" and found.status == "infeasible")
-    return found, {"solver": "HiGHS", "status": status, "value": value, "bound": bound, "agrees": agrees}
+    return found, {"solver": name, "status": status, "value": value, "bound": bound, "agrees": agrees}
+
+
+def _check_point(problem: Any, found: Optimum, name: str, x: np.ndarray) -> None:
+    """A solver has a point where infeasibility was proven: it must break a constraint."""
+    y = problem.network(x[None])[0]
+    worst = max(problem.constraints, key=lambda c: c.violation(x, y))
+    raise SolverDisagreement(
+        f"{name} claims a feasible point, but there is none ({found.reason}): replayed, its point breaks '{worst.text}' by "
+        f"{worst.violation(x, y):.3g}"
+    )

@@ -1,51 +1,77 @@
-"""An optimization problem over a network as a mixed-integer program, for other solvers."""
+"""An optimization problem over networks as a mixed-integer program, for other solvers."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from relukit._errors import InvalidInput
-from relukit.network import Network
-from relukit.optimization._expression import parse_constraint, parse_linear
+from relukit._errors import EmptySet
+from relukit._types import Array
+from relukit.optimization._optimize import Domain, Networks, Question, pose
 from relukit.programs import Program, encode
-from relukit.sets import Box
+
+if TYPE_CHECKING:
+    from relukit.optimization._expression import Constraint
 
 
 def to_program(
-    network: Network,
-    maximize: str | None = None,
-    minimize: str | None = None,
-    box: Box | None = None,
-    constraints: Sequence[str] = (),
-    integers: Sequence[int] = (),
+    network: Networks,
+    maximize: str | Array | None = None,
+    minimize: str | Array | None = None,
+    box: Domain = None,
+    constraints: "Sequence[str | Constraint]" = (),
+    integers: Sequence[int | str] = (),
     formulation: str = "big-m",
+    *,
+    categories: Sequence[Sequence[int | str]] = (),
+    links: Sequence[str] = (),
 ) -> Program:
     """What `optimize` would solve, as a `Program` with columns `x0..`, `y0..`, gates and phases.
 
-    Arguments are those of `optimize`; `formulation` is `big-m` or `sos1`.
+    Arguments are those of `optimize`; `formulation` is `big-m`, `sos1` or `partition`.
 
     Raises:
-        InvalidInput: No goal or two, no box, or an expression that cannot be read.
+        InvalidInput: Two goals, no box, or an expression that cannot be read.
+        EmptySet: An integer input's range holds no whole number, or no category is left.
     """
+    return program_of(pose(network, maximize, minimize, box, constraints, integers, categories, links), formulation)
+
+
+def program_of(question: Question, formulation: str = "big-m") -> Program:
+    """A posed question as a program; one-hot groups become binary columns beside their inputs."""
     import scipy.sparse as sp
 
-    if (maximize is None) == (minimize is None):
-        raise InvalidInput("give either maximize or minimize")
-    box = network.box if box is None else box
-    if box is None:
-        raise InvalidInput(f"a box of the {network.inputs} inputs is needed; the network brings none of its own")
-    goal = parse_linear(maximize or minimize or "", network.inputs, network.outputs)
-    program = encode(network, box, formulation).program
-    n, m, total = network.inputs, network.outputs, len(program.names)
+    problem = question.problem
+    if isinstance(problem, str):
+        raise EmptySet(problem)
+    n, m = question.network.inputs, question.network.outputs
+    program = encode(question.network, problem.box, formulation).program
+    goal = question.goal
     program.cost[:n], program.cost[n : n + m], program.offset = goal.inputs, goal.outputs, goal.constant
-    program.maximize = maximize is not None
-    program.integer[list(integers)] = True
-    for k, text in enumerate(constraints):
-        c = parse_constraint(text, n, m)
-        row = sp.csr_matrix((1, total), dtype=float).tolil()
-        row[0, :n], row[0, n : n + m] = c.inputs, c.outputs
-        program.A = sp.vstack([program.A, row.tocsr()]).tocsr()
-        program.row_upper = np.append(program.row_upper, -c.constant)
-        program.row_lower = np.append(program.row_lower, -c.constant if c.equal else -np.inf)
-        program.row_names.append(f"constraint{k}")
+    program.maximize = question.sign < 0
+    program.integer[problem.integers] = True
+    members = np.concatenate([g.members for g in problem.groups]) if problem.groups else np.zeros(0, int)
+    total, extra = len(program.names), len(members)
+    rows, lows, highs, names = [], [], [], []
+    for k, c in enumerate(problem.constraints):
+        rows.append(sp.csr_matrix(np.concatenate([c.inputs, c.outputs, np.zeros(total + extra - n - m)])[None]))
+        lows.append(-c.constant if c.equal else -np.inf)
+        highs.append(-c.constant)
+        names.append(f"constraint{k}")
+    at = total
+    for g in problem.groups:  # x = off + (on - off) choice
+        for j, off, on in zip(g.members, g.off, g.on):
+            rows.append(sp.csr_matrix(([1.0, off - on], ([0, 0], [j, at])), shape=(1, total + extra)))
+            lows.append(off)
+            highs.append(off)
+            names.append(f"choice{at - total}")
+            at += 1
+    if rows:
+        program.A = sp.vstack([sp.hstack([program.A, sp.csr_matrix((program.A.shape[0], extra))]), *rows]).tocsr()
+        program.row_lower, program.row_upper = np.r_[program.row_lower, lows], np.r_[program.row_upper, highs]
+        program.row_names += names
+    program.names += [f"c{j}" for j in members]
+    program.lower, program.upper = np.r_[program.lower, np.zeros(extra)], np.r_[program.upper, np.ones(extra)]
+    program.integer = np.r_[program.integer, np.ones(extra, bool)]
+    program.cost = np.r_[program.cost, np.zeros(extra)]
     return program

@@ -49,39 +49,23 @@ class Program:
         data = np.abs(self.A.data[self.A.data != 0])
         return (float(data.min()), float(data.max())) if len(data) else (0.0, 0.0)
 
-    def solve(self, timeout: float = 60.0) -> tuple[str, Array | None, float]:
-        """Status, point and bound as HiGHS says them: to be replayed and cross-checked, never trusted alone.
+    def solve(
+        self, timeout: float = 60.0, solver: str = "highs", start: Array | None = None
+    ) -> tuple[str, Array | None, float]:
+        """Status, point and bound as a solver says them: to be replayed and cross-checked, never trusted alone.
+
+        Arguments:
+            timeout: Seconds.
+            solver: `highs`, or `scip` (extra `scip`).
+            start: Values of the first columns of a point that is known, shape `(k,)`.
 
         Raises:
-            InvalidInput: The program has SOS1 pairs, which HiGHS does not know.
+            InvalidInput: An unknown solver, or SOS1 pairs, which HiGHS does not know.
+            MissingExtra: The solver is not installed.
         """
-        import highspy
+        from relukit.programs._solvers import solve
 
-        from relukit._numerics import quiet_highs
-
-        if self.sos1:
-            raise InvalidInput("HiGHS knows no SOS1 constraints; take formulation='big-m' or another solver")
-        solver = quiet_highs()
-        model = highspy.HighsLp()
-        A = self.A.tocsc()
-        model.num_col_, model.num_row_ = A.shape[1], A.shape[0]
-        model.col_cost_, model.offset_ = self.cost, self.offset
-        model.col_lower_, model.col_upper_ = self.lower, self.upper
-        model.row_lower_, model.row_upper_ = self.row_lower, self.row_upper
-        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        model.a_matrix_.start_, model.a_matrix_.index_, model.a_matrix_.value_ = A.indptr, A.indices, A.data
-        kinds = highspy.HighsVarType
-        model.integrality_ = [kinds.kInteger if i else kinds.kContinuous for i in self.integer]
-        model.sense_ = highspy.ObjSense.kMaximize if self.maximize else highspy.ObjSense.kMinimize
-        solver.passModel(model)
-        solver.setOptionValue("time_limit", timeout)
-        solver.setOptionValue("mip_rel_gap", 1e-6)
-        solver.run()
-        status = solver.modelStatusToString(solver.getModelStatus()).lower()
-        info = solver.getInfo()
-        has = info.primal_solution_status == 2
-        point = np.asarray(solver.getSolution().col_value) if has else None
-        return status, point, float(info.mip_dual_bound if np.any(self.integer) else info.objective_function_value)
+        return solve(self, solver, timeout, start)
 
     def write(self, path: str | Path) -> Path:
         """Writes `.mps` or `.lp` (SOS1 pairs included), with all digits of the numbers.

@@ -46,7 +46,7 @@ class Engine:
 
     Arguments:
         small: Compact form over the box of the network whose outputs are the rows.
-        maximize: Row 0 is `threshold - f`, the threshold rises with the points found.
+        maximize: Row 0 is `threshold - f`, the threshold rises with the points found at which no other row is above 0.
         finish: With at most so many open gates, gates are split by their phases rather than inputs.
     """
 

@@ -259,7 +259,10 @@ def run(s, gamma, budget, maximize):
         if maximize:
             if -out[0] > s.best[0]:
                 evaluate(K0, n, S0, M0, Q0, first0, point, h_root, out)
-                if -out[0] > s.best[0]:
+                allowed = -out[0] > s.best[0]
+                for r in range(1, R0):  # the other rows are constraints
+                    allowed = allowed and out[r] <= 0.0
+                if allowed:
                     s.best[0] = -out[0]
                     for i in range(n):
                         s.best[2 + i] = point[i]
