@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -22,10 +23,10 @@ def version_callback(value: bool) -> None:
         raise typer.Exit(DONE)
 
 
-def run_app(app: typer.Typer) -> int:
-    """Run the command line and return its exit code; no traceback reaches a user for a known error."""
+def run_app(app: Callable[..., Any]) -> int:
+    """Run the command line (a Typer application, or a call) and return its exit code; no traceback reaches a user for a known error."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False) if isinstance(app, typer.Typer) else app()
         if code == INTERRUPTED:  # Typer turns Ctrl-C into this code by itself
             return _interrupted()
         return code if isinstance(code, int) else DONE

@@ -12,7 +12,6 @@ from relukit._types import Array
 from relukit.network import Network
 from relukit.sets import Box
 from relukit.verification._flip_batch import FlipTable, run_many
-from relukit.verification._flip_search import FlipSearch
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +129,8 @@ def flip(
     if within is not None and not bool(within.contains(rows[0])):
         outside = np.flatnonzero((rows[0] < within.lower) | (rows[0] > within.upper))
         raise InvalidInput(f"the input lies outside the allowed box, first at input {outside[0]}")
+    from relukit.verification._flip_search import FlipSearch
+
     search = FlipSearch(
         network, rows[0], float(norm), within, target, timeout, on_progress or (lambda a, b: None), seed, starts,
         _numbers(frozen, "frozen", network.inputs), _numbers(integer, "integer", network.inputs), margin, probability,
