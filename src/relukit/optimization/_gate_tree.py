@@ -113,10 +113,10 @@ class GateTree:
         width = self.problem.box.upper - self.problem.box.lower + 1e-300
         return rounded is None or bool(np.any(np.abs(rounded - x) / width > 1e-6))
 
-    def _propose(self, x: Array, inputs: tuple[Array, Array], stop: float) -> None:
+    def _propose(self, point: Array, inputs: tuple[Array, Array], stop: float) -> None:
         """The point itself, and the best point of the pattern it lies in, integers rounded."""
         problem = self.problem
-        x = problem.rounded(x, *inputs)
+        x = problem.rounded(point, *inputs)
         if x is None:
             return
         self.incumbent.keep(x)
@@ -131,5 +131,4 @@ class GateTree:
         found = self.program.solve(pattern, None, stop, (lower, upper))
         self.boxes += 1
         if found.x is not None:
-            point = np.clip(found.x, lower, upper)
-            self.incumbent.keep(point)
+            self.incumbent.keep(np.clip(found.x, lower, upper))

@@ -64,11 +64,14 @@ class Optimum:
         return abs(self.bound - self.value) if np.isfinite(self.value) else float("inf")
 
     def to_dict(self) -> dict[str, Any]:
+        """All fields for JSON; numbers that are not finite are None."""
+        steps = self.history[:: max(1, len(self.history) // 60)]
         return {
-            "status": self.status, "value": self.value, "bound": self.bound, "gap": self.gap, "witness": self.witness.tolist(),
-            "outputs": self.outputs.tolist(), "replayed": self.replayed, "engine": self.engine, "boxes": self.boxes,
-            "cpu_seconds": self.cpu_seconds, "first_seconds": self.first_seconds, "violations": self.violations,
-            "replayed_violation": self.replayed_violation, "reason": self.reason, "history": [list(h) for h in self.history],
+            "status": self.status, "value": _plain(self.value), "bound": _plain(self.bound), "gap": _plain(self.gap),
+            "witness": self.witness.tolist(), "outputs": self.outputs.tolist(), "replayed": _plain(self.replayed), "engine": self.engine,
+            "boxes": self.boxes, "cpu_seconds": self.cpu_seconds, "first_seconds": _plain(self.first_seconds),
+            "violations": self.violations, "replayed_violation": self.replayed_violation, "reason": self.reason,
+            "history": [[_plain(v) for v in step] for step in steps],
             **({"inputs": {k: v.tolist() for k, v in self.inputs.items()}} if self.inputs else {}),
         }  # fmt: skip
 
@@ -77,6 +80,11 @@ class Optimum:
         return (
             f"Optimum({self.status}: {self.value:.8g}, bound {self.bound:.8g}, {self.engine}, {self.boxes} boxes{why})"
         )
+
+
+def _plain(value: float) -> float | None:
+    """A number as JSON knows it."""
+    return float(value) if np.isfinite(value) else None
 
 
 def optimize(
@@ -227,7 +235,10 @@ def pose(
         net, domain, scope = network, network.box if box is None else box, Scope.single(network.inputs, network.outputs)
         net.require_piecewise_linear("optimize")
     if not isinstance(domain, AbstractSet):
-        raise InvalidInput(f"optimize needs a box of the {net.inputs} inputs; the network brings none of its own")
+        raise InvalidInput(
+            f"optimize needs a box of the {net.inputs} inputs; the network brings none of its own: give box=Box(lower, upper), "
+            "on the command line --box LO:HI,LO:HI,..."
+        )
     _finite(net)
     text = maximize if maximize is not None else minimize
     sign = -1.0 if maximize is not None else 1.0
