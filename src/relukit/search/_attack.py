@@ -9,7 +9,7 @@ from relukit.network import Network
 from relukit.sets import Box
 
 if TYPE_CHECKING:
-    from relukit.search._dual import Dual, Rows
+    from relukit.search._dual import Dual
 
 
 def worst_row(rows: Network, points: Array) -> Array:
@@ -80,37 +80,30 @@ def representable(points: Array, box: Box, dtype: np.dtype) -> Array:
     return np.clip(near.astype(np.float64), box.lower, box.upper)
 
 
-def descend_rows(
-    dual: "Dual", rows: "Rows", member: BoolArray, D: Array, case: IntArray, steps: int
-) -> tuple[Array, Array]:
-    """Steps d from the center whose case has its largest row smallest, by sign steps with momentum on the compact network.
+def descend_rows(dual: "Dual", member: BoolArray, D: Array, case: IntArray, steps: int) -> tuple[Array, Array]:
+    """Steps d from the center whose case has its largest output smallest, by sign steps with momentum.
 
     Arguments:
-        member: Which rows belong to which case, shape `(cases, R)`.
+        member: Which outputs belong to which case, shape `(cases, R)`.
         D: Starts, shape `(B, moving inputs)`.
         case: The case that each start is for, shape `(B,)`.
 
     Returns:
-        The best steps met and their largest rows, in the order of the starts.
+        The best steps met and their largest outputs, in the order of the starts.
 
     References:
         Boosting Adversarial Attacks with Momentum, Dong et al., 2018.
     """
     single = np.float32
     low, high = dual.low.astype(single), dual.high.astype(single)
-    X, H, c = rows.X.astype(single), rows.H.astype(single), rows.c.astype(single)
     mine, width, D = member[case], high - low, D.astype(single)
     best, value, speed = D.copy(), np.full(len(D), np.inf, single), np.zeros_like(D)
     for k in range(steps + 1):
-        h = dual.gates_at(D)
-        out = np.where(mine, D @ X.T + h @ H.T + c, -np.inf)
-        now = out.max(axis=1)
+        now, grad = dual.slopes_of_worst(D, mine)
         better = now < value
         best[better], value[better] = D[better], now[better]
         if k == steps:
             break
-        worst = out.argmax(axis=1)
-        grad = X[worst] + dual.slopes_at(h, H[worst])
         speed = 0.75 * speed + grad / np.maximum(np.abs(grad).sum(axis=1, keepdims=True), single(1e-30))
         D = dual.project(D - single(0.25 * 0.92**k) * width * np.sign(speed))
     return best, value

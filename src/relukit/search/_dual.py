@@ -289,6 +289,18 @@ class Dual:
             A[:, :first] += (A[:, first:last] @ self.single_W[first:last, :first]) * (h[:, :first] > 0)
         return A @ self.single_C
 
+    def outputs_at(self, D: Array) -> Array:
+        """Outputs at steps D from the center, shape `(B, R)`, in single precision."""
+        return D @ self.X.T.astype(_SINGLE) + self.gates_at(D) @ self.small.H.T.astype(_SINGLE) + self.c.astype(_SINGLE)
+
+    def slopes_of_worst(self, D: Array, mine: BoolArray) -> tuple[Array, Array]:
+        """The largest of the outputs that are `mine` (shape `(B, R)`) at steps D, and its slope over the steps."""
+        h, H = self.gates_at(D), self.small.H.astype(_SINGLE)
+        X = self.X.astype(_SINGLE)
+        out = np.where(mine, D @ X.T + h @ H.T + self.c.astype(_SINGLE), -np.inf)
+        worst = out.argmax(axis=1)
+        return out.max(axis=1), X[worst] + self.slopes_at(h, H[worst])
+
     def project(self, D: Array) -> Array:
         """Steps back into the set."""
         D = np.clip(D, self.low.astype(D.dtype), self.high.astype(D.dtype))

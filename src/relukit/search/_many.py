@@ -23,8 +23,9 @@ from relukit.search._attack import descend_rows
 from relukit.search._decision import Decision
 from relukit.search._dual import Dual
 from relukit.search._forest import Forest
+from relukit.search._graph import Graph, make_graph, suits
 from relukit.search._leaves import split_by_programs
-from relukit.search._refine import optimize_gates, refine
+from relukit.search._refine import dual_of, optimize_gates, refine
 from relukit.sets import AbstractSet
 
 _PASSES = (8, 25, 80, 160, 320, 640, 1280)
@@ -32,6 +33,7 @@ _NODES = 400  # of the search over gates after the first pass
 # A search over gates goes on past its budget while each doubling of its nodes (from so many on) leaves at most this share of the gap.
 _DOUBLING, _LEFT = 256, 0.75
 _NEAR = 1e-6
+_DENSE = 30_000_000  # entries of the matrices of a linear program at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +59,14 @@ def decide_cases(network: Network, region: AbstractSet, cases: Sequence[Case], s
     """
     A, b = np.vstack([c.A for c in cases]), np.concatenate([c.b for c in cases])
     rows = network.append(A, b)
-    bounds = linear(rows, region)
+    graph = make_graph(rows, region, stop) if suits(rows) else None
+    bounds = linear(rows, region) if graph is None else graph.bounds
     owner = np.repeat(np.arange(len(cases)), [len(c.b) for c in cases])
     member = owner == np.arange(len(cases))[:, None]
     open_ = ~np.any(member & (bounds.output[0] > 0), axis=1)
     if not open_.any():
         return Decision("unsat", None, 1, "linear bounds")
-    small = compact(rows, region, bounds)
+    small = compact(rows, region, bounds) if graph is None or graph.is_small else graph
     return _Many(small, cases, member, open_, stop, seed).run()
 
 
@@ -103,6 +106,15 @@ def decide_searches(searches: Sequence[Any], stop: float) -> Decision:
     return Decision("unknown", None, nodes, engine, unknown) if unknown else Decision("unsat", None, nodes, engine)
 
 
+def _phases_of(searched: CompactNetwork | Graph, small: CompactNetwork, phases: np.ndarray) -> np.ndarray:
+    """Phases of gates of what was searched as phases of the gates of its compact form."""
+    if not isinstance(searched, Graph):
+        return np.where(Dual(searched).phase == 0, phases, 0)
+    held = phases
+    number = {tuple(u): k for k, u in enumerate(searched.units.tolist())}
+    return np.array([held[number[tuple(u)]] for u in small.units.tolist()], np.int8)
+
+
 class _Pace:
     """Whether a search's gap shrinks fast enough, looked at whenever its nodes have doubled."""
 
@@ -119,7 +131,7 @@ class _Many:
 
     def __init__(
         self,
-        small: CompactNetwork,
+        small: CompactNetwork | Graph,
         cases: Sequence[Case],
         member: np.ndarray,
         open_: np.ndarray,
@@ -130,7 +142,7 @@ class _Many:
         self.stop, self.generator = stop, np.random.default_rng(seed)
         self.nodes, self.unresolved, self.engine = 0, 0, "optimized slopes"
         self.level = np.full(len(cases), -np.inf)
-        self.x = np.zeros((len(cases), small.C.shape[1]))
+        self.x = np.zeros((len(cases), small.input_set.size))
 
     def run(self) -> Decision:
         found = self._attack(5, 40, None) or self._slopes() or self._passes()
@@ -167,7 +179,7 @@ class _Many:
 
     def _attack(self, starts: int, steps: int, around: Array | None) -> Decision | None:
         """Descents for every open case, from random points or from around given ones."""
-        dual = Dual(self.small)
+        dual = dual_of(self.small)
         which = np.repeat(np.flatnonzero(self.open), starts)
         spread = self.generator.random((len(which), dual.n))
         D = dual.low + (dual.high - dual.low) * spread
@@ -176,7 +188,7 @@ class _Many:
         else:
             share = np.where(np.arange(len(which)) % starts == 0, 0.0, 0.3)[:, None]
             D = (1 - share) * dual.steps_to(around[which]) + share * D
-        best, value = descend_rows(dual, dual.output_rows(), self.member, dual.project(D), which, steps)
+        best, value = descend_rows(dual, self.member, dual.project(D), which, steps)
         for k in np.argsort(value):
             if value[k] > _NEAR:
                 break
@@ -196,7 +208,7 @@ class _Many:
 
     def _bound_rows(self, steps: int) -> Decision | None:
         """Optimized bounds of the rows of open cases: of each row, and where a case has several of the best sum of them."""
-        dual = Dual(self.small)
+        dual = dual_of(self.small)
         outputs = dual.output_rows()
         which = np.flatnonzero(self.member[self.open].any(axis=0))
         P, S = dual.start(len(which))
@@ -224,7 +236,7 @@ class _Many:
         Nodes of small networks are cheap: the budget is at least a quarter of the time that the bounds of the gates took.
         """
         until = min(time.perf_counter() + seconds, self.stop)
-        dual = Dual(self.small)
+        dual = dual_of(self.small)
         for case in sorted(np.flatnonzero(self.open), key=lambda c: -self.level[c]):
             self.engine = "gate splitting"
             forest = Forest(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)
@@ -249,11 +261,17 @@ class _Many:
 
     def _finish(self, case: int, forest: Forest) -> Decision | None:
         """Leaves that no split helps: a linear program each, and splits by its solution where gates are left."""
-        A = np.eye(len(self.small.c))[self.member[case]]
+        small = self.small
+        A = np.eye(self.member.shape[1])[self.member[case]]
+        if isinstance(small, Graph) and forest.ends:
+            if small.gates * small.input_set.size > _DENSE:  # a program over all gates would be too large
+                self.unresolved += len(forest.ends)
+                return None
+            small = compact(small.network, small.input_set, small.bounds)
         while forest.ends and time.perf_counter() < self.stop:
             _, _, phases = forest.ends.pop()
-            held = np.where(Dual(self.small).phase == 0, phases, 0)
-            found = split_by_programs(self.small, A, np.zeros(len(A)), held, self.cases[case].confirm, self.stop)
+            held = _phases_of(self.small, small, phases)
+            found = split_by_programs(small, A, np.zeros(len(A)), held, self.cases[case].confirm, self.stop)
             self.nodes += found.boxes
             if found.status == "sat":
                 return Decision("sat", found.point, self.nodes, "linear programs")
@@ -266,9 +284,7 @@ class _Many:
     def _try(self, case: int, dual: Dual, x: Array) -> Decision | None:
         """Points that the relaxation proposes, as they are."""
         D = dual.steps_to(x).astype(np.float32)
-        rows = dual.output_rows()
-        out = D @ rows.X.T + dual.gates_at(D) @ rows.H.T + rows.c
-        value = out[:, self.member[case]].max(axis=1)
+        value = dual.outputs_at(D)[:, self.member[case]].max(axis=1)
         k = int(value.argmin())
         if value[k] > _NEAR:
             return None

@@ -9,15 +9,31 @@ from relukit.bounds import CompactNetwork
 from relukit.bounds._shrink import shrink
 from relukit.search._dual import Dual
 from relukit.search._forest import Forest
+from relukit.search._graph import Graph
 
 # A block is left for a later pass when the first rounds (four, or an eighth) decide less than a share _FEW of its gates and it has
 # over twice as many as the blocks before it have in the median.
 _TRIAL, _FEW = 4, 0.04
 
 
-def optimize_gates(small: CompactNetwork, steps: int, stop: float) -> CompactNetwork:
+def dual_of(small: CompactNetwork | Graph) -> Dual:
+    """What computes bounds over a network in either form."""
+    if isinstance(small, Graph):
+        from relukit.search._graph_dual import GraphDual
+
+        return GraphDual(small)
+    return Dual(small)
+
+
+def _tightened(small: CompactNetwork | Graph, dual: Dual) -> CompactNetwork | Graph:
+    if isinstance(small, Graph):
+        return small.tighter(dual.lower, dual.upper)
+    return shrink(small, dual.lower, dual.upper)[0]
+
+
+def optimize_gates(small: CompactNetwork | Graph, steps: int, stop: float) -> CompactNetwork | Graph:
     """Bounds of every gate by optimized slopes, block by block, and the smaller network that they give."""
-    dual = Dual(small)
+    dual = dual_of(small)
     for first, last in dual.blocks[1:]:
         if time.perf_counter() > stop:
             break
@@ -25,7 +41,7 @@ def optimize_gates(small: CompactNetwork, steps: int, stop: float) -> CompactNet
         rows = dual.gate_rows(gates)
         P, S = dual.start(len(rows), first)
         _tighten(dual, gates, dual.bound(rows, P, S, steps).bound)
-    return shrink(small, dual.lower, dual.upper)[0]
+    return _tightened(small, dual)
 
 
 def _tighten(dual: Dual, gates: np.ndarray, bound: Array) -> None:
@@ -37,13 +53,13 @@ def _tighten(dual: Dual, gates: np.ndarray, bound: Array) -> None:
     dual.set_bounds(lower, upper)
 
 
-def refine(small: CompactNetwork, rounds: int, stop: float, steps: int = 3) -> CompactNetwork:
+def refine(small: CompactNetwork | Graph, rounds: int, stop: float, steps: int = 3) -> CompactNetwork | Graph:
     """One pass of small branch and bounds, block by block from the second.
 
     Where a block's bounds are so wide that the first rounds decide almost none of its gates, the work is better spent on the blocks
     before it: from there on slopes alone are optimized, until a later pass.
     """
-    dual = Dual(small)
+    dual = dual_of(small)
     hopeless, sizes = False, [last - first for first, last in dual.blocks[:1]]
     for first, last in dual.blocks[1:]:
         if time.perf_counter() > stop:
@@ -67,4 +83,4 @@ def refine(small: CompactNetwork, rounds: int, stop: float, steps: int = 3) -> C
                 break
         _tighten(dual, gates, forest.bound)
         sizes.append(int((dual.phase[first:last] == 0).sum()))
-    return shrink(small, dual.lower, dual.upper)[0]
+    return _tightened(small, dual)
