@@ -1,37 +1,131 @@
-"""The network: one layer of filters read along both strands, two more of ReLUs, then activity and its level."""
+r"""The network: sites of sigma-70 weighed as a thermodynamic model would, by ReLUs, then a small ReLU network.
 
+A site is a reading of the -35 side and of the -10 side at one of six distances. Its energy is affine in the bases:
+
+    t[k, g, j] = a_k(bases before) + b_k(bases after) + gap[k, g] + place[k, j] + bias[k]
+
+for K kinds of site. A polymerase that binds with Boltzmann weights occupies the DNA by log(1 + sum exp t). Here exp and
+log(1 + u) are their interpolants at unit knots, which are sums of ReLUs (25 and 40 of them), so the module is piecewise
+linear throughout: `explicit=True` evaluates exactly those ReLUs, the default finds the piece first, which is quicker and
+the same function. The interpolants lie above exp by at most 12.5 % (and below log by at most 0.124); what matters is that
+every weak site pulls a little and a strong one pulls in proportion: a maximum over sites, otherwise the same, is 0.04 to
+0.06 worse in AUPRC on held genome. Only the library's own direction is read: a promoter on the other strand does not
+drive the reporter.
+
+References:
+    "Selection of DNA binding sites by regulatory proteins", Berg and von Hippel, 1987.
+    "Using deep sequencing to characterize the biophysical mechanism of a transcriptional regulatory sequence", Kinney et
+    al., 2010.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from relukit.gallery._life import Array, codes, one_hot, seeded, train_module
 
-LENGTH, WIDTH, FILTERS, ACTIVE, SHIFT = 150, 11, 40, 0.2456, 4
+LENGTH, ACTIVE, PAIRS, HIDDEN = 150, 0.2456, 8, 32
 FLOOR = 0.05  # added to the activity before its logarithm: readings scatter by about this much around 0
+WIDTH = 20  # bases of each reader: 12 before the -35 box (UP element), 6 before the -10 box and 8 after it
+BOX35, BOX10 = 12, 6  # where the six bases of a box stand in its reader
+GAPS = (15, 16, 17, 18, 19, 20)
+BEFORE, AFTER = 14, 10  # blank places at the ends, so that boxes next to them are read too
+LOWEST, HIGHEST, DEEPEST = -10, 15, 40  # knots of the exponential, and the last one of the logarithm
 
 
-def build() -> Any:
-    """A fresh module: (count, 4, 150) to (count, 2): the logit of "active", and the standardized log activity."""
+def exponential(t: Any, explicit: bool = False) -> Any:
+    """exp at the integers from -10 to 15 less exp(-10), linear between and beyond, 0 below: 25 ReLUs."""
+    import torch
+
+    if explicit:
+        knots = range(LOWEST, HIGHEST + 1)
+        slopes = [0.0] + [float(np.exp(k) * (np.e - 1)) for k in knots]
+        return sum((torch.relu(t - k) * (b - a) for k, a, b in zip(knots, slopes, slopes[1:])), torch.zeros_like(t))
+    t = t.clamp(min=float(LOWEST))
+    knot = t.detach().clamp(max=float(HIGHEST)).floor()
+    return knot.exp() * ((t - knot) * (np.e - 1) + 1) - float(np.exp(LOWEST))
+
+
+def logarithm(u: Any, explicit: bool = False) -> Any:
+    """log(1 + u) where 1 + u is a power of e up to the fortieth, linear between and beyond, for u at least 0."""
+    import torch
+
+    if explicit:
+        knots = range(DEEPEST + 1)
+        slopes = [0.0] + [float(np.exp(-k) / (np.e - 1)) for k in knots]
+        return sum(
+            (torch.relu(u - float(np.expm1(k))) * (b - a) for k, a, b in zip(knots, slopes, slopes[1:])),
+            torch.zeros_like(u),
+        )
+    knot = torch.log1p(u.detach()).floor().clamp(0, DEEPEST)
+    power = knot.exp()
+    return knot + ((1 + u) / power - 1) / (np.e - 1)
+
+
+def build(start: Sequence[str] | None = ("TTGACA", "TATAAT"), explicit: bool = False) -> Any:
+    """A fresh module: (count, 4, 150) to (count, 2): the logit of "active", and the standardized log activity.
+
+    Arguments:
+        start: Boxes that the readers start from, beside small random weights; `None` starts from chance alone.
+        explicit: Evaluate each ReLU of the exponential and the logarithm.
+    """
     import torch
     from torch import nn
 
     class Promoter(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.filters = nn.Conv1d(4, FILTERS, WIDTH, padding=WIDTH // 2)
-            self.second = nn.Conv1d(2 * FILTERS, 56, 7, padding=3)
-            self.third = nn.Conv1d(56, 56, 5, padding=2)
-            self.hidden = nn.Linear(560, 64)
-            self.out = nn.Linear(64, 2)
-            self.drop, self.light = nn.Dropout(0.4), nn.Dropout(0.15)
+            self.before = nn.Conv1d(4, PAIRS, WIDTH, bias=False)
+            self.after = nn.Conv1d(4, PAIRS, WIDTH, bias=False)
+            self.gap = nn.Parameter(torch.tensor([-1.5, -0.6, 0.0, -0.4, -1.5, -2.5]).repeat(PAIRS, 1))
+            self.place = nn.Parameter(torch.zeros(PAIRS, 15))
+            self.bias = nn.Parameter(torch.full((PAIRS,), -4.0))
+            self.hidden = nn.Linear(PAIRS, HIDDEN)
+            self.out = nn.Linear(HIDDEN + PAIRS, 2)
+            if start is not None:
+                weights = (
+                    [1, 1, 0.8, 0.6, 0.4, 0.4],
+                    [1, 1.3, 0.6, 0.7, 0.6, 1.3],
+                )  # bases that are kept best weigh most
+                with torch.no_grad():
+                    for reader, letters, first, each in zip(
+                        (self.before, self.after), start, (BOX35, BOX10), weights, strict=True
+                    ):
+                        reader.weight.mul_(0.15)
+                        reader.weight[:, codes([letters])[0].tolist(), range(first, first + 6)] += torch.tensor(each)
+
+        def readings(self, x: Any) -> tuple[Any, Any]:
+            """Of each kind of site and place j = 0..154: the -35 side starting there, and the -10 side with its bias."""
+            x = nn.functional.pad(x, (BEFORE, AFTER))
+            both = nn.functional.conv1d(x, torch.cat([self.before.weight, self.after.weight]))
+            place = nn.functional.interpolate(self.place[None], size=both.shape[2], mode="linear")[0]
+            return both[:, :PAIRS], both[:, PAIRS:] + place + self.bias[:, None]
+
+        def energies(self, x: Any) -> Any:
+            """(count, K, 6, 155): of the site whose -10 reader starts at j; minus infinity where its -35 reader does not fit."""
+            a, b = self.readings(x)
+            parts = [
+                nn.functional.pad(
+                    a[:, :, : -(BOX35 + g)] + b[:, :, BOX35 + g :] + self.gap[:, [n]],
+                    (BOX35 + g, 0),
+                    value=-float("inf"),
+                )
+                for n, g in enumerate(GAPS)
+            ]
+            return torch.stack(parts, 2)
+
+        def occupancy(self, x: Any) -> Any:
+            a, b = self.readings(x)
+            total = 0
+            for n, g in enumerate(GAPS):
+                t = a[:, :, : -(BOX35 + g)] + b[:, :, BOX35 + g :] + self.gap[:, [n]]
+                total = total + exponential(t, explicit).sum(2)
+            return logarithm(total, explicit)
 
         def forward(self, x: Any) -> Any:
-            other = self.filters(x.flip(1, 2)).relu().flip(2)  # A C G T reversed is its complement
-            z = torch.cat([self.filters(x).relu(), other], 1)
-            z = self.light(nn.functional.max_pool1d(z, 3))
-            z = self.light(nn.functional.max_pool1d(self.second(z).relu(), 2))
-            z = nn.functional.adaptive_avg_pool1d(self.third(z).relu(), 10).flatten(1)
-            return self.out(self.drop(self.hidden(self.drop(z)).relu()))
+            z = self.occupancy(x)
+            return self.out(torch.cat([z, self.hidden(z).relu()], 1))
 
     return Promoter()
 
@@ -46,30 +140,33 @@ def level(expression: Array) -> Array:
     return np.log(np.maximum(expression, 0) + FLOOR)
 
 
-def fit(sequences: list[str], expression: Array, seed: int, epochs: int) -> Any:
-    """Train on activity and level together; each batch is moved by up to 4 bases."""
+def fit(
+    sequences: list[str],
+    expression: Array,
+    seed: int,
+    epochs: int,
+    start: Sequence[str] | None = ("TTGACA", "TATAAT"),
+) -> Any:
+    """Train on activity and level together."""
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     x = encode(sequences)
     active = torch.tensor(expression > ACTIVE, dtype=torch.float32)
     goal = level(expression)
-    goal = torch.tensor((goal - goal.mean()) / goal.std(), dtype=torch.float32)
-    generator = np.random.default_rng(seed)
+    goal = torch.tensor((goal - goal.mean()) / max(float(goal.std()), 1e-9), dtype=torch.float32)
     with seeded(seed):
-        module = build()
+        module = build(start)
 
         def loss(rows: Any) -> Any:
-            shift = int(generator.integers(-SHIFT, SHIFT + 1))
-            moved = torch.roll(x[rows], shift, 2)
-            if shift:
-                moved[:, :, slice(None, shift) if shift > 0 else slice(shift, None)] = 0
-            out = module(moved)
+            out = module(x[rows])
             return (
                 binary_cross_entropy_with_logits(out[:, 0], active[rows]) + 0.5 * ((out[:, 1] - goal[rows]) ** 2).mean()
             )
 
-        return train_module(module, loss, len(x), epochs=epochs, learning_rate=3e-3, batch=128, seed=seed)
+        return train_module(
+            module, loss, len(x), epochs=epochs, learning_rate=2e-2, weight_decay=1e-3, batch=128, seed=seed
+        )
 
 
 def predict(modules: list[Any], sequences: list[str]) -> Array:
@@ -84,8 +181,8 @@ def predict(modules: list[Any], sequences: list[str]) -> Array:
 def attributions(modules: list[Any], sequences: list[str]) -> Array:
     """(count, 4, 150): the affine map of the piece each sequence falls in, averaged over networks.
 
-    ReLU and max pooling are piecewise linear, so the gradient at a sequence is the exact linear part of its piece; at each
-    place the mean over the four letters is taken off, since one letter is always there.
+    The module is piecewise linear, so the gradient at a sequence is the exact linear part of its piece; at each place the
+    mean over the four letters is taken off, since one letter is always there.
     """
     import torch
 

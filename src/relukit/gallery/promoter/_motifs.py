@@ -1,41 +1,63 @@
-"""What the networks found: filters against the sigma-70 boxes, and the boxes' distance in the exact attributions."""
+"""What the networks found: readers against the sigma-70 boxes, and the boxes' distance in the exact attributions."""
 
 from typing import Any
 
 import numpy as np
 
 from relukit.gallery._life import LETTERS, Array, codes
-from relukit.gallery._motifs import consensus, q_values, significance, site_matrix
-from relukit.gallery.promoter._model import WIDTH, attributions, encode
+from relukit.gallery._motifs import consensus, q_values, significance
+from relukit.gallery.promoter._model import GAPS, attributions, encode
 
 BOXES = {"minus35": "TTGACA", "minus10": "TATAAT"}
 
 
-def filter_matrices(module: Any, sequences: list[str]) -> tuple[list[Array], list[dict[str, float]]]:
-    """Letter frequencies of the windows each first-layer filter fires on, and its threshold.
+def reader_matrices(module: Any) -> dict[str, list[Array]]:
+    """Letter probabilities (4, 20) that each reader stands for: the Boltzmann weights exp of its energies, by column."""
+    answer = {}
+    for name, reader in zip(BOXES, (module.before, module.after), strict=True):
+        weights = np.exp(reader.weight.detach().numpy().astype(float))
+        answer[name] = list(weights / weights.sum(1, keepdims=True))
+    return answer
 
-    A filter fires where its weights' score exceeds minus its bias: that is its threshold, given beside the highest
-    score any sequence could reach.
-    """
+
+def thresholds(module: Any, sequences: list[str]) -> list[dict[str, float]]:
+    """Of each kind of site: the score at which one site holds the polymerase half of the time (minus the bias), the
+    highest score that any bases could reach, the share of sequences with a site above the threshold, and the distance
+    between the boxes at their best site."""
     import torch
 
-    numbers = codes(sequences)
     with torch.no_grad():
-        response = module.filters(encode(sequences)).numpy()
-    weights, bias = module.filters.weight.detach().numpy(), module.filters.bias.detach().numpy()
-    half = WIDTH // 2
-    matrices, thresholds = [], []
-    for k in range(len(bias)):
-        inner = response[:, k, half : response.shape[2] - half]
-        matrices.append(site_matrix(numbers, inner, WIDTH)[0])
-        thresholds.append(
-            {
-                "threshold": float(-bias[k]),
-                "highest": float(weights[k].max(0).sum()),
-                "fires": float((inner > 0).mean()),
-            }
-        )
-    return matrices, thresholds
+        energy = module.energies(encode(sequences))
+        best = energy.amax(3).numpy()  # (count, kinds, gaps)
+        top = lambda reader: reader.weight.amax(1).sum(1)
+        place = module.place.amax(1)
+        highest = (top(module.before) + top(module.after) + module.gap.amax(1) + place).numpy()
+    return [
+        {
+            "threshold": float(-module.bias[k]),
+            "highest": float(highest[k]),
+            "fires": float((best[:, k].max(1) > 0).mean()),
+            "distance": float(np.mean(np.array(GAPS)[best[:, k].argmax(1)])),
+        }
+        for k in range(best.shape[1])
+    ]
+
+
+def matches(module: Any) -> dict[str, dict[str, float]]:
+    """Best reader for each box, its likeness (6 at most) and its q-value over all readers of both sides."""
+    table = reader_matrices(module)
+    both = [*table["minus35"], *table["minus10"]]
+    answer = {}
+    for name, letters in BOXES.items():
+        like, p = significance(both, consensus(letters))
+        best, kinds = int(np.argmin(p)), len(table[name])
+        answer[name] = {
+            "kind": best % kinds,
+            "side": list(BOXES)[best // kinds],
+            "likeness": float(like[best]),
+            "q": float(q_values(p)[best]),
+        }
+    return answer
 
 
 def carried(scores: Array, numbers: Array, letters: str) -> Array:
@@ -61,31 +83,29 @@ def best_gaps(minus35: Array, minus10: Array) -> tuple[Array, Array]:
     return gap, place
 
 
-def read_out(modules: list[Any], sequences: list[str]) -> dict[str, Any]:
-    """Best filter for each box with its q-value, and how often the boxes stand 16 to 18 bases apart.
+def read_out(modules: list[Any], chance: Any, sequences: list[str]) -> dict[str, Any]:
+    """The boxes' matches and thresholds, and how often the boxes stand 16 to 18 bases apart.
+
+    Arguments:
+        modules: The trained networks, which started from the boxes.
+        chance: A network that started from chance alone; what its readers match, they found.
+        sequences: Strong promoters.
 
     The chance level of the distance comes from pairing one sequence's -35 scores with another's -10 scores, 199 times.
     """
-    matrices, thresholds = filter_matrices(modules[0], sequences)
-    answer: dict[str, Any] = {"filters": len(matrices)}
-    for name, letters in BOXES.items():
-        like, p = significance(matrices, consensus(letters))
-        best = int(np.argmin(p))
+    answer: dict[str, Any] = {"kinds": thresholds(modules[0], sequences), "trained_from_boxes": matches(modules[0])}
+    answer["trained_from_chance"] = matches(chance) | {"kinds": thresholds(chance, sequences)}
+    numbers = codes(sequences)
+    for name, group in (("spacing_16_to_18", modules), ("spacing_16_to_18_from_chance", [chance])):
+        slopes = attributions(group, sequences)
+        first, second = (carried(slopes, numbers, b) for b in BOXES.values())
+        good = lambda gaps: float(np.mean(np.abs(gaps - 17) <= 1))
+        gaps, places = best_gaps(first, second)
+        generator = np.random.default_rng(0)
+        null = np.array([good(best_gaps(first, second[generator.permutation(len(second))])[0]) for _ in range(199)])
         answer[name] = {
-            "filter": best,
-            "likeness": float(like[best]),
-            "q": float(q_values(p)[best]),
-            **thresholds[best],
-        }
-    numbers, slopes = codes(sequences), attributions(modules, sequences)
-    first, second = (carried(slopes, numbers, b) for b in BOXES.values())
-    good = lambda gaps: float(np.mean(np.abs(gaps - 17) <= 1))
-    gaps, places = best_gaps(first, second)
-    generator = np.random.default_rng(0)
-    chance = np.array([good(best_gaps(first, second[generator.permutation(len(second))])[0]) for _ in range(199)])
-    answer["spacing_16_to_18"] = {
-        "share": good(gaps), "by_chance": float(chance.mean()), "p": float((np.sum(chance >= good(gaps)) + 1) / 200),
-        "counts_from_10_to_24": np.bincount(gaps, minlength=25)[10:].tolist(),
-        "minus10_place": float(np.median(places)), "sequences": len(sequences),
-    }  # fmt: skip
+            "share": good(gaps), "by_chance": float(null.mean()), "p": float((np.sum(null >= good(gaps)) + 1) / 200),
+            "counts_from_10_to_24": np.bincount(gaps, minlength=25)[10:].tolist(),
+            "minus10_place": float(np.median(places)), "sequences": len(sequences),
+        }  # fmt: skip
     return answer

@@ -1,6 +1,7 @@
-"""Logos of the filters that match the boxes, and one promoter's exact attribution beside in-silico mutagenesis."""
+"""Logos of the readers that match the boxes, and one promoter's exact attribution beside in-silico mutagenesis."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from relukit._numerics import atomic_path
 from relukit.gallery._life import LETTERS, Array, codes
 from relukit.gallery._motifs import consensus, draw_logo, significance
 from relukit.gallery.promoter import _model
-from relukit.gallery.promoter._motifs import BOXES, filter_matrices
+from relukit.gallery.promoter._motifs import BOXES, reader_matrices
 from relukit.gallery.promoter.study import FILE, read, restore
 
 
@@ -21,40 +22,54 @@ def mutagenesis(modules: list, sequence: str) -> Array:
 
 def figures(out: Path, data: Path) -> list[Path]:
     """Write `motifs.png` and `attribution.png`."""
+    modules, loaded = restore(out)
+    frame = read(data / FILE)
+    strong = frame[frame["expression"] > 1].sort_values("expression")["sequence"].iloc[-1]
+    draw_motifs({"from boxes": modules[0], "from chance": loaded["chance"]}, out / "motifs.png")
+    draw_attribution(modules, strong, out / "attribution.png")
+    return [out / "motifs.png", out / "attribution.png"]
+
+
+def draw_motifs(modules: dict[str, Any], target: Path) -> None:
+    """For each box: itself, and of each network the reader that matches it best."""
     from matplotlib.figure import Figure
 
-    modules, _ = restore(out)
-    frame = read(data / FILE)
-    strong = frame[frame["expression"] > 1]
-    matrices, _ = filter_matrices(modules[0], list(strong["sequence"])[:400])
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots(2, 4)
-    for row, (name, letters) in zip(axes, BOXES.items()):
-        draw_logo(row[0], consensus(letters), f"{name.replace('minus', '-')}: {letters}")
-        _, p = significance(matrices, consensus(letters))
-        for ax, k in zip(row[1:], np.argsort(p)):
-            draw_logo(ax, matrices[k], f"filter {k}, p = {p[k]:.1e}")
-    with atomic_path(out / "motifs.png") as path:
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    axes = figure.subplots(2, 1 + len(modules), width_ratios=[1, *[2.4] * len(modules)])
+    for row, (box, letters) in zip(axes, BOXES.items()):
+        draw_logo(row[0], consensus(letters), f"{box.replace('minus', '-')}: {letters}")
+        for ax, (start, module) in zip(row[1:], modules.items()):
+            table = reader_matrices(module)
+            named = [(side, k, m) for side, group in table.items() for k, m in enumerate(group)]
+            _, p = significance([m for _, _, m in named], consensus(letters))
+            side, k, matrix = named[int(np.argmin(p))]
+            draw_logo(ax, matrix, f"{start}: kind {k}, {side.replace('minus', '-')} side, p = {p.min():.1e}")
+            ax.set_ylabel("bits")
+    with atomic_path(target) as path:
         figure.savefig(path, dpi=150, format="png")
-    sequence = strong.sort_values("expression")["sequence"].iloc[-1]
-    slopes = _model.attributions(modules, [sequence])[0]
-    own = slopes[codes([sequence])[0], np.arange(150)]
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True)
+
+
+def draw_attribution(modules: list, sequence: str, target: Path) -> None:
+    """The slopes of the sequence's own letters above the effect of each single substitution."""
     import logomaker
     import pandas as pd
+    from matplotlib.figure import Figure
 
-    table = np.zeros((150, 4))
-    table[np.arange(150), codes([sequence])[0]] = own
+    slopes = _model.attributions(modules, [sequence])[0]
+    places, numbers = np.arange(_model.LENGTH), codes([sequence])[0]
+    table = np.zeros((_model.LENGTH, 4))
+    table[places, numbers] = slopes[numbers, places]
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True)
     logomaker.Logo(pd.DataFrame(table, columns=list(LETTERS)), ax=top, color_scheme="classic")
     top.set_ylabel("exact slope")
     top.set_title("Strongest promoter: affine map of its piece, and each single substitution", fontsize=10)
     change = mutagenesis(modules, sequence)
     limit = np.abs(change).max()
-    bottom.imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    image = bottom.imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    figure.colorbar(image, ax=bottom, label="change of the logit")
     bottom.set_yticks(range(4), list(LETTERS))
-    bottom.set_xlabel("place")
+    bottom.set_xlabel("place (transcription starts at 120)")
     bottom.set_ylabel("substitution")
-    with atomic_path(out / "attribution.png") as path:
+    with atomic_path(target) as path:
         figure.savefig(path, dpi=150, format="png")
-    return [out / "motifs.png", out / "attribution.png"]
