@@ -1,6 +1,7 @@
 """Decide or optimize over a box by splitting inputs: the compiled engine and its driver."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from relukit.search._attack import representable
 from relukit.search._decision import Decision
 from relukit.search._few_attack import descend, resample
 from relukit.search._few_chain import Rows, bounds_of
+from relukit.search._few_least import LeastRow, least
 from relukit.search._few_wide import Pieces
 from relukit.sets import Box
 
@@ -37,6 +39,7 @@ _SAMPLED = (
     (1_000_000, 5_000),
     (10**18, 0),
 )  # populations resampled after so many boxes
+_LEAF = 6  # points of one leaf that are tried
 _DENSE = 100  # inputs up to which a selection of them is a dense matrix
 _GATES = 600  # a box with more open gates is halved before the dense compact form is made (300 takes 3 times as long)
 
@@ -81,7 +84,7 @@ class Engine:
             sizes=np.array([n, S0, rows, finish, self.boxes_most], np.int64),
             pool=pool, firsts=firsts, net=np.zeros((DEEPEST + 4, 4), np.int64), box=np.zeros((self.boxes_most + 2, 3), np.int64),
             x=np.zeros((self.boxes_most + 2, 2, n)), L=np.zeros((self.boxes_most + 2, K + 1)), U=np.zeros((self.boxes_most + 2, K + 1)),
-            path=np.zeros((DEEPEST + 1, n + 1)), threshold=np.zeros(2), best=np.zeros(2 + n), point=np.zeros(n),
+            window=np.stack([box.lower, box.upper]).astype(np.float64), path=np.zeros((DEEPEST + 1, n + 1)), threshold=np.zeros(2), best=np.zeros(2 + n), point=np.zeros(n),
             planes=np.zeros((rows + 1, wide)), errors=np.zeros(rows), weights=np.zeros(rows), gates=np.zeros((12, K + 8)),
             T=np.zeros((2 * K + 2, wide)), T_errors=np.zeros(2 * K + 2), lows=np.zeros(2 * K + rows), slopes=np.zeros((K + 1, n)), inputs=np.zeros((10, n + 1)), rows=np.zeros((3, rows)),
             dictionary=np.zeros((rows, n + 2)), index=np.zeros((3, longest), np.int64), flags=np.zeros(n + 2, np.bool_),
@@ -93,6 +96,10 @@ class Engine:
         s.L[0, :K], s.U[0, :K] = small.lower, small.upper
         s.best[0] = -np.inf
         self.maximize = maximize
+
+    def narrow(self, box: Box) -> None:
+        """From now on only a smaller box counts."""
+        self.state.window[0], self.state.window[1] = box.lower, box.upper
 
     def run(self, budget: int) -> int:
         from relukit.search._few_kernel import run
@@ -122,16 +129,24 @@ class Search:
         network: Piecewise linear.
         A, b: Rows on its outputs.
         confirm: Called with points `(k, n)` that the original can hold; returns the first that it confirms, or None.
+        any_row: One row at most 0 is enough; by default all have to be. Up to 12 moving inputs only.
+        closer: The box that is left after a point was confirmed in the tree, which then goes on with it; by default such a point
+            ends the search. `unsat` is about the last of these boxes.
 
     References:
         Branch and Bound for Piecewise Linear Neural Network Verification, Bunel et al., 2020.
     """
 
-    def __init__(self, network: Network, box: Box, A: Array, b: Array, confirm: Any, seed: int = 0) -> None:
+    def __init__(
+        self, network: Network, box: Box, A: Array, b: Array, confirm: Any, seed: int = 0, any_row: bool = False,
+        closer: Callable[[], Box] | None = None,
+    ) -> None:  # fmt: skip
+        self.closer = closer
         self.network, self.box, self.confirm = network, box, confirm
         self.moving, self.domain = _moving(box)
         self.rows = _restricted(_joined(network), box, self.moving).append(A, b)
-        self.quick = Rows(self.rows)
+        self.quick: Rows | LeastRow = Rows(self.rows)
+        self.any_row = any_row and len(b) > 1
         self.generator = np.random.default_rng(seed)
         self.engine: Engine | None = None
         self.small: CompactNetwork | None = None
@@ -142,6 +157,8 @@ class Search:
 
     def begin(self) -> Decision | None:
         """Linear bounds and a short attack: settles most questions."""
+        if self.any_row and self._folded():
+            return Decision("unsat", None, 1, "linear bounds")
         wide = self.rows.units > _GATES and not self.by_gates
         bounds = None if wide else bounds_of(self.rows, self.quick.layers, self.domain)
         if bounds is not None and np.any(bounds.output[0] > 0):
@@ -156,6 +173,20 @@ class Search:
         else:
             self.small = compact(self.rows, self.domain, bounds)
         return None
+
+    def _folded(self) -> bool:
+        """Rows that linear bounds show positive are dropped, the least of the others becomes the one row; True where none is left."""
+        assert isinstance(self.quick, Rows)
+        low = bounds_of(self.rows, self.quick.layers, self.domain).output[0]
+        left = np.flatnonzero(~(low > 0))
+        if not len(left):
+            return True
+        A, b = self.question
+        self.rows = _restricted(_joined(self.network), self.box, self.moving).append(A[left], b[left])
+        self.quick = Rows(self.rows)
+        if len(left) > 1:
+            self.rows, self.quick = least(self.rows), LeastRow(self.quick)
+        return False
 
     @property
     def by_inputs(self) -> bool:
@@ -220,14 +251,26 @@ class Search:
                 hit, closed = self._leaf(engine)
                 self.unresolved += not closed and hit is None
             if hit is not None:
-                return Decision("sat", hit, engine.boxes, "input splitting")
+                if self.closer is None:
+                    return Decision("sat", hit, engine.boxes, "input splitting")
+                self._narrow(engine)
         if engine.boxes >= _SAMPLED[self.attacked][0]:
             populations = _SAMPLED[self.attacked][1]
             self.attacked += 1
             hit = self._sample(populations, engine.state.best[2:])
             if hit is not None:
-                return Decision("sat", hit, engine.boxes, "sampling attack")
+                if self.closer is None:
+                    return Decision("sat", hit, engine.boxes, "sampling attack")
+                self._narrow(engine)
         return None
+
+    def _narrow(self, engine: Engine) -> None:
+        assert self.closer is not None
+        box = self.closer()
+        self.domain = Box(box.lower[self.moving], box.upper[self.moving])
+        self.box = box
+        self.tried = np.clip(self.tried, self.domain.lower, self.domain.upper)
+        engine.narrow(self.domain)
 
     def _sample(self, populations: int, nearest: Array) -> Array | None:
         """Sampling attacks over the box, and around the nearest miss of the tree: on plateaus each population finds another basin,
@@ -266,33 +309,51 @@ class Search:
 
     def _leaf(self, engine: Engine) -> tuple[Array | None, bool]:
         """A box on which every row is linear: a linear program decides it; its multipliers prove emptiness, rounding included."""
-        from scipy.optimize import linprog
-
         leaf, planes, constant, error = engine.leaf()
-        hit = self._confirmed(engine.point[None].copy())
-        if hit is not None:
-            return hit, True
-        n, R = engine.n, len(constant)
-        # min t with planes x + constant <= t: a positive minimum closes the leaf.
-        found = linprog(
-            np.r_[np.zeros(n), 1.0],
-            np.c_[planes, -np.ones(R)],
-            -constant,
-            bounds=[*zip(leaf.lower, leaf.upper), (None, None)],
-            method="highs",
-        )
-        if found.status != 0:
-            return None, False
-        weights = np.maximum(-found.ineqlin.marginals, 0)
-        weights = weights / weights.sum() if weights.sum() > 0 else np.full(R, 1 / R)
-        joint = weights @ planes
-        reach = np.maximum(np.abs(leaf.lower), np.abs(leaf.upper))
-        rounding = 1.01 * float(weights @ error) + gamma(R + n + 4) * float(
-            weights @ (np.abs(planes) @ reach + np.abs(constant))
-        )
-        if float(weights @ constant) - float(leaf.support(-joint[None])[0]) - rounding > 0:
-            return None, True
-        return self._confirmed(found.x[None, :n]), False
+        found, point = None, engine.point.copy()
+        for k in range(_LEAF):
+            hit = self._confirmed(point[None])
+            if hit is None and k:
+                break
+            if hit is not None:
+                found = hit
+                if self.closer is None:
+                    return hit, True
+                self._narrow(engine)
+                low, high = np.maximum(leaf.lower, self.domain.lower), np.minimum(leaf.upper, self.domain.upper)
+                if np.any(low > high):
+                    return found, True
+                leaf = Box(low, high)
+            closed, point = _least_of_planes(leaf, planes, constant, error)
+            if closed or point is None:
+                return found, closed
+        return found, False
+
+
+def _least_of_planes(box: Box, planes: Array, constant: Array, error: Array) -> tuple[bool, Array | None]:
+    """Whether the largest of some planes is proven positive on a box, and the point where it is least."""
+    from scipy.optimize import linprog
+
+    R, n = planes.shape
+    # min t with planes x + constant <= t: a positive minimum closes the leaf.
+    found = linprog(
+        np.r_[np.zeros(n), 1.0],
+        np.c_[planes, -np.ones(R)],
+        -constant,
+        bounds=[*zip(box.lower, box.upper), (None, None)],
+        method="highs",
+    )
+    if found.status != 0:
+        return False, None
+    weights = np.maximum(-found.ineqlin.marginals, 0)
+    weights = weights / weights.sum() if weights.sum() > 0 else np.full(R, 1 / R)
+    joint = weights @ planes
+    reach = np.maximum(np.abs(box.lower), np.abs(box.upper))
+    rounding = 1.01 * float(weights @ error) + gamma(R + n + 4) * float(
+        weights @ (np.abs(planes) @ reach + np.abs(constant))
+    )
+    value = float(weights @ constant) - float(box.support(-joint[None])[0]) - rounding
+    return value > 0, found.x[:n]
 
 
 def _joined(network: Network) -> Network:

@@ -97,16 +97,16 @@ class Rows:
         """The largest row at each point: a counterexample has it at most 0."""
         return self(points).max(axis=1)
 
-    def slope(self, points: Array) -> tuple[Array, Array]:
-        """Rows, and the gradient of the largest one at each point `(k, n)`."""
+    def slope(self, points: Array, least: bool = False) -> tuple[Array, Array]:
+        """Rows, and the gradient of the largest one at each point `(k, n)`; with `least` the least row and its gradient."""
         if self.layers is None:
             out = self.network(points)
-            worst, grad = out.argmax(axis=1), np.empty_like(points)
+            worst, grad = out.argmin(axis=1) if least else out.argmax(axis=1), np.empty_like(points)
             for r in np.unique(worst):
                 hot = np.zeros(self.outputs)
                 hot[r] = 1.0
                 grad[worst == r] = self.network.gradient(points[worst == r], hot)
-            return out, grad
+            return out.min(axis=1, keepdims=True) if least else out, grad
         value, on = points.astype(np.float32), []
         for W, b, gated in self._single:
             value = value @ W
@@ -114,14 +114,15 @@ class Rows:
             if gated:
                 np.maximum(value, 0, out=value)
                 on.append(value > 0)
-        grad = self._single[-1][0].T[value.argmax(axis=1)]
+        chosen = value.argmin(axis=1) if least else value.argmax(axis=1)
+        grad = self._single[-1][0].T[chosen]
         if self._single[-1][2]:
-            grad = grad * on.pop()[np.arange(len(value)), value.argmax(axis=1)][:, None]
+            grad = grad * on.pop()[np.arange(len(value)), chosen][:, None]
         for W, _, gated in self._single[-2::-1]:
             if gated:
                 grad = grad * on.pop()
             grad = grad @ W.T
-        return value, grad.astype(np.float64)
+        return value.min(axis=1, keepdims=True) if least else value, grad.astype(np.float64)
 
 
 def bounds_of(network: Network, layers: list[Layer] | None, box: Box) -> Bounds:

@@ -36,6 +36,7 @@ class State(NamedTuple):
         net: `(nets, 4)`: gates, rows, place in the pool, place in `firsts`.
         box: `(boxes, 3)`: net, depth, and the gate split by phase: `2 gate + (1 if on)`, or -1.
         x, L, U: Ends of the boxes and bounds of the gates.
+        window: Ends of the box that still counts, shape `(2, n)`: boxes are cut to it when their turn comes.
         path: Joint planes by depth.
         threshold: When maximizing, `[0]` is added to row 0, which is `threshold - f`, and raised by points found; `[1]` is
             what was added for the last box.
@@ -54,6 +55,7 @@ class State(NamedTuple):
     x: np.ndarray
     L: np.ndarray
     U: np.ndarray
+    window: np.ndarray
     path: np.ndarray
     threshold: np.ndarray
     best: np.ndarray
@@ -183,8 +185,12 @@ def run(s, gamma, budget, maximize):
         K, R, place, f = s.net[net, 0], s.net[net, 1], s.net[net, 2], s.net[net, 3]
         M, Q, loose, q_loose, end = views(s.pool, place, K, R, S0)
         first = s.firsts[f : f + K]
+        outside = False
         for i in range(n):
-            xl[i], xu[i] = s.x[top, 0, i], s.x[top, 1, i]
+            xl[i], xu[i] = max(s.x[top, 0, i], s.window[0, i]), min(s.x[top, 1, i], s.window[1, i])
+            outside = outside or xl[i] > xu[i]
+        if outside:
+            continue
         L, U = s.L[top], s.U[top]
         if phase >= 0:  # the half's own net
             gate, on = phase // 2, phase % 2 == 1

@@ -16,11 +16,13 @@ from relukit.search._many import Case, decide_cases
 from relukit.search._relaxation import OFF, ON, distance_program
 from relukit.sets import AbstractSet, Ball, Box
 from relukit.verification._flip_descent import Descent, size_of
+from relukit.verification._flip_near import Near
 from relukit.verification._flip_question import Question
 
 _CLOSE = 1e-6  # a proven distance: lower and upper bound agree this far, or this share of a distance above 1
 _FEW = 12  # up to so many moving inputs, inputs are split rather than gates
 _GATES = 600  # above this many gates the linear program of a piece costs more than it brings
+_JITTER = 24  # points around a candidate that the original nearly turns at
 _GRID = 100_000  # boxes of whole numbers at most
 
 
@@ -61,6 +63,11 @@ class FlipSearch:
         self.witness: Array | None = None
         self.to: int | None = None
         self.descent = Descent(network, x, self.question, norm, lower - x, upper - x, self.attempt)
+        self.near: Near | None = None
+        single = all(len(g.b) == 1 for g in self.question.goals.values())
+        if single and norm == np.inf and not len(self.integer) and int(np.sum(lower < upper)) <= _FEW:
+            A, b = (np.concatenate([getattr(g, k) for g in self.question.goals.values()]) for k in ("A", "b"))
+            self.near = Near(network, x, A, b, lower - x, upper - x)
 
     def run(self) -> tuple[float, bool]:
         """The lower bound, and whether it meets the upper one."""
@@ -78,7 +85,7 @@ class FlipSearch:
             limit = time.perf_counter() + share * (self.stop - time.perf_counter())
             found = self._decide(radius, limit)
             if found.status == "unsat":
-                self.lower = max(self.lower, radius)
+                self.lower = max(self.lower, self._left(radius))
                 self.tell(self.lower, self.upper)
             elif found.status == "sat":
                 self._polish()
@@ -90,6 +97,10 @@ class FlipSearch:
 
     def _gap(self) -> float:
         return _CLOSE * max(1.0, self.upper)
+
+    def _left(self, radius: float) -> float:
+        """What is left of a ball to be searched: flips that are nearer than the incumbent by the gap."""
+        return min(radius, self.upper - 0.9 * self._gap())
 
     def _without(self) -> tuple[float, bool]:
         """No flip was found: the largest ball that is proven free of any, or the whole allowed box."""
@@ -143,11 +154,25 @@ class FlipSearch:
             if distance >= self.upper:
                 return False
             to = self.question.decided(self.network.replay(candidate))
+            if to is None and self.near is not None:
+                candidate, to = self._jittered(candidate, distance)
             if to is not None:
                 self.upper, self.witness, self.to = distance, candidate, to
                 self.tell(self.lower, self.upper)
                 return True
         return False
+
+    def _jittered(self, point: Array, distance: float) -> tuple[Array, int | None]:
+        """A point a few units in the last place away, no farther from x, where the original's rounding turns the decision."""
+        ulp = np.finfo(self.network.dtype).eps * np.maximum(np.abs(point), 1e-3)
+        near = point + ulp * self.generator.integers(-4, 5, (_JITTER, len(point)))
+        low, high = np.maximum(self.within.lower, self.x - distance), np.minimum(self.within.upper, self.x + distance)
+        near = representable(near, Box(low, high), self.network.dtype)
+        for candidate, y in zip(near, self.network.replay(near)):
+            to = self.question.decided(y)
+            if to is not None:
+                return candidate, to
+        return point, None
 
     def _representable(self, point: Array) -> Array:
         """The nearest point that the original can hold and that is allowed."""
@@ -157,12 +182,30 @@ class FlipSearch:
     def _polish(self) -> None:
         """The nearest flip within the incumbent's own linear piece, as long as that helps."""
         assert self.witness is not None
+        if self.near is not None:
+            self._polish_near(self.near)
+            return
         for _ in range(6):
             before = self.upper
             self.descent.home(self.witness, self._target())
             if self.norm == np.inf and not len(self.integer):
                 self._piece()
             if self.upper > 0.999 * before or time.perf_counter() > self.stop:
+                return
+
+    def _polish_near(self, near: Near) -> None:
+        """Few inputs: to the nearest point of the linear piece and on into others, as long as that helps."""
+        for _ in range(30):
+            assert self.witness is not None
+            before, step = self.upper, self.witness - self.x
+            found = near.nearest(step, self.question.targets.index(self._target()), self.upper)
+            if found is not None:
+                self.attempt(self.x + found)
+            step = self.witness - self.x
+            for closer in near.inside(step, self.upper, self.generator)[:4]:
+                if self.attempt(self.x + closer):
+                    break
+            if self.upper > before - 0.3 * self._gap() or time.perf_counter() > self.stop:
                 return
 
     def _target(self) -> int:
@@ -199,14 +242,23 @@ class FlipSearch:
 
     def _decide_on(self, region: AbstractSet, radius: float, limit: float) -> Decision:
         def confirm(points: Array) -> Array | None:
+            before = self.upper
             for point in points:
                 self.attempt(point)
-            return self.witness if self.witness is not None and self.upper <= radius else None
+            if self.upper < before and self.near is not None:
+                self._polish()
+            return self.witness if self.witness is not None and self.upper <= radius and self.upper < before else None
 
         goals = self.question.goals.values()
         moving = int(np.sum(region.box().lower < region.box().upper))
         if moving <= _FEW and isinstance(region, Box):
-            searches = [Search(self.network, region, g.A, g.b, confirm, self.seed) for g in goals]
+            if all(len(g.b) == 1 for g in goals):
+                A, b = np.vstack([g.A for g in goals]), np.concatenate([g.b for g in goals])
+                whole = self.near is not None
+                closer = lambda: Ball(self.x, self._left(radius), np.inf, self.within).box()
+                searches = [Search(self.network, region, A, b, confirm, self.seed, True, closer if whole else None)]
+            else:
+                searches = [Search(self.network, region, g.A, g.b, confirm, self.seed) for g in goals]
             found = decide_any(searches, max(limit - time.perf_counter(), 0.01))
         else:
             cases = [Case(g.A, g.b, confirm) for g in goals]
