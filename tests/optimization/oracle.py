@@ -43,12 +43,21 @@ def minimum(weights, biases, lower, upper, c, q, rows=(), integers=(), groups=()
             if near is not None:  # distances are further columns
                 k = n if norm == "l1" else 1
                 step = np.eye(n) if norm == "l1" else np.ones((n, 1))
-                A_ub = [np.r_[row, np.zeros(k)] for row in A_ub] + list(np.c_[np.eye(n), -step]) + list(np.c_[-np.eye(n), -step])
+                A_ub = (
+                    [np.r_[row, np.zeros(k)] for row in A_ub]
+                    + list(np.c_[np.eye(n), -step])
+                    + list(np.c_[-np.eye(n), -step])
+                )
                 b_ub = b_ub + list(near) + list(-near)
                 A_eq = [np.r_[row, np.zeros(k)] for row in A_eq]
                 cost, constant, ends = np.r_[np.zeros(n), np.ones(k)], 0.0, ends + [(0, None)] * k
             found = linprog(
-                cost, np.array(A_ub) if A_ub else None, b_ub or None, np.array(A_eq) if A_eq else None, b_eq or None, bounds=ends
+                cost,
+                np.array(A_ub) if A_ub else None,
+                b_ub or None,
+                np.array(A_eq) if A_eq else None,
+                b_eq or None,
+                bounds=ends,
             )
             if found.status == 0 and found.fun + constant < best:
                 best, at = float(found.fun + constant), found.x[:n]

@@ -20,6 +20,7 @@ from relukit.optimization._problem import Problem
 from relukit.search import Engine
 from relukit.sets import Box
 
+_HALVING = 0.25  # share of that time for halving the worst boxes: what lowers the bound of an early stop most
 _FIRST = 2.0  # CPU seconds in compiled code before open boxes go back: every easy problem is done by then
 _SHARE = 0.1  # later budgets as a share of all time so far, so that few restarts are needed
 _FRONT, _AT_ONCE = 96, 12  # so many boxes are made by halving the worst ones, after the first budget was spent
@@ -43,6 +44,7 @@ class BoxTree:
         self.highest = float(bounds.output[1][0])
         self.heap: list[Any] = []
         self.counter = itertools.count()
+        self.halving = 0.0
         self.spent, self.is_split = 0.0, False  # CPU seconds in compiled code; whether the first budget is gone
         self.boxes, self.restarts, self.slice = (
             0,
@@ -100,8 +102,11 @@ class BoxTree:
             self.closed = min(self.closed, low)
             return
         parts = self.problem.halves(lower, upper)
-        if parts is None and self.is_split and len(self.heap) < _FRONT and self.finish is not None:
-            parts = self._front(lower, upper)
+        if parts is None and self.is_split and (len(self.heap) < _FRONT or self.halving < _HALVING * self.spent):
+            began = time.process_time()
+            self._bounded(self._front(lower, upper), low)
+            self.halving += time.process_time() - began
+            return
         if parts is not None:
             self._bounded(parts, low)
             return

@@ -70,8 +70,8 @@ def join(networks: Mapping[str, Network], boxes: Mapping[str, Box] | None = None
                 row = _right_side(text, scope, name)
                 linked[i] = row
                 low, high = float(domains[name].lower[i]), float(domains[name].upper[i])
-                one = np.flatnonzero(row.inputs)
-                if len(one) == 1 and row.inputs[one[0]] == 1 and row.constant == 0 and not np.any(row.outputs):
+                if _is_copy(row):
+                    one = np.flatnonzero(row.inputs)
                     lower[one[0]], upper[one[0]] = max(lower[one[0]], low), min(upper[one[0]], high)
                     continue
                 rules.append(
@@ -90,7 +90,7 @@ def join(networks: Mapping[str, Network], boxes: Mapping[str, Box] | None = None
         raise InvalidInput(
             f"the boxes of linked inputs have nothing in common: input {clash[0]} of the joint network would lie in [{lower[clash[0]]:g}, {upper[clash[0]]:g}]"
         )
-    return Joint(_side_by_side(networks, parts, sizes), Box(lower, upper), Scope(sizes, parts), tuple(rules))
+    return Joint(_side_by_side(networks, parts, domains, sizes), Box(lower, upper), Scope(sizes, parts), tuple(rules))
 
 
 def _domain(name: str, network: Network, box: Box | None) -> Box:
@@ -138,12 +138,14 @@ def _right_side(text: str, scope: Scope, name: str) -> Linear:
     return row.linear
 
 
-def _side_by_side(networks: Mapping[str, Network], parts: Mapping[str, Part], sizes: tuple[int, int]) -> Network:
+def _side_by_side(
+    networks: Mapping[str, Network], parts: Mapping[str, Part], domains: Mapping[str, Box], sizes: tuple[int, int]
+) -> Network:
     nodes = [Node(Input(sizes[0]), (), (sizes[0],), "input")]
     ends: list[tuple[int, Part]] = []
     for name, net in networks.items():
         part = parts[name]
-        nodes.append(_entry(name, net, part, sizes, ends))
+        nodes += _entry(name, net, part, domains[name], sizes, ends, len(nodes))
         shift = len(nodes) - 1
         for node in net.nodes[1:]:
             nodes.append(
@@ -166,22 +168,54 @@ def _side_by_side(networks: Mapping[str, Network], parts: Mapping[str, Part], si
     return Network(tuple(nodes), dtype=dtype, origin=Origin("built", run=run))
 
 
-def _entry(name: str, net: Network, part: Part, sizes: tuple[int, int], ends: list[tuple[int, Part]]) -> Node:
-    """The inputs of one network from the joint inputs and the outputs of earlier networks."""
-    W, bias = np.zeros((net.inputs, sizes[0])), np.zeros(net.inputs)
+def _entry(
+    name: str, net: Network, part: Part, box: Box, sizes: tuple[int, int], ends: list[tuple[int, Part]], at: int
+) -> list[Node]:
+    """The inputs of one network from the joint inputs and the outputs of earlier networks; `at` is the first node's number.
+
+    Linked inputs are clipped to the network's box. A constraint keeps them there, so that this changes no point that counts,
+    and bounds of the second network do not suffer from loose bounds of the first.
+    """
+    W = np.zeros((net.inputs, sizes[0]))
     own = np.flatnonzero(part.inputs >= 0)
     W[own, part.inputs[own]] = 1.0
-    Y = np.zeros((net.inputs, sizes[1]))
+    computed = [i for i, row in part.linked.items() if not _is_copy(row)]
     for i, row in part.linked.items():
-        W[i], Y[i], bias[i] = row.inputs, row.outputs, row.constant
-    maps: list[AbstractLinear] = [dense_or_sparse(W)]
-    sources = [0]
+        if _is_copy(row):
+            W[i] = row.inputs
+    if not computed:
+        return [Node(Affine((dense_or_sparse(W),), np.zeros(net.inputs)), (0,), (net.inputs,), f"{name}.inputs")]
+    rows = [part.linked[i] for i in computed]
+    middle, half = 0.5 * (box.lower + box.upper)[computed], 0.5 * (box.upper - box.lower)[computed]
+    divisor = np.where(half > 0, half, 1.0)
+    maps: list[AbstractLinear] = [Dense(np.array([r.inputs for r in rows]) / divisor[:, None])]
+    sources, Y = [0], np.array([r.outputs for r in rows]) / divisor[:, None]
     for end, earlier in ends:
         block = Y[:, earlier.first : earlier.first + earlier.outputs]
         if np.any(block):
             maps.append(Dense(block))
             sources.append(end)
-    return Node(Affine(tuple(maps), bias), tuple(sources), (net.inputs,), f"{name}.inputs")
+    place = np.zeros((net.inputs, len(computed)))
+    place[computed, np.arange(len(computed))] = half
+    bias = np.zeros(net.inputs)
+    bias[computed] = middle
+    k = (len(computed),)
+    return [
+        Node(
+            Affine(tuple(maps), (np.array([r.constant for r in rows]) - middle) / divisor),
+            tuple(sources),
+            k,
+            f"{name}.linked",
+        ),
+        Node(get("hardtanh"), (at,), k, f"{name}.within its box"),
+        Node(Affine((dense_or_sparse(W), Dense(place)), bias), (0, at + 1), (net.inputs,), f"{name}.inputs"),
+    ]
+
+
+def _is_copy(row: Linear) -> bool:
+    """Whether an expression is one input itself."""
+    one = np.flatnonzero(row.inputs)
+    return len(one) == 1 and row.inputs[one[0]] == 1 and row.constant == 0 and not np.any(row.outputs)
 
 
 def stacked(sources: list[tuple[int, int]], total: int, name: str = "outputs") -> Node:
