@@ -73,7 +73,7 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         object.__setattr__(self.model, "_relukit_watched", True)
-        self._active, self._began = True, time.perf_counter()
+        self._active, self._began = True, _clocks()
         self._remember_start()
         self._look_forward()
         return self
@@ -100,7 +100,7 @@ class Watch:
         if step < self._next and self._probe is None and self._looking is None:
             self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
             return
-        started = time.perf_counter()
+        started = _clocks()
         if step == 1 and hasattr(loss, "grad_fn"):
             self.record.chain, self.record.kinds = output_chain(loss), activations_in_graph(loss)
         self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
@@ -109,13 +109,12 @@ class Watch:
         if step >= self._next:
             self._read_losses()
             self._look(step)
-            spent = time.perf_counter() - started
-            self._plan(step, spent)
-        self._spent += time.perf_counter() - started
+            self._plan(step, _since(started))
+        self._spent += _since(started)
 
     def _plan(self, step: int, spent: float) -> None:
         """When to look next: early often, later so rarely that the budget holds."""
-        elapsed = max(time.perf_counter() - self._began, 1e-6)
+        elapsed = max(_since(self._began), 1e-6)
         local = step - self._offset
         each = max((elapsed - self._spent) / step, 1e-7)
         # When the time spent on looking, this look's cost included once more, is within the budget again; at the latest
@@ -374,6 +373,15 @@ class Watch:
     def __repr__(self) -> str:
         worst = self.findings[0] if self.findings else None
         return f"Watch({self.record.step} steps, {worst.symptom + ': ' + worst.cause if worst else 'no finding'})"
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(started: tuple[float, float]) -> float:
+    """Seconds since then: the clock's, or the processor's where a busy machine makes the clock run on alone."""
+    return min(time.perf_counter() - started[0], time.process_time() - started[1])
 
 
 def _some(tensor: Any) -> Any:
