@@ -35,11 +35,12 @@ m = pyo.ConcreteModel(); m.nn = OmltBlock(); m.nn.build_formulation(ReluBigMForm
 m.o = pyo.Objective(expr=m.nn.outputs[plus] - (m.nn.outputs[minus] if minus >= 0 else 0.0), sense=pyo.maximize)
 from pyomo.contrib.appsi.solvers import Highs
 import os, threading
-def watch():  # HiGHS counts wall time, which a busy machine stretches: CPU time ends it, wall time a little later
+out = os.dup(1)  # Pyomo captures what is printed while it solves
+def watch():  # HiGHS counts wall time, which a busy machine stretches: CPU time ends it
     while time.process_time() - began < limit: time.sleep(0.2)
-    print("ANSWER open None None", time.process_time() - began, flush=True); os._exit(0)
+    os.write(out, f"ANSWER open None None {time.process_time() - began}\\n".encode()); os._exit(0)
 threading.Thread(target=watch, daemon=True).start()
-s = Highs(); s.config.time_limit = 4 * limit; s.config.load_solution = False
+s = Highs(); s.config.time_limit = 20 * limit; s.config.load_solution = False
 s.highs_options = {"threads": 1, "mip_rel_gap": 1e-4}
 r = s.solve(m)
 done = "optimal" in str(r.termination_condition).lower()
@@ -80,7 +81,7 @@ def _run(code: str, arguments: list[str], limit: float) -> dict[str, Any]:
             check=False,
             capture_output=True,
             text=True,
-            timeout=4 * limit + 60,
+            timeout=20 * limit + 60,
             env=env,
         )
         line = next((t for t in reversed(done.stdout.splitlines()) if t.startswith("ANSWER")), "")
@@ -110,7 +111,11 @@ def _optimum(run: dict[str, Any]) -> dict[str, Any]:
     """What a peer of `optimize` printed, as fields."""
     status, *rest = run["answer"]
     if status not in ("optimal", "open") or len(rest) < 3:
-        return {"status": "failed", "said": " ".join(map(str, run["answer"]))[:160], "cpu_seconds_with_imports": run["cpu_seconds"]}
+        return {
+            "status": "failed",
+            "said": " ".join(map(str, run["answer"]))[:160],
+            "cpu_seconds_with_imports": run["cpu_seconds"],
+        }
     value, bound, spent = (None if t == "None" else float(t) for t in rest[:3])
     return {
         "status": status, "value": value, "bound": bound, "cpu_seconds": None if spent is None else round(spent, 2),

@@ -10,7 +10,8 @@ from relukit.network import Network
 from relukit.optimization._problem import Problem
 
 FEASIBLE = 1e-6  # a point counts as feasible when no constraint is off by more than this share of its terms
-_STARTS, _STEPS = 64, 40
+_STARTS, _STEPS = 64, 16
+_IDLE = 4  # steps without a gain beyond the tolerance, after which ascent ends
 _PROGRAMS = 6  # linear programs per start while a feasible point is sought
 
 
@@ -77,14 +78,19 @@ class Incumbent:
         if not np.all(free):
             points = np.array([x for x in (problem.rounded(p, box.lower, box.upper) for p in points) if x is not None])
         width = (box.upper - box.lower) * free
+        idle = 0
         for k in range(_STEPS):
             if problem.is_box_only:
+                before = self.value - self.slack
                 self.keep(points)
+                idle = 0 if self.value < before else idle + 1
+                if idle >= _IDLE:
+                    return
             if time.perf_counter() > stop:
                 return
             step = -self._slopes(points) * width
             size = np.sqrt(np.sum(step**2, axis=1, keepdims=True)) + 1e-300
-            points = box.project(points + 0.3 * 0.9**k * width * step / size * np.sqrt(max(np.count_nonzero(width), 1)))
+            points = box.project(points + 0.5 * 0.75**k * width * step / size * np.sqrt(max(np.count_nonzero(width), 1)))
         self.keep(points)
         if problem.constraints:
             self._with_programs(points, free, stop)
@@ -93,17 +99,15 @@ class Incumbent:
         """Gradients of the goal, plus those of the violated constraints at the points."""
         problem = self.problem
         net = problem.rows
+        if net.outputs == 1:
+            return net.gradient(points, np.ones(1))
         values = net(points)
         weights = np.zeros(values.shape)
-        weights[:, 0] = 1.0
-        if values.shape[1] > 1:
-            off = np.maximum(values[:, 1:], 0)
-            spread = np.ptp(values[:, 0]) + 1e-9
-            weights[:, 1:] = np.where(
-                off > 0, 3.0 * spread / (np.median(off[off > 0]) if np.any(off > 0) else 1.0), 0.0
-            )
-            # Points that satisfy all constraints follow the goal alone, the others mostly the constraints they violate.
-            weights[:, 0] = np.where(off.max(axis=1) > 0, 0.1, 1.0)
+        off = np.maximum(values[:, 1:], 0)
+        spread, usual = np.ptp(values[:, 0]) + 1e-9, np.median(off[off > 0]) if np.any(off > 0) else 1.0
+        weights[:, 1:] = np.where(off > 0, 3.0 * spread / usual, 0.0)
+        # Points that satisfy all constraints follow the goal alone, the others mostly the constraints they violate.
+        weights[:, 0] = np.where(off.max(axis=1) > 0, 0.1, 1.0)
         return net.gradient(points, weights)
 
     def _with_programs(self, points: Array, free: np.ndarray, stop: float) -> None:
