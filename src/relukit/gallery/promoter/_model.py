@@ -18,17 +18,15 @@ References:
     al., 2010.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from relukit.gallery._life import Array, codes, one_hot, seeded, train_module
+from relukit.gallery.promoter._start import BOX35, WIDTH, known_boxes
 
 LENGTH, ACTIVE, PAIRS, HIDDEN = 150, 0.2456, 8, 32
 FLOOR = 0.05  # added to the activity before its logarithm: readings scatter by about this much around 0
-WIDTH = 20  # bases of each reader: 12 before the -35 box (UP element), 6 before the -10 box and 8 after it
-BOX35, BOX10 = 12, 6  # where the six bases of a box stand in its reader
 GAPS = (15, 16, 17, 18, 19, 20)
 BEFORE, AFTER = 14, 10  # blank places at the ends, so that boxes next to them are read too
 LOWEST, HIGHEST, DEEPEST = -10, 15, 40  # knots of the exponential, and the last one of the logarithm
@@ -63,11 +61,12 @@ def logarithm(u: Any, explicit: bool = False) -> Any:
     return knot + ((1 + u) / power - 1) / (np.e - 1)
 
 
-def build(start: Sequence[str] | None = ("TTGACA", "TATAAT"), explicit: bool = False) -> Any:
+def build(start: tuple[Array, Array] | None = None, scatter: float = 0.15, explicit: bool = False) -> Any:
     """A fresh module: (count, 4, 150) to (count, 2): the logit of "active", and the standardized log activity.
 
     Arguments:
-        start: Boxes that the readers start from, beside small random weights; `None` starts from chance alone.
+        start: Readers (4, 20) of the -35 and the -10 side to start from; the known boxes if not given.
+        scatter: Size of the random weights added to them, by which the kinds of site differ at first.
         explicit: Evaluate each ReLU of the exponential and the logarithm.
     """
     import torch
@@ -83,17 +82,9 @@ def build(start: Sequence[str] | None = ("TTGACA", "TATAAT"), explicit: bool = F
             self.bias = nn.Parameter(torch.full((PAIRS,), -4.0))
             self.hidden = nn.Linear(PAIRS, HIDDEN)
             self.out = nn.Linear(HIDDEN + PAIRS, 2)
-            if start is not None:
-                weights = (
-                    [1, 1, 0.8, 0.6, 0.4, 0.4],
-                    [1, 1.3, 0.6, 0.7, 0.6, 1.3],
-                )  # bases that are kept best weigh most
-                with torch.no_grad():
-                    for reader, letters, first, each in zip(
-                        (self.before, self.after), start, (BOX35, BOX10), weights, strict=True
-                    ):
-                        reader.weight.mul_(0.15)
-                        reader.weight[:, codes([letters])[0].tolist(), range(first, first + 6)] += torch.tensor(each)
+            with torch.no_grad():
+                for reader, weights in zip((self.before, self.after), start or known_boxes(), strict=True):
+                    reader.weight.mul_(scatter).add_(torch.tensor(weights, dtype=torch.float32))
 
         def readings(self, x: Any) -> tuple[Any, Any]:
             """Of each kind of site and place j = 0..154: the -35 side starting there, and the -10 side with its bias."""
@@ -145,7 +136,8 @@ def fit(
     expression: Array,
     seed: int,
     epochs: int,
-    start: Sequence[str] | None = ("TTGACA", "TATAAT"),
+    start: tuple[Array, Array] | None = None,
+    scatter: float = 0.15,
 ) -> Any:
     """Train on activity and level together."""
     import torch
@@ -156,7 +148,7 @@ def fit(
     goal = level(expression)
     goal = torch.tensor((goal - goal.mean()) / max(float(goal.std()), 1e-9), dtype=torch.float32)
     with seeded(seed):
-        module = build(start)
+        module = build(start, scatter)
 
         def loss(rows: Any) -> Any:
             out = module(x[rows])

@@ -83,20 +83,20 @@ def best_gaps(minus35: Array, minus10: Array) -> tuple[Array, Array]:
     return gap, place
 
 
-def read_out(modules: list[Any], chance: Any, sequences: list[str]) -> dict[str, Any]:
+def read_out(modules: list[Any], found: Any, sequences: list[str]) -> dict[str, Any]:
     """The boxes' matches and thresholds, and how often the boxes stand 16 to 18 bases apart.
 
     Arguments:
         modules: The trained networks, which started from the boxes.
-        chance: A network that started from chance alone; what its readers match, they found.
+        found: A network that started from the most enriched pair of words, and not from the boxes.
         sequences: Strong promoters.
 
     The chance level of the distance comes from pairing one sequence's -35 scores with another's -10 scores, 199 times.
     """
     answer: dict[str, Any] = {"kinds": thresholds(modules[0], sequences), "trained_from_boxes": matches(modules[0])}
-    answer["trained_from_chance"] = matches(chance) | {"kinds": thresholds(chance, sequences)}
+    answer["trained_from_words"] = matches(found) | {"kinds": thresholds(found, sequences)}
     numbers = codes(sequences)
-    for name, group in (("spacing_16_to_18", modules), ("spacing_16_to_18_from_chance", [chance])):
+    for name, group in (("spacing_16_to_18", modules), ("spacing_16_to_18_from_words", [found])):
         slopes = attributions(group, sequences)
         first, second = (carried(slopes, numbers, b) for b in BOXES.values())
         good = lambda gaps: float(np.mean(np.abs(gaps - 17) <= 1))

@@ -25,7 +25,7 @@ def figures(out: Path, data: Path) -> list[Path]:
     modules, loaded = restore(out)
     frame = read(data / FILE)
     strong = frame[frame["expression"] > 1].sort_values("expression")["sequence"].iloc[-1]
-    draw_motifs({"from boxes": modules[0], "from chance": loaded["chance"]}, out / "motifs.png")
+    draw_motifs({"from boxes": modules[0], "from words": loaded["found"]}, out / "motifs.png")
     draw_attribution(modules, strong, out / "attribution.png")
     return [out / "motifs.png", out / "attribution.png"]
 

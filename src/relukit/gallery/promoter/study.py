@@ -8,9 +8,10 @@ import numpy as np
 
 from relukit._errors import InvalidInput, UnreadableFile
 from relukit._numerics import write_json
-from relukit.gallery._life import Array, bootstrap_difference, data_folder, load_states, save_states, t_interval
+from relukit.gallery._life import Array, bootstrap_difference, codes, data_folder, load_states, save_states, t_interval
 from relukit.gallery.promoter import _baselines, _model
 from relukit.gallery.promoter._motifs import read_out
+from relukit.gallery.promoter._start import enriched_pair
 
 NAME, FILE, EPOCHS, BLOCK = "promoter", "ecoli_tss_train.csv.gz", 12, 50_000
 
@@ -50,7 +51,8 @@ def train(
     epochs = EPOCHS
     if quick:
         frame, epochs = frame.iloc[::8], 4
-    done, total = 0, 2 * seeds + 1
+    measured_seeds = min(seeds, 3)  # enough for an interval; each costs as much as one that is kept
+    done, total = 0, measured_seeds + seeds + 1
 
     def network(sequences: list[str], expression: Array, seed: int, **more: Any) -> Any:
         nonlocal done
@@ -64,17 +66,19 @@ def train(
     held = (frame["start"].to_numpy() // BLOCK).astype(int) % 5 == 0
     pick = lambda chosen: ([s for s, c in zip(sequences, chosen) if c], expression[chosen])
     rest, there = pick(~held), pick(held)
-    measured = [network(*rest, seed) for seed in range(seeds)]
-    chance = network(*rest, 0, start=None)
-    blocks = _measure(measured, chance, _baselines.fit(*rest), _boxes(frame[~held]), *there)
+    measured = [network(*rest, seed) for seed in range(measured_seeds)]
+    start, words = enriched_pair(codes(rest[0], _model.LENGTH), rest[1] > _model.ACTIVE)
+    found = network(*rest, 0, start=start, scatter=1.0)
+    blocks = _measure(measured, found, _baselines.fit(*rest), _boxes(frame[~held]), *there)
     modules = [network(sequences, expression, seed) for seed in range(seeds)]
     level = _model.level(expression)
     save_states(
-        out / "model.pt", [m.state_dict() for m in modules], chance=chance.state_dict(),
+        out / "model.pt", [m.state_dict() for m in modules], found=found.state_dict(),
         mean=float(level.mean()), deviation=float(level.std()), boxes=_boxes(frame).tolist(),
     )  # fmt: skip
     _baselines.save(out, _baselines.fit(sequences, expression))
-    motifs = read_out(modules, chance, [s for s, e in zip(sequences, expression) if e > 1][:400])
+    motifs = read_out(modules, found, [s for s, e in zip(sequences, expression) if e > 1][:400])
+    motifs["words"] = words
     summary = {"held_blocks": blocks, "motifs": motifs, "seeds": seeds, "rows": len(sequences)}
     write_json(out / "training.json", summary)
     return summary
@@ -87,17 +91,17 @@ def _boxes(frame: Any) -> Array:
 
 
 def _measure(
-    modules: list[Any], chance: Any, trees: Any, boxes: Array, sequences: list[str], expression: Array
+    modules: list[Any], found: Any, trees: Any, boxes: Array, sequences: list[str], expression: Array
 ) -> dict[str, Any]:
     """Networks and baselines on rows that none of them saw."""
     logits = _model.predict(modules, sequences)
-    mean, other = logits.mean(0), _model.predict([chance], sequences)[0]
+    mean, other = logits.mean(0), _model.predict([found], sequences)[0]
     boosting, matrices = _baselines.predict(trees, sequences), _baselines.matrices(sequences, boxes)["matrices"]
     single = [_metrics(e[:, 0], e[:, 1], expression)["auprc"] for e in logits]
     return {
         "networks": _metrics(mean[:, 0], mean[:, 1], expression),
         "single_network_auprc": t_interval(single),
-        "network_from_chance": _metrics(other[:, 0], other[:, 1], expression),
+        "network_from_words": _metrics(other[:, 0], other[:, 1], expression),
         "kmer_boosting": _metrics(boosting, boosting, expression),
         "matrices": _metrics(matrices, matrices, expression),
         "rows": len(sequences),
@@ -122,7 +126,7 @@ def _metrics(logit: Array, level: Array, expression: Array) -> dict[str, float]:
 
 
 def restore(out: Path) -> tuple[list[Any], dict[str, Any]]:
-    """The networks, and what was saved beside them; `chance` is the network that started without the boxes."""
+    """The networks, and what was saved beside them; `found` is the network that started without the boxes."""
     loaded = load_states(out / "model.pt", NAME)
 
     def network(state: dict[str, Any]) -> Any:
@@ -130,7 +134,7 @@ def restore(out: Path) -> tuple[list[Any], dict[str, Any]]:
         module.load_state_dict(state)
         return module.eval()
 
-    return [network(state) for state in loaded["states"]], {**loaded, "chance": network(loaded["chance"])}
+    return [network(state) for state in loaded["states"]], {**loaded, "found": network(loaded["found"])}
 
 
 def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
