@@ -1,4 +1,4 @@
-"""Two instructions on 64-bit words that NumPy's names do not reach from compiled code: count of ones, lowest one."""
+"""What NumPy's names do not reach from compiled code: count of ones and lowest one of a word, plain array places."""
 
 from typing import Any
 
@@ -26,3 +26,19 @@ def lowest(typing: Any, word: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), make
+
+
+@intrinsic
+def nth(typing: Any, index: Any) -> Any:
+    """The index itself, with the promise that it is not negative: compiled code then skips counting from the end."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        from llvmlite import ir
+
+        place = arguments[0]
+        promise = builder.icmp_signed(">=", place, ir.Constant(place.type, 0))
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(1)])
+        builder.call(builder.module.declare_intrinsic("llvm.assume", (), kind), [promise])
+        return place
+
+    return types.int64(types.int64), make

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def planar(
 ) -> tuple[Any, Any, bool]:
     """Polygons of a two-dimensional form: the finished arrays, the walk, and whether all were found."""
     from relukit.geometry._planar import walk_polygons
-    from relukit.geometry._walk import BUDGET, CELLS, DONE, walk_of
+    from relukit.geometry._walk import BUDGET, CELLS, DONE, INDICES, VERTICES, walk_of
 
     walk = walk_of(form, lower, upper)
     found = _start(form, walk, lower, upper)
@@ -59,6 +60,7 @@ def planar(
         except KeyboardInterrupt:
             return found, walk, False
         if why == DONE:
+            _ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
             return found, walk, True
         if why == BUDGET:
             if limit is not None and walk.counts[CELLS] >= limit:
@@ -66,75 +68,68 @@ def planar(
             continue
         if memory_full(found):
             return found, walk, False
-        found = _grown(form, found, walk, why)
+        found, walk = _grown(found, walk, why)
+
+
+_ROOM: WeakKeyDictionary[Form, tuple[int, int, int]] = WeakKeyDictionary()  # what the last walk needed
 
 
 def _start(form: Form, walk: Any, lower: Array, upper: Array) -> Any:
     from relukit.geometry._planar import Polygons
     from relukit.geometry._walk import STACK, VERTICES
 
-    corners, depth, cells, vertices = 32, min(form.hinges + 4, 128), 1024, 2048
-    wide = 3 * int(form.net.size.max())
+    corners, depth, I, S = 32, min(form.hinges + 4, 128), np.int64, np.int32
+    cells, vertices, entries = _ROOM.get(form, (1024, 2048, 8192))
+    cells, vertices, entries, flat = cells + 1, vertices + 2, entries + corners, 8 * depth + 3 * corners
     words = len(walk.pattern)
+    real = lambda *shape: np.empty(shape)
     found = Polygons(
-        np.empty((depth, 3), np.int64), np.empty((depth, corners)), np.empty((depth, corners)), np.empty((depth, corners)),
-        np.empty((depth, corners), np.int64), np.empty((depth, corners), np.int64), np.empty((depth, words), np.uint64),
-        np.empty((depth, wide)), np.empty(vertices), np.empty(vertices), np.empty(vertices), np.empty(vertices, np.int64),
-        np.zeros(2 * vertices, np.int64), np.zeros(cells + 1, np.int64), np.empty(8 * cells, np.int64),
-        np.empty(8 * cells, np.int64), np.empty((cells, words), np.uint64), np.empty((cells, 3 * form.outputs)), np.zeros(2),
-        np.empty((4, corners)), np.empty((6, corners), np.int64), np.empty((2, 2)),
+        np.empty((depth, 5), I), np.empty((depth, words), np.uint64), real(depth, 2),
+        real(flat), real(flat), real(flat), np.empty(flat, I), np.empty(flat, I),
+        real(vertices), real(vertices), real(vertices), np.empty(vertices, S), np.empty(vertices, S), np.empty(vertices, S),
+        np.zeros(cells + 1, I), np.empty(entries, S), np.empty(entries, S), np.empty((cells, words), np.uint64),
+        real(cells, 3 * form.outputs), np.zeros(2), real(corners), np.empty(corners, I), np.empty(2, I), real(2, 2),
     )  # fmt: skip
     (a, b), (c, d) = lower, upper
-    xs, ys = np.array([a, c, c, a]), np.array([b, b, d, d])
-    for place, value in ((found.x, xs), (found.y, ys), (found.d, 0.0), (found.v, np.arange(4))):
-        place[0, :4] = value
-    found.label[0, :4] = [-3, -2, -4, -1]  # y = lower, x = upper, y = upper, x = lower
-    found.vx[:4], found.vy[:4], found.vd[:4], found.vkey[:4] = xs, ys, 0.0, -1
-    found.meta[0] = -1, 0, 4
+    found.x[:4], found.y[:4], found.d[:4], found.v[:4] = (a, c, c, a), (b, b, d, d), 0.0, range(4)
+    found.label[:4] = -3, -2, -4, -1  # y = lower, x = upper, y = upper, x = lower
+    found.vx[:4], found.vy[:4], found.vd[:4], found.head[:4] = found.x[:4], found.y[:4], 0.0, -1
+    found.meta[0] = -1, 0, 4, 0, 0
     found.pattern[0] = 0
+    found.bound[0] = np.abs(found.x[:4]).max() + np.abs(found.y[:4]).max(), 0.0
     n = 3 * int(form.net.size[0])
-    found.carry[0, :n] = form.net.direct[:n]
+    walk.rows[:n] = form.net.direct[:n]
     walk.counts[STACK], walk.counts[VERTICES] = 1, 4
     return found
 
 
-def _longer(array: Array, rows: int, fill: Any = None) -> Array:
-    out = (
-        np.empty((rows,) + array.shape[1:], array.dtype)
-        if fill is None
-        else np.full((rows,) + array.shape[1:], fill, array.dtype)
-    )
+def longer(array: Array, rows: int) -> Array:
+    """The array with more rows, not set."""
+    out = np.empty((rows,) + array.shape[1:], array.dtype)
     out[: len(array)] = array
     return out
 
 
-def _grown(form: Form, found: Any, walk: Any, why: int) -> Any:
+def _grown(found: Any, walk: Any, why: int) -> tuple[Any, Any]:
     """More room where it ran out."""
-    from relukit.geometry._planar import rehash
-    from relukit.geometry._walk import CELLS, CORNERS_FULL, INDICES, STACK_FULL, VERTICES, VERTICES_FULL
+    from relukit.geometry._walk import CELLS, CORNERS_FULL, INDICES, STACK_FULL, VERTICES_FULL
 
+    more = lambda size, *names: found._replace(**{n: longer(getattr(found, n), size) for n in names})
+    corners = len(found.value)
     if why == STACK_FULL:
-        names = ("meta", "x", "y", "d", "v", "label", "pattern", "carry")
-        return found._replace(**{n: _longer(getattr(found, n), 2 * len(found.x)) for n in names})
+        found = more(2 * len(found.meta), "meta", "pattern", "bound")
+        found = more(2 * len(found.x), "x", "y", "d", "v", "label")
+        walk = walk._replace(rows=longer(walk.rows, 2 * len(walk.rows)))
     if why == CORNERS_FULL:
-        wider = lambda a: np.concatenate([a, np.empty_like(a)], axis=1)
-        found = found._replace(
-            **{n: wider(getattr(found, n)) for n in ("x", "y", "d", "v", "label", "number", "whole")}
-        )
+        found = more(2 * corners, "value", "sign")
+        found = more(len(found.x) + 4 * corners, "x", "y", "d", "v", "label")
     if why == VERTICES_FULL:
-        table = np.zeros(4 * len(found.table), np.int64)
-        rehash(table, found.vkey, walk.counts[VERTICES])
-        more = {n: _longer(getattr(found, n), 4 * len(found.vx)) for n in ("vx", "vy", "vd", "vkey")}
-        return found._replace(table=table, **more)
-    corners = found.x.shape[1]
+        found = more(4 * len(found.vx), "vx", "vy", "vd", "other", "head", "after")
+    corners = len(found.value)
     if walk.counts[CELLS] == len(found.patterns):
         cells = 4 * len(found.patterns)
-        found = found._replace(
-            offsets=_longer(found.offsets, cells + 1),
-            patterns=_longer(found.patterns, cells),
-            maps=_longer(found.maps, cells),
-        )
+        found = more(cells + 1, "offsets")
+        found = more(cells, "patterns", "maps")
     if walk.counts[INDICES] + corners > len(found.indices):
-        size = 4 * len(found.indices) + 16 * corners
-        found = found._replace(indices=_longer(found.indices, size), labels=_longer(found.labels, size))
-    return found
+        found = more(4 * len(found.indices) + 16 * corners, "indices", "labels")
+    return found, walk

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from relukit._errors import UnsupportedOperation
 from relukit._types import Array
-from relukit.geometry._enumerate import memory_full
+from relukit.geometry._enumerate import longer, memory_full
 from relukit.geometry._form import Form
 
 DIMENSIONS = 12  # a box has 2^D corners, and an exact sign takes 2^(D + 1) minors
@@ -42,7 +43,7 @@ def slices(
         forget: Begin with empty arrays of cells after each step; otherwise they go on growing. Vertices are kept either way.
     """
     from relukit.geometry._solid import walk_cells
-    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, walk_of
+    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, VERTICES, walk_of
 
     D = form.dimension
     if D > DIMENSIONS:
@@ -58,6 +59,8 @@ def slices(
         stop = stop if limit is None else min(stop, limit)
         why = walk_cells(form.net, walk, found, D, words, stop)
         if why == DONE:
+            if not forget:
+                ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES, FACETS))
             yield found, walk, True
             return
         if why == FACETS_FULL:
@@ -81,47 +84,47 @@ def slices(
         if memory_full(found):
             yield found, walk, False
             return
-        found = _grown(found, walk, why, words)
+        found, walk = _grown(found, walk, why, words)
 
 
 def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any:
     """The box as the first waiting cell."""
     from relukit.geometry._solid import Solids
-    from relukit.geometry._walk import FLAT, STACK, VERTICES
+    from relukit.geometry._walk import STACK, VERTICES
 
     D, n = form.dimension, 1 << form.dimension
     corners = 4 * n + 32
-    depth, cells, vertices = min(form.hinges + 4, 64), 1024, max(2048, 2 * n)
-    wide = (D + 1) * int(form.net.size.max())
-    pattern, I = len(walk.pattern), np.int64
+    depth = min(form.hinges + 4, 64)
+    cells, vertices, entries, facets = ROOM.get(form, (1024, 2048, 16 * 1024, 8 * 1024))
+    cells, vertices, entries, facets = cells + 1, max(vertices + 1, 2 * n), entries + corners, facets + 64 * words
+    pattern, I, S, U = len(walk.pattern), np.int64, np.int32, np.uint64
+    flat = (depth + 4) * corners
     found = Solids(
-        np.empty((depth, 4), I), np.empty((depth, 64 * words), I), np.empty((depth, pattern), np.uint64), np.empty((depth, wide)),
-        np.empty(depth * corners, I), np.empty((words, depth * corners), np.uint64),
-        np.empty((vertices, D)), np.empty(vertices), np.empty(vertices, I), np.zeros(2 * _power(vertices), I),
+        np.empty((depth, 5), I), np.empty((depth, 64 * words), S), np.empty((depth, pattern), U), np.empty((depth, 2)),
+        np.empty(flat, S), np.empty((D + 1, flat)), np.empty((words, flat), U),
+        np.empty((vertices, D)), np.empty(vertices), np.empty(vertices, S), np.empty(vertices, S), np.empty(vertices, S),
         np.zeros(1024, I), np.zeros(1024, I),
-        np.zeros(cells + 1, I), np.empty(16 * cells, I), np.empty((words, 16 * cells), np.uint64), np.zeros(cells + 1, I),
-        np.empty(64 * cells, I), np.empty((cells, pattern), np.uint64), np.empty((cells, (D + 1) * form.outputs)),
-        *_room(D, words, corners), np.empty((3, 64 * words + 1), I), np.empty((2, D)),
+        np.zeros(cells + 1, I), np.empty(entries, S), np.empty((words, entries), U), np.zeros(cells + 1, I),
+        np.empty(facets, S), np.empty((cells, pattern), U), np.empty((cells, (D + 1) * form.outputs)),
+        np.empty(corners), np.empty((4, corners + 1), I), np.empty(corners, U), np.empty(64 * words, S), np.empty(64 * words + 1, I),
+        np.empty((3, words), U), np.empty((2, D)),
     )  # fmt: skip
     highs = np.array(list(product((0, 1), repeat=D)), I).reshape(-1, D)
     found.vx[:n] = np.where(highs == 1, upper, lower)
-    found.vd[:n], found.vkey[:n] = 0.0, -1
-    found.meta[0] = -1, 0, n, 0
+    found.vd[:n], found.head[:n] = 0.0, -1
+    found.x[:D, :n], found.x[D, :n], found.v[:n] = found.vx[:n].T, 0.0, range(n)
+    found.meta[0], found.pattern[0] = (-1, 0, n, 0, 0), 0
+    found.bound[0] = np.abs(found.vx[:n]).sum(axis=1).max(), 0.0
     found.slots[0, : 2 * D] = -1 - np.arange(2 * D)  # slot 2k: lower side of coordinate k; 2k + 1: upper
-    found.flat[:n] = np.arange(n)
-    found.flat_mask[:, :n] = 0
-    found.flat_mask[0, :n] = np.sum(
-        np.uint64(1) << (2 * np.arange(D) + highs).astype(np.uint64), axis=1, dtype=np.uint64
-    )
-    found.pattern[0] = 0
+    found.mask[:, :n] = 0
+    found.mask[0, :n] = np.sum(U(1) << (2 * np.arange(D) + highs).astype(U), axis=1, dtype=U)
     first = (D + 1) * int(form.net.size[0])
-    found.carry[0, :first] = form.net.direct[:first]
-    walk.counts[STACK], walk.counts[VERTICES], walk.counts[FLAT] = 1, n, n
+    walk.rows[:first] = form.net.direct[:first]
+    walk.counts[STACK], walk.counts[VERTICES] = 1, n
     return found
 
 
-def _room(D: int, words: int, corners: int) -> tuple[Array, Any, Any]:
-    return np.empty((D + 1, corners)), np.empty((6, corners), np.int64), np.empty((3 * words + 1, corners), np.uint64)
+ROOM: WeakKeyDictionary[Form, tuple[int, int, int, int]] = WeakKeyDictionary()  # what the last walk needed
 
 
 def _widened(found: Any, words: int) -> Any:
@@ -130,77 +133,60 @@ def _widened(found: Any, words: int) -> Any:
     def more(array: Any) -> Any:
         return np.concatenate([array, np.zeros((words - len(array), array.shape[1]), array.dtype)])
 
-    D, corners = found.vx.shape[1], found.whole.shape[1]
-    number, whole, word = _room(D, words, corners)
-    slots = np.empty((len(found.slots), 64 * words), np.int64)
+    slots = np.empty((len(found.slots), 64 * words), found.slots.dtype)
     slots[:, : found.slots.shape[1]] = found.slots
-    facets = _longer(found.facets, len(found.facets) + 128 * words)
     return found._replace(
-        slots=slots, flat_mask=more(found.flat_mask), masks=more(found.masks), number=number, whole=whole, word=word,
-        small=np.empty((3, 64 * words + 1), np.int64), facets=facets,
+        slots=slots, mask=more(found.mask), masks=more(found.masks), slot=np.empty(64 * words, slots.dtype),
+        labels=np.empty(64 * words + 1, np.int64), sides=np.empty((3, words), np.uint64),
+        facets=longer(found.facets, len(found.facets) + 128 * words),
     )  # fmt: skip
 
 
-def _power(n: int) -> int:
-    return 1 << (int(n) - 1).bit_length()
-
-
-def _longer(array: Array, rows: int, axis: int = 0) -> Array:
-    shape = list(array.shape)
-    shape[axis] = rows
-    out = np.empty(shape, array.dtype)
-    if axis:
-        out[:, : array.shape[1]] = array
-    else:
-        out[: len(array)] = array
+def _wider(array: Array, columns: int) -> Array:
+    out = np.empty((len(array), columns), array.dtype)
+    out[:, : array.shape[1]] = array
     return out
 
 
-def _grown(found: Any, walk: Any, why: int, words: int) -> Any:
+def _grown(found: Any, walk: Any, why: int, words: int) -> tuple[Any, Any]:
     """More room where it ran out."""
-    from relukit.geometry._planar import rehash
-    from relukit.geometry._solid import rehash_signs
+    from relukit.geometry._cut import rehash_signs
     from relukit.geometry._walk import (
         CELLS,
         CORNERS_FULL,
         FACETS,
-        FLAT,
         INDICES,
         SIGNS_FULL,
-        STACK,
         STACK_FULL,
-        VERTICES,
         VERTICES_FULL,
     )
 
     counts = walk.counts
+    more = lambda size, *names: found._replace(**{n: longer(getattr(found, n), size) for n in names})
     if why == SIGNS_FULL:
         key, sign = np.zeros(4 * len(found.sign_key), np.int64), np.zeros(4 * len(found.sign_key), np.int64)
         rehash_signs(found.sign_key, found.sign, key, sign)
-        return found._replace(sign_key=key, sign=sign)
+        return found._replace(sign_key=key, sign=sign), walk
     if why == CORNERS_FULL:
-        number, whole, word = _room(found.vx.shape[1], words, 2 * found.whole.shape[1])
-        found = found._replace(number=number, whole=whole, word=word)
-    corners = found.whole.shape[1]
-    if why == STACK_FULL or counts[FLAT] + 3 * corners > len(found.flat):
-        if counts[STACK] + 4 > len(found.meta):
-            names = ("meta", "slots", "pattern", "carry")
-            found = found._replace(**{n: _longer(getattr(found, n), 2 * len(found.meta)) for n in names})
-        if counts[FLAT] + 3 * corners > len(found.flat):
-            size = 2 * len(found.flat) + 4 * corners
-            found = found._replace(flat=_longer(found.flat, size), flat_mask=_longer(found.flat_mask, size, 1))
+        size = 2 * len(found.value)
+        found = found._replace(
+            value=np.empty(size), whole=np.empty((4, size + 1), np.int64), word=np.empty(size, np.uint64)
+        )
+    corners = len(found.value)
+    if why in (STACK_FULL, CORNERS_FULL):
+        found = more(2 * len(found.meta), "meta", "slots", "pattern", "bound")
+        size = 2 * len(found.v) + 8 * corners
+        found = found._replace(v=longer(found.v, size), x=_wider(found.x, size), mask=_wider(found.mask, size))
+        walk = walk._replace(rows=longer(walk.rows, 2 * len(walk.rows)))
     if why == VERTICES_FULL:
-        size = 4 * len(found.vd)
-        table = np.zeros(2 * _power(size), np.int64)
-        rehash(table, found.vkey, counts[VERTICES])
-        found = found._replace(table=table, **{n: _longer(getattr(found, n), size) for n in ("vx", "vd", "vkey")})
+        found = more(4 * len(found.vd), "vx", "vd", "other", "head", "after")
     if counts[CELLS] == len(found.patterns):
         cells = 4 * len(found.patterns)
-        more = {n: _longer(getattr(found, n), cells + 1) for n in ("offsets", "facet_offsets")}
-        found = found._replace(patterns=_longer(found.patterns, cells), maps=_longer(found.maps, cells), **more)
+        found = more(cells + 1, "offsets", "facet_offsets")
+        found = more(cells, "patterns", "maps")
     if counts[INDICES] + corners > len(found.indices):
         size = 4 * len(found.indices) + 16 * corners
-        found = found._replace(indices=_longer(found.indices, size), masks=_longer(found.masks, size, 1))
+        found = found._replace(indices=longer(found.indices, size), masks=_wider(found.masks, size))
     if counts[FACETS] + 64 * words > len(found.facets):
-        found = found._replace(facets=_longer(found.facets, 4 * len(found.facets) + 1024 * words))
-    return found
+        found = more(4 * len(found.facets) + 1024 * words, "facets")
+    return found, walk

@@ -9,8 +9,8 @@ approximate inverse (Verification methods: rigorous results using floating-point
 import numpy as np
 from numba import njit
 
-from relukit.geometry._bits import lowest
-from relukit.geometry._walk import exact_sign
+from relukit.geometry._bits import lowest, nth
+from relukit.geometry._exact import exact_sign
 
 FAR = 1e300
 _U = 2.0**-52
@@ -31,22 +31,22 @@ def facet_labels(M, W, i, slots, labels):
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def place_vertex(X, Z, i, j, D, di, dj, rows, at, wide, C, E, steep, limit, vx, vd, u):
+def place_vertex(X, f, Z, i, j, D, rows, at, wide, C, E, steep, limit, vx, vd, u):
     """Coordinates of vertex u on the edge between vertices i and j of a cell, and their error radius."""
-    t = Z[i] / (Z[i] - Z[j])
-    z, size, step, largest = rows[at + D * wide], 0.0, 0.0, 0.0
+    t, di, dj = Z[i] / (Z[i] - Z[j]), X[D, nth(f + i)], X[D, nth(f + j)]
+    z, size, step, largest = rows[nth(at + D * wide)], 0.0, 0.0, 0.0
     for k in range(D):
-        a, b = X[k, i], X[k, j]
+        a, b = X[k, nth(f + i)], X[k, nth(f + j)]
         x = a + t * (b - a)
-        vx[u, k] = x
-        z += rows[at + k * wide] * x
+        vx[nth(u), k] = x
+        z += rows[nth(at + k * wide)] * x
         size += abs(x)
         step = max(step, abs(b - a))
         largest = max(largest, abs(a), abs(b))
     off = max(di, dj) + 6 * _U * largest
     gap = abs(Z[i]) + abs(Z[j]) - 2 * limit
-    rest = abs(z) + E + C * size + steep * (off + (D + 2) * _U * size) + (D + 2) * _U * abs(rows[at + D * wide])
-    vd[u] = 1.01 * (off + (step + di + dj) * rest / gap) if gap > 0 else FAR
+    rest = abs(z) + E + C * size + steep * (off + (D + 2) * _U * size) + (D + 2) * _U * abs(rows[nth(at + D * wide)])
+    vd[nth(u)] = 1.01 * (off + (step + di + dj) * rest / gap) if gap > 0 else FAR
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -54,7 +54,7 @@ def _row(net, w, label, D, row):
     """A facet's row in floats, into `row[:D + 1]`; returns its C and E."""
     if label >= 0:
         l = net.stage[label]
-        at, n = net.direct_at[l] + label - net.first[l], net.size[l]
+        at, n = w.row_at[l] + label - net.first[l], net.size[l]
         for k in range(D + 1):
             row[k] = w.rows[at + k * n]
         return net.slope_error[l], net.shift_error[l]
