@@ -111,36 +111,80 @@ def small_payments(count: int = 400, seed: int = 0):
 @pytest.fixture(scope="module")
 def sorted_study(tmp_path_factory):
     """A tiny trained sorter, saved as the study saves its own."""
-    from relukit.gallery.retail_index import _model, _text
+    from relukit.gallery.retail_index import _memory, _model, _text
 
     folder, table = tmp_path_factory.mktemp("retail"), small_payments()
     names = _text.categories(table)
-    net = _model.fit(_text.tokens(table), _text.labels(table, names), len(names), seed=0, epochs=1)
+    y = _text.labels(table, names)
+    memory, told = _memory.learn(table, y, len(names))
+    net = _model.fit(_text.tokens(table), told, y, len(names), seed=0, epochs=1)
     np.savez(folder / "sort_0.npz", names=np.array(names), **net)
+    memory.save(folder / "memory.npz")
     return folder, net, names
 
 
 def test_first_layer_is_a_product_with_the_token_matrix_and_equals_its_tables(sorted_study):
     import pyarrow as pa
 
-    from relukit.gallery.retail_index import _model, _text
-    from relukit.gallery.retail_index.volume import Scorer, columns
+    from relukit.gallery.retail_index import _memory, _model, _text
+    from relukit.gallery.retail_index.volume import Scorer, columns, saved_memory
 
-    _, net, _ = sorted_study
+    folder, net, _ = sorted_study
     other = small_payments(300, seed=5)
     rows = _text.tokens(other)
     W = np.zeros((rows.shape[1], net["W0"].shape[1]))
     W[net["tokens"]] = net["W0"]
-    hidden = np.maximum(rows.toarray() @ W, 0)
+    memory = saved_memory(folder)
+    told = _memory.inputs_of(memory, other)
+    hidden = np.maximum(rows.toarray() @ W + told @ net["M"] + net["b0"], 0)
     scores = np.maximum(hidden @ net["W1"].T + net["b1"], 0) @ net["W2"].T + net["b2"]
     expected = np.exp(scores - scores.max(1, keepdims=True))
     expected /= expected.sum(1, keepdims=True)
-    np.testing.assert_allclose(_model.probabilities(net, rows), expected, atol=1e-5)
-    scorer = Scorer(net)
+    np.testing.assert_allclose(_model.probabilities(net, rows, told), expected, atol=1e-5)
+    scorer = Scorer(net, memory)
     for part in (other[:100], other[100:], other[:50]):  # tables grow over batches
         b = columns(pa.RecordBatch.from_pandas(part[list(_text.COLUMNS)], preserve_index=False))
         found = scorer.probabilities(b["merchant"], b["directorate"], b["amount"], part.date.dt.month.to_numpy())
         np.testing.assert_allclose(found, expected[part.index], atol=1e-5)
+
+
+def test_memory_tells_only_of_months_before_and_by_their_shares():
+    import pandas as pd
+
+    from relukit.gallery.retail_index import _memory
+
+    months = pd.date_range("2016-01-15", periods=24, freq="MS")
+    table = pd.DataFrame({"date": months, "merchant": ["corner food"] * 24, "directorate": ["A"] * 24, "amount": 1.0})
+    y = np.array([0] * 12 + [1] * 12)
+    memory, told = _memory.learn(table, y, 2)
+    # the first input pair is the logarithm of the directorate's shares, shrunk by hand to (1/2, 1/2) with the weight of 20 payments
+    share = lambda before: np.log((sum(0.5 ** (k / 12) * (np.eye(2)[y[before - k]]) for k in range(before + 1)) + 10) / (sum(0.5 ** (k / 12) for k in range(before + 1)) + 20) + 1e-3)  # fmt: skip
+    for k in range(12, 24):  # its own label and those of the same month are not among what it is told
+        assert any(np.allclose(told[k, :2], share(k - g), atol=1e-5) for g in range(1, 7))
+    np.testing.assert_allclose(memory.inputs(["corner food"], ["a"])[0, :2], share(23), atol=1e-5)
+    # a changed future changes nothing
+    other, then = _memory.learn(table, np.where(np.arange(24) >= 20, 0, y), 2)
+    np.testing.assert_array_equal(then[:21], told[:21])
+    assert not np.array_equal(other.counts["D"], memory.counts["D"])
+
+
+def test_like_names_are_found_and_none_is_like_itself():
+    from relukit.gallery.retail_index._memory import Names
+
+    names = np.array(sorted(["acme hotel leeds", "acme hotel york", "bread shop", "petrol garage"]))
+    near = Names(names).likeness(np.array(["acme hotel hull", *names])).toarray()
+    assert set(np.flatnonzero(near[0])) == {0, 1}
+    assert near[1:].diagonal().max() == 0
+    assert near[1, 1] == pytest.approx(near[2, 0], rel=1e-5) and near[1, 1] > 0
+
+
+def test_median_total_gives_one_huge_payment_to_its_likely_category():
+    from relukit.gallery.retail_index.study import totals
+
+    p, month = np.array([[0.7, 0.3], *[[0.5, 0.5]] * 999]), np.zeros(1000, int)
+    mean, median = totals(p, np.array([1e6, *[1.0] * 999]), month)
+    np.testing.assert_allclose(mean, [[0.7e6 + 499.5, 0.3e6 + 499.5]])
+    np.testing.assert_allclose(median, [[1e6 + 499.5, 499.5]], atol=60)  # 999 tosses: deviation 16
 
 
 def test_daily_sums_do_not_depend_on_how_files_are_cut(sorted_study, tmp_path):

@@ -46,15 +46,19 @@ def read(path: Path, *more: str) -> Any:
 
 def merchant_rows(merchants: np.ndarray, directorates: np.ndarray) -> Any:
     """Sparse rows (pairs, 2**BITS): n-grams of the name, its words, its words with the directorate."""
+    both = [" ".join(f"{d}_{m}" for m in _marks(name)) for name, d in zip(merchants, directorates, strict=True)]
+    return name_rows(merchants) + _hashing(token_pattern=r"\S+").transform(both)
+
+
+def name_rows(merchants: np.ndarray) -> Any:
+    """Sparse rows (merchants, 2**BITS): n-grams of the name and its words."""
     grams = _hashing(analyzer="char_wb", ngram_range=(2, 5)).transform(merchants)
-    own, both = [], []
-    for name, directorate in zip(merchants, directorates, strict=True):
-        whole = re.sub(r"[^a-z#]", "", re.sub(r"\d+", "#", name))
-        marks = [f"n{whole}", f"f{whole[:6]}", f"g{whole[:10]}", *(f"t{w}" for w in name.split() if len(w) > 1)]
-        own.append(" ".join(marks))
-        both.append(" ".join(f"{directorate}_{m}" for m in marks))
-    words = _hashing(token_pattern=r"\S+")
-    return grams + words.transform(own) + words.transform(both)
+    return grams + _hashing(token_pattern=r"\S+").transform([" ".join(_marks(name)) for name in merchants])
+
+
+def _marks(name: str) -> list[str]:
+    whole = re.sub(r"[^a-z#]", "", re.sub(r"\d+", "#", name))
+    return [f"n{whole}", f"f{whole[:6]}", f"g{whole[:10]}", *(f"t{w}" for w in name.split() if len(w) > 1)]
 
 
 def context_rows(directorates: np.ndarray, size: np.ndarray, pence: np.ndarray, month: np.ndarray) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 from relukit._errors import UnreadableFile
 from relukit.gallery.retail_index import _text
-from relukit.gallery.retail_index.volume import BATCH, Scorer, columns, daily_sums, saved
+from relukit.gallery.retail_index.volume import BATCH, Scorer, columns, daily_sums, saved, saved_memory
 
 _TABLES = """
 create table if not exists seen (key uhugeint, occurrence integer, primary key (key, occurrence));
@@ -36,7 +36,7 @@ class Store:
             raise UnreadableFile(f"{path} is not a store of daily sums: {error}") from None
         self.database.execute(_TABLES)
         net, self.names = saved(Path(out), 0)
-        self.scorer = Scorer(net)
+        self.scorer = Scorer(net, saved_memory(Path(out)))
 
     def add(self, files: Sequence[str | Path]) -> list[dict[str, Any]]:
         """Count the payments of `files` that were not counted before.

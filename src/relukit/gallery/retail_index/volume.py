@@ -13,6 +13,7 @@ import numpy as np
 
 from relukit._errors import InvalidInput, UnreadableFile
 from relukit.gallery.retail_index import _model, _text
+from relukit.gallery.retail_index._memory import Memory
 
 BATCH = 65_536
 _UNMET, _NO_DAY = -1, -(2**31)
@@ -23,10 +24,11 @@ class Scorer:
 
     Arguments:
         net: What `_model.fit` returned.
+        memory: What it was trained beside.
     """
 
-    def __init__(self, net: dict[str, np.ndarray]) -> None:
-        self.net = net
+    def __init__(self, net: dict[str, np.ndarray], memory: Memory) -> None:
+        self.net, self.memory = net, memory
         self.W = _model.first_layer(net, 2**_text.BITS)
         self._pairs: dict[str, int] = {}
         self._pair_table = np.zeros((0, self.W.shape[1]), np.float32)
@@ -49,10 +51,12 @@ class Scorer:
         new = [n for n in names if n not in self._pairs]
         if new:
             split = [n.split("\t", 1) for n in new]
-            merchants = np.array([a.lower() for a, _ in split], str)
-            rows = _text.merchant_rows(merchants, np.array([_text.plain(b) for _, b in split], str))
+            merchants, directorates = [a.lower() for a, _ in split], [_text.plain(b) for _, b in split]
+            told = self.memory.inputs(merchants, directorates)
+            first = _text.merchant_rows(np.array(merchants, str), np.array(directorates, str)) @ self.W
+            first += told @ self.net["M"] + self.net["b0"]
             self._pairs.update(zip(new, range(len(self._pairs), len(self._pairs) + len(new)), strict=True))
-            self._pair_table = np.concatenate([self._pair_table, rows @ self.W])
+            self._pair_table = np.concatenate([self._pair_table, first])
         return self._pair_table[np.array([self._pairs[n] for n in names])[code]]
 
     def _context(self, directorate: np.ndarray, size: np.ndarray, pence: np.ndarray, month: np.ndarray) -> np.ndarray:
@@ -150,7 +154,7 @@ def merge(parts: Sequence[Any]) -> Any:
 def score_file(out: str | Path, path: str | Path, network: int = 0) -> Any:
     """Daily sums of one file: what a worker does."""
     net, names = saved(Path(out), network)
-    return daily_sums(Scorer(net), names, batches(Path(path)))
+    return daily_sums(Scorer(net, saved_memory(Path(out))), names, batches(Path(path)))
 
 
 def aggregate(out: str | Path, paths: Sequence[str | Path], executor: Executor | None = None) -> Any:
@@ -175,6 +179,14 @@ def saved(out: Path, network: int) -> tuple[dict[str, np.ndarray], list[str]]:
     with np.load(path) as f:
         net = {k: f[k] for k in f.files if k != "names"}
         return net, [str(n) for n in f["names"]]
+
+
+def saved_memory(out: Path) -> Memory:
+    """What the networks were trained beside."""
+    path = out / "memory.npz"
+    if not path.exists():
+        raise UnreadableFile(f"no memory of payments at {path}; run `relukit gallery run retail-index` (again) first")
+    return Memory.load(path)
 
 
 def simulate(path: str | Path, source: Any, rows: int, seed: int, days: int = 30, new: float = 0.02) -> None:
