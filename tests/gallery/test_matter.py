@@ -219,27 +219,37 @@ def test_score_trains_anew_on_another_split(ethanol, tmp_path, monkeypatch):
     assert isinstance(study._own_training(ethanol), Path)
 
 
-def test_certified_loss_bounds_the_worst_margin_of_every_point_in_the_box():
+def test_looseness_is_the_undecided_share_of_each_unit():
     import torch
 
     from relukit.gallery.images import _model
 
+    # by hand: x in [0.4, 0.6], z1 = x - 0.45 in [-0.05, 0.15]: a quarter below 0; z2 = 1 - x decided.
+    # h = ([0, 0.15], [0.4, 0.6]); z = h1 - h2 + 0.5 in [-0.1, 0.25]: 0.1 / 0.35.
+    module = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1), torch.nn.ReLU(), torch.nn.Linear(1, 2))  # fmt: skip
+    with torch.no_grad():
+        for k, (W, b) in {0: ([[1.0], [-1.0]], [-0.45, 1.0]), 2: ([[1.0, -1.0]], [0.5])}.items():
+            module[k].weight.copy_(torch.tensor(W))
+            module[k].bias.copy_(torch.tensor(b))
+    first, second = _model.LAYERS
+    told = _model.looseness(module, torch.tensor([[0.5]]), 0.1).item()
+    assert told == pytest.approx(first * 0.25 + second * 0.1 / 0.35, rel=1e-4)
+    # where it is 0, no unit changes its sign anywhere in the box
     torch.manual_seed(0)
     module = _model.build("mlp")
-    x, y = torch.rand(6, 784), torch.arange(6)
-    plain = lambda z: torch.nn.functional.cross_entropy(module(z), y)
+    x = torch.rand(4, 784)
     with torch.no_grad():
-        told = float(_model.certified(module, x, y, 1.0))
-        certified = (told - (1 - _model.CERTIFIED) * float(plain(x))) / _model.CERTIFIED
-        for _ in range(50):
-            near = (x + _model.RADIUS * torch.randn_like(x).sign()).clamp(0, 1)
-            assert float(plain(near)) <= certified
-        assert float(_model.certified(module, x, y, 0.0)) == pytest.approx(float(plain(x)), rel=1e-5)
+        assert float(_model.looseness(module, x, 0.06)) > float(_model.looseness(module, x, 1e-3)) > 0
+        module[0].bias.add_(100.0)
+        module[2].bias.sub_(1e5)
+        assert float(_model.looseness(module, x, 0.06)) == 0
+        signs = [module[:3](x + r * torch.randn_like(x).sign()) > 0 for r in (0.0, 0.03, 0.06)]
+        assert torch.equal(signs[0], signs[1]) and torch.equal(signs[0], signs[2])
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not IMAGES.exists(), reason="RELUKIT_DATA/images is absent")
-def test_certified_digits_are_proven_and_attacks_stay_above_and_the_facet_is_the_boundary():
+def test_digits_of_stable_training_are_proven_and_attacks_stay_above_and_the_facet_is_the_boundary():
     from relukit.gallery.images import _model
     from relukit.gallery.images.figures import facet
     from relukit.gallery.images.study import measure
