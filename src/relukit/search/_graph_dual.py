@@ -169,6 +169,8 @@ class GraphDual(Dual):
             units = np.flatnonzero(mark)
             if not len(units):
                 continue
+            if i and isinstance(node.op, Affine):
+                units = self.graph.maps.walked(i, units)
             found.append((i, units))
             for m, j in zip(self.graph.maps[i] if isinstance(node.op, Affine) else [None] * (i > 0), node.inputs):
                 below = marks.setdefault(j, np.zeros(network.nodes[j].size, bool))

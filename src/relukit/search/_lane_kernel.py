@@ -44,79 +44,104 @@ def reach(units, indptr, indices, mark):
             mark[indices[t]] = True
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _window(unit, shape):
-    """Output channel, first input row and column, first input channel of an output unit of a convolution."""
-    plane = shape[4] * shape[5]
-    o, at = unit // plane, unit % plane
-    y, x = at // shape[5], at % shape[5]
-    return o, y * shape[6] - shape[8], x * shape[7] - shape[9], o // shape[3] * shape[12]
+@njit(cache=True, nogil=True)
+def _taps(at, first, shape, places, numbers):
+    """Where the kernel lands at one output position: inputs into `places`, entries of the kernel into `numbers`; how many."""
+    H, W, kh, kw = shape[1], shape[2], shape[13], shape[14]
+    top, left = at // shape[5] * shape[6] - shape[8], at % shape[5] * shape[7] - shape[9]
+    n = 0
+    for c in range(shape[12]):
+        for i in range(kh):
+            y = top + i * shape[10]
+            if y < 0 or y >= H:
+                continue
+            for j in range(kw):
+                x = left + j * shape[11]
+                if 0 <= x < W:
+                    places[n] = ((first + c) * H + y) * W + x
+                    numbers[n] = (c * kh + i) * kw + j
+                    n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _run(units, a, plane, per_group):
+    """The end of the run of units from `a` on that share a position and a group."""
+    at, group, b = units[a] % plane, units[a] // plane // per_group, a + 1
+    while b < len(units) and units[b] % plane == at and units[b] // plane // per_group == group:
+        b += 1
+    return b, at, group
 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def scatter_conv(units, kernel, shape, lam, out):
-    """`out += W' lam` of a convolution, over some of its output units.
+    """`out += W' lam` of a convolution, over some of its output units, position by position; four channels at a time.
 
-    `shape`: C, H, W, output channels per group, output height, output width, strides, padding above and left, dilations, input
-    channels per group.
+    `kernel` has shape `(O, taps)`. `shape`: C, H, W, output channels per group, output height, output width, strides, padding
+    above and left, dilations, input channels per group, kernel height and width.
     """
-    H, W = shape[1], shape[2]
-    C, kh, kw = kernel.shape[1:]
-    for a in range(len(units)):
-        x = lam[units[a]]
-        o, top, left, first = _window(units[a], shape)
-        for c in range(C):
-            for i in range(kh):
-                y = top + i * shape[10]
-                if y < 0 or y >= H:
-                    continue
-                base = ((first + c) * H + y) * W
-                for j in range(kw):
-                    at = left + j * shape[11]
-                    if at < 0 or at >= W:
-                        continue
-                    w, to = kernel[o, c, i, j], out[base + at]
-                    for q in range(LANES):
-                        to[q] += w * x[q]
+    plane = shape[4] * shape[5]
+    places, numbers = np.empty(kernel.shape[1], np.int64), np.empty(kernel.shape[1], np.int64)
+    a = 0
+    while a < len(units):
+        b, at, group = _run(units, a, plane, shape[3])
+        n = _taps(at, group * shape[12], shape, places, numbers)
+        while a + 4 <= b:
+            x0, x1, x2, x3 = lam[units[a]], lam[units[a + 1]], lam[units[a + 2]], lam[units[a + 3]]
+            k0, k1 = kernel[units[a] // plane], kernel[units[a + 1] // plane]
+            k2, k3 = kernel[units[a + 2] // plane], kernel[units[a + 3] // plane]
+            for t in range(n):
+                f, to = numbers[t], out[places[t]]
+                w0, w1, w2, w3 = k0[f], k1[f], k2[f], k3[f]
+                for q in range(LANES):
+                    to[q] += w0 * x0[q] + w1 * x1[q] + w2 * x2[q] + w3 * x3[q]
+            a += 4
+        while a < b:
+            x, k = lam[units[a]], kernel[units[a] // plane]
+            for t in range(n):
+                w, to = k[numbers[t]], out[places[t]]
+                for q in range(LANES):
+                    to[q] += w * x[q]
+            a += 1
 
 
 @njit(cache=True, nogil=True, fastmath=True)
 def gather_conv(units, kernel, shape, x, out):
-    """`out += W x` of a convolution, for some of its output units."""
-    H, W = shape[1], shape[2]
-    C, kh, kw = kernel.shape[1:]
-    for a in range(len(units)):
-        to = out[units[a]]
-        o, top, left, first = _window(units[a], shape)
-        for c in range(C):
-            for i in range(kh):
-                y = top + i * shape[10]
-                if y < 0 or y >= H:
-                    continue
-                base = ((first + c) * H + y) * W
-                for j in range(kw):
-                    at = left + j * shape[11]
-                    if at < 0 or at >= W:
-                        continue
-                    w, v = kernel[o, c, i, j], x[base + at]
-                    for q in range(LANES):
-                        to[q] += w * v[q]
+    """`out += W x` of a convolution, for some of its output units, position by position; four taps at a time."""
+    plane = shape[4] * shape[5]
+    places, numbers = np.empty(kernel.shape[1], np.int64), np.empty(kernel.shape[1], np.int64)
+    a = 0
+    while a < len(units):
+        b, at, group = _run(units, a, plane, shape[3])
+        n = _taps(at, group * shape[12], shape, places, numbers)
+        while a < b:
+            to, k, t = out[units[a]], kernel[units[a] // plane], 0
+            while t + 4 <= n:
+                w0, w1, w2, w3 = k[numbers[t]], k[numbers[t + 1]], k[numbers[t + 2]], k[numbers[t + 3]]
+                v0, v1, v2, v3 = x[places[t]], x[places[t + 1]], x[places[t + 2]], x[places[t + 3]]
+                for q in range(LANES):
+                    to[q] += w0 * v0[q] + w1 * v1[q] + w2 * v2[q] + w3 * v3[q]
+                t += 4
+            while t < n:
+                w, v = k[numbers[t]], x[places[t]]
+                for q in range(LANES):
+                    to[q] += w * v[q]
+                t += 1
+            a += 1
 
 
 @njit(cache=True, nogil=True)
 def reach_conv(units, kernel, shape, mark):
     """Mark the inputs that output units of a convolution read."""
-    H, W = shape[1], shape[2]
-    C, kh, kw = kernel.shape[1:]
-    for a in range(len(units)):
-        _, top, left, first = _window(units[a], shape)
-        for i in range(kh):
-            y = top + i * shape[10]
-            for j in range(kw):
-                at = left + j * shape[11]
-                if 0 <= y < H and 0 <= at < W:
-                    for c in range(C):
-                        mark[((first + c) * H + y) * W + at] = True
+    plane = shape[4] * shape[5]
+    places, numbers = np.empty(kernel.shape[1], np.int64), np.empty(kernel.shape[1], np.int64)
+    a = 0
+    while a < len(units):
+        b, at, group = _run(units, a, plane, shape[3])
+        n = _taps(at, group * shape[12], shape, places, numbers)
+        for t in range(n):
+            mark[places[t]] = True
+        a = b
 
 
 # -- steps of the bound --------------------------------------------------------------------------------------------------

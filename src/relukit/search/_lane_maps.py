@@ -99,14 +99,20 @@ class _Kernel(LaneMap):
         self.shape = np.array(
             [
                 C, H, W, O // source.groups, height, width, *source.stride, source.padding[0], source.padding[1],
-                *source.dilation, C // source.groups,
+                *source.dilation, C // source.groups, *source.kernel.shape[2:],
             ],
             np.int64,
         )  # fmt: skip
 
     def _weights_in(self, dtype: np.dtype) -> tuple:
         assert isinstance(self.source, Conv)
-        return (self.source.kernel.astype(dtype), self.shape)
+        kernel = self.source.kernel
+        return (kernel.reshape(len(kernel), -1).astype(dtype), self.shape)
+
+    def sorted(self, units: IntArray) -> IntArray:
+        """Units of the output in the order in which they are walked: those at one position together."""
+        plane = self.shape[4] * self.shape[5]
+        return units[np.argsort(units % plane, kind="stable")]
 
     def apply(self, units: IntArray, x: Array, out: Array) -> None:
         from relukit.search._lane_kernel import gather_conv
@@ -158,6 +164,13 @@ class Maps:
             assert isinstance(op, Affine)
             self._made[node] = tuple(lane_map(m) for m in op.maps)
         return self._made[node]
+
+    def walked(self, node: int, units: IntArray) -> IntArray:
+        """Units of a node in the order that its maps like best."""
+        for m in self[node]:
+            if isinstance(m, _Kernel):
+                return m.sorted(units)
+        return units
 
     @property
     def cost(self) -> float:

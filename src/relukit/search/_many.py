@@ -32,6 +32,7 @@ _PASSES = (8, 25, 80, 160, 320, 640, 1280)
 _NODES = 400  # of the search over gates after the first pass
 # A search over gates goes on past its budget while each doubling of its nodes (from so many on) leaves at most this share of the gap.
 _DOUBLING, _LEFT = 256, 0.75
+_SHARE = 0.4  # of the time of a pass that the search after it gets at least
 _NEAR = 1e-6
 _DENSE = 30_000_000  # entries of the matrices of a linear program at most
 
@@ -157,7 +158,7 @@ class _Many:
             found = (
                 self._bound_rows(30)
                 or self._attack(6, 40, self.x)
-                or self._search(_NODES * 2**k, 0.25 * (time.perf_counter() - began))
+                or self._search(_NODES * 2**k, _SHARE * (time.perf_counter() - began))
             )
             if found is not None:
                 return found

@@ -73,7 +73,8 @@ def refine(small: CompactNetwork | Graph, rounds: int, stop: float, steps: int =
                 forest.bound[n:] > 0
             )  # one sign proven: no bound of the other is needed
             if k == max(_TRIAL, rounds // 8):
-                hopeless = settled.sum() - done < _FEW * n and n > 2 * np.median(sizes)
+                few = settled.sum() - done < _FEW * n and n > 2 * np.median(sizes)
+                hopeless = few and not isinstance(small, Graph)  # early rows of a graph cost their windows only
                 if hopeless:
                     break
             done = int(settled.sum()) if k == 0 else done
