@@ -17,6 +17,9 @@ def command(
     architecture: str = typer.Option("mlp", help="mlp, or cnn for images in an .npz"),
     task: str | None = typer.Option(None, help="classification or regression; told by the target if not given"),
     epochs: int = typer.Option(60, min=1),
+    sparsity: float = typer.Option(
+        0.0, min=0, help="Weight of the hidden activations' mean l1 norm; about 1 makes nine in ten zero"
+    ),
     seed: int = typer.Option(0),
     test_share: float = typer.Option(0.2, min=0.0, max=0.5, help="Share of rows that only the score sees"),
     baseline: bool = typer.Option(
@@ -53,7 +56,7 @@ def command(
     train, test = _split(np.asarray(y), kind, test_share, seed)
     with progress("training", epochs) as advance:
         fitted = relukit.fit(
-            x[train], y[train], kind, widths, activation, epochs, seed=seed, architecture=architecture,
+            x[train], y[train], kind, widths, activation, epochs, seed=seed, architecture=architecture, sparsity=sparsity,
             checkpoint=output / "checkpoint.pt",
             on_progress=lambda done, _, row: advance(done, f"loss {row['loss']:.3g} score {row['score']:.3f}"),
         )  # fmt: skip

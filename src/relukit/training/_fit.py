@@ -99,7 +99,8 @@ def fit(
             there are per input; none for images.
         seed: Of the split, the initialization and the batches.
         architecture: `mlp`, or `cnn` for images of shape `(rows, height, width)` or `(rows, channels, height, width)`.
-        sparsity: Weight of the mean l1 norm of all hidden activations in the loss; 0.01-0.1 brings 90 % zeros and more.
+        sparsity: Weight of the mean l1 norm of all hidden activations in the loss; in wide layers about 1 makes nine in ten
+            of them zero.
         checkpoint: File that holds the state after every epoch; a run that was interrupted continues from it and ends
             with the same network.
         on_progress: Called with `(epoch, epochs, {"loss", "score"})`.
