@@ -90,7 +90,9 @@ class Incumbent:
                 return
             step = -self._slopes(points) * width
             size = np.sqrt(np.sum(step**2, axis=1, keepdims=True)) + 1e-300
-            points = box.project(points + 0.5 * 0.75**k * width * step / size * np.sqrt(max(np.count_nonzero(width), 1)))
+            points = box.project(
+                points + 0.5 * 0.75**k * width * step / size * np.sqrt(max(np.count_nonzero(width), 1))
+            )
         self.keep(points)
         if problem.constraints:
             self._with_programs(points, free, stop)

@@ -12,13 +12,17 @@ from relukit.optimization._box_tree import BoxTree
 from relukit.optimization._gate_tree import GateTree
 from relukit.optimization._incumbent import Incumbent
 from relukit.optimization._problem import Problem
+from relukit.optimization._settled_tree import MOST, SettledTree, settings
 
 _INPUTS = (
     15  # above this many moving inputs gates are split instead (measured: 10 inputs need input splits, 64 need gates)
 )
 _COMPILED = 300  # with at most so many open gates, gates are split in compiled code
 _ALONE = 0.5  # seconds that the first search has for itself
+_BEHIND = 0.2  # time of a search whose bound lies behind, as a share of that of the one ahead
 _CHANGE = 0.02  # share by which the gap shrinks before the history takes another entry
+
+Search = BoxTree | GateTree | SettledTree
 
 
 @dataclass
@@ -76,7 +80,7 @@ class _Work:
         self.began, self.best = time.perf_counter(), -np.inf
         self.history: list[tuple[float, float, float]] = []
         self.incumbent = Incumbent(problem, tolerance, lambda _: self.note())
-        self.searches: list[BoxTree | GateTree] = []
+        self.searches: list[Search] = []
 
     def bound_it(self) -> str:
         """Raise the bound until it meets the value; the reason why not, where the time is up or nothing is left to do."""
@@ -96,7 +100,9 @@ class _Work:
             active = [k for k, s in enumerate(self.searches) if not s.done]
             if not active:
                 return "a leaf is open within rounding"
-            k = min(active, key=lambda k: used[k])
+            # The search whose bound is best gets most of the time, the others enough to overtake it.
+            ahead = max(active, key=lambda k: self.searches[k].bound)
+            k = min(active, key=lambda k: used[k] if k == ahead else used[k] / _BEHIND)
             self.searches[k].step(self.stop)
             used[k] += time.perf_counter() - now
             self._raise(self.searches[k].bound)
@@ -108,7 +114,7 @@ class _Work:
             return True
         return self.incumbent.is_closed(self.best) or self.best == np.inf
 
-    def _plan(self, bounds: Bounds) -> list[Callable[[], BoxTree | GateTree]]:
+    def _plan(self, bounds: Bounds) -> list[Callable[[], Search]]:
         """The searches by shape, the one that is best alone first."""
         problem, lower, upper = self.problem, self.problem.box.lower, self.problem.box.upper
         moving = lower < upper
@@ -116,13 +122,17 @@ class _Work:
         for g in problem.groups:
             moving[g.members] = False
         gates = sum(int(np.sum(bounds.undecided(i))) for i in problem.rows.activations)
-        boxes = lambda finish: lambda: BoxTree(problem, self.incumbent, bounds, *finish)
+        few = int(moving.sum()) <= _INPUTS
+        boxes = lambda: BoxTree(problem, self.incumbent, bounds)
+        phases = lambda: BoxTree(problem, self.incumbent, bounds, None)
         programs = lambda: GateTree(problem, self.incumbent, bounds)
-        if int(moving.sum()) <= _INPUTS:
-            return [boxes(())] if problem.is_box_only else [boxes(()), programs]
-        if gates <= _COMPILED and not len(problem.integers) and not problem.groups:
-            return [boxes((None,)), programs]
-        return [programs]
+        settled = lambda: SettledTree(problem, self.incumbent, float(bounds.output[0][0]))
+        if len(problem.integers) or problem.groups:
+            first = settled if 1 < settings(problem) <= MOST else programs
+            return [first, boxes] if few else [first]
+        if few:
+            return [boxes] if problem.is_box_only else [boxes, programs]
+        return [phases, programs] if gates <= _COMPILED else [programs]
 
     def settle(self) -> None:
         """Bounds of what is still open."""
