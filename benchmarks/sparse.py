@@ -18,16 +18,14 @@ def rows(name: str) -> tuple[Array, Array, Array, Array] | None:
     if name == "digits":
         from sklearn.datasets import load_digits
 
-        x, y = load_digits(return_X_y=True)
+        digits: Any = load_digits()
+        x, y = digits.data, digits.target
         return x[:1400] / 16, y[:1400], x[1400:] / 16, y[1400:]
     folder = data_folder()
     if folder is None:
         return None
-    x, y, unseen, labels = (
-        f[key]
-        for f in (np.load(folder / "images" / n) for n in ("mnist_train.npz", "mnist_test_dev5000.npz"))
-        for key in "xy"
-    )
+    files = [np.load(folder / "images" / name) for name in ("mnist_train.npz", "mnist_test_dev5000.npz")]
+    (x, y), (unseen, labels) = [(np.asarray(f["x"]), np.asarray(f["y"])) for f in files]
     return x.reshape(len(x), -1) / 255.0, y.astype(int), unseen.reshape(len(unseen), -1) / 255.0, labels.astype(int)
 
 
