@@ -76,6 +76,20 @@ def test_against_all_patterns(norm):
     assert proven >= 3
 
 
+def test_many_decisions_in_one_tree():
+    """Five decisions over three inputs: one tree over all of them, exact against every pattern."""
+    for seed in range(4):
+        W, b, V, c, network, x = small(seed, hidden=4, outputs=5)
+        best = nearest_by_patterns(W, b, V, c, x, int(network.decide(x)), np.inf)
+        found = relukit.flip(network, x, within=Box(np.full(3, -40.0), np.full(3, 40.0)), timeout=30)
+        if best > 30:
+            assert found.lower <= best
+            continue
+        assert found.status == "proven" and found.replayed
+        assert found.upper == pytest.approx(best, abs=3e-6 * max(1, best))
+        assert network.decide(found.witness) == found.to != found.from_
+
+
 @pytest.mark.parametrize("norm", [np.inf, 2])
 def test_a_chosen_decision_with_a_margin(norm):
     """The new decision has to lead every other output, not the old one alone."""
