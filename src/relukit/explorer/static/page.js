@@ -96,7 +96,7 @@ function tellPoint() {
   const lines = [`Output ${value.map(short).join(", ")}: ${frame.kind === "classes" ? `digit ${label}` : label ? "orange" : "blue"}.`];
   if (found.sentence) lines.push(found.sentence);
   else {
-    const formula = k => slopes[k].map((a, i) => `${short(a)} ${names[i]}`).join(" + ") + ` + ${short(offset[k])}`;
+    const formula = k => slopes[k].map((a, i) => `${short(a)} ${names[i]}`).join(" + ").concat(` + ${short(offset[k])}`).replaceAll("+ -", "− ");
     lines.push(`Piece ${piece} of ${found.count}: out${slopes.length > 1 ? label : ""} = ${formula(slopes.length > 1 ? label : 0)}.`);
     lines.push(on.map((layer, k) => `Layer ${k + 1}: ${layer.filter(v => v).length} on, ${layer.filter(v => !v).length} off.`).join(" "));
     lines.push(`${neighbors.length} neighbors: ${neighbors.join(", ")}.`);
