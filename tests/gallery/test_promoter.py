@@ -35,7 +35,7 @@ def trained_shape(seed=0, **options):
 
 
 def test_interpolants_pass_through_exp_and_log_at_their_knots_and_are_the_relus_they_claim():
-    from relukit.gallery.promoter._model import exponential, logarithm
+    from relukit.gallery._boltzmann import exponential, logarithm
 
     exps, powers = np.arange(-10.0, 16), np.arange(0.0, 40)
     exact = lambda f, v, **o: f(torch.tensor(v, dtype=torch.float64), **o).numpy()

@@ -4,12 +4,10 @@ A site is a reading of the -35 side and of the -10 side at one of six distances.
 
     t[k, g, j] = a_k(bases before) + b_k(bases after) + gap[k, g] + place[k, j] + bias[k]
 
-for K kinds of site. A polymerase that binds with Boltzmann weights occupies the DNA by log(1 + sum exp t). Here exp and
-log(1 + u) are their interpolants at unit knots, which are sums of ReLUs (25 and 40 of them), so the module is piecewise
-linear throughout: `explicit=True` evaluates exactly those ReLUs, the default finds the piece first, which is quicker and
-the same function. The interpolants lie above exp by at most 12.5 % (and below log by at most 0.124); what matters is that
-every weak site pulls a little and a strong one pulls in proportion: a maximum over sites, otherwise the same, is 0.04 to
-0.06 worse in AUPRC on held genome. Only the library's own direction is read: a promoter on the other strand does not
+for K kinds of site. A polymerase that binds with Boltzmann weights occupies the DNA by log(1 + sum exp t); exp and
+log(1 + u) are sums of ReLUs here (`gallery/_boltzmann.py`), so the module is piecewise linear throughout. What matters is
+that every weak site pulls a little and a strong one pulls in proportion: a maximum over sites, otherwise the same, is 0.04
+to 0.08 worse in AUPRC on held genome. Only the library's own direction is read: a promoter on the other strand does not
 drive the reporter.
 
 References:
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit.gallery._boltzmann import exponential, logarithm
 from relukit.gallery._life import Array, codes, one_hot, seeded, train_module
 from relukit.gallery.promoter._start import BOX35, WIDTH, known_boxes
 
@@ -29,36 +28,6 @@ LENGTH, ACTIVE, PAIRS, HIDDEN = 150, 0.2456, 8, 32
 FLOOR = 0.05  # added to the activity before its logarithm: readings scatter by about this much around 0
 GAPS = (15, 16, 17, 18, 19, 20)
 BEFORE, AFTER = 14, 10  # blank places at the ends, so that boxes next to them are read too
-LOWEST, HIGHEST, DEEPEST = -10, 15, 40  # knots of the exponential, and the last one of the logarithm
-
-
-def exponential(t: Any, explicit: bool = False) -> Any:
-    """exp at the integers from -10 to 15 less exp(-10), linear between and beyond, 0 below: 25 ReLUs."""
-    import torch
-
-    if explicit:
-        knots = range(LOWEST, HIGHEST + 1)
-        slopes = [0.0] + [float(np.exp(k) * (np.e - 1)) for k in knots]
-        return sum((torch.relu(t - k) * (b - a) for k, a, b in zip(knots, slopes, slopes[1:])), torch.zeros_like(t))
-    t = t.clamp(min=float(LOWEST))
-    knot = t.detach().clamp(max=float(HIGHEST)).floor()
-    return knot.exp() * ((t - knot) * (np.e - 1) + 1) - float(np.exp(LOWEST))
-
-
-def logarithm(u: Any, explicit: bool = False) -> Any:
-    """log(1 + u) where 1 + u is a power of e up to the fortieth, linear between and beyond, for u at least 0."""
-    import torch
-
-    if explicit:
-        knots = range(DEEPEST + 1)
-        slopes = [0.0] + [float(np.exp(-k) / (np.e - 1)) for k in knots]
-        return sum(
-            (torch.relu(u - float(np.expm1(k))) * (b - a) for k, a, b in zip(knots, slopes, slopes[1:])),
-            torch.zeros_like(u),
-        )
-    knot = torch.log1p(u.detach()).floor().clamp(0, DEEPEST)
-    power = knot.exp()
-    return knot + ((1 + u) / power - 1) / (np.e - 1)
 
 
 def build(start: tuple[Array, Array] | None = None, scatter: float = 0.15, explicit: bool = False) -> Any:

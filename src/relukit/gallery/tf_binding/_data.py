@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from relukit._errors import UnreadableFile
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit.gallery._life import Array, codes
 
 MATRICES, LENGTH = "jaspar2018_selected.pfm", 101
@@ -21,16 +21,32 @@ def read(path: Path) -> tuple[Array, Array]:
 
     try:
         frame = pd.read_csv(path, sep="\t")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UnreadableFile(f"{path}: not a table of tab-separated columns ({error})") from error
     if not {"seq", "Bound"} <= set(frame.columns):
         raise UnreadableFile(f"{path}: columns seq and Bound are needed, it has {list(frame.columns)[:10]}")
-    return np.maximum(codes(list(frame["seq"]), LENGTH), 0), frame["Bound"].to_numpy(int)
+    if frame.empty:
+        raise UnreadableFile(
+            f"{path}: the table holds no rows; each is a sequence of {LENGTH} bases and Bound (0 or 1)"
+        )
+    if not set(frame["Bound"].unique().tolist()) <= {0, 1}:
+        raise UnreadableFile(
+            f"{path}: the column Bound must hold 0 or 1, it has {frame['Bound'].unique().tolist()[:5]}"
+        )
+    return np.maximum(codes(list(frame["seq"].astype(str)), LENGTH), 0), frame["Bound"].to_numpy(int)
 
 
 def with_negatives(sequences: Array, bound: Array, seed: int) -> tuple[Array, Array]:
-    """As they are if both kinds are there; else each peak beside its dinucleotide shuffle."""
-    if len(set(bound.tolist())) > 1:
+    """As they are if both kinds are there; else each peak beside its dinucleotide shuffle.
+
+    Raises:
+        InvalidInput: No sequence is bound.
+    """
+    if not bound.any():
+        raise InvalidInput(
+            "no row is bound (Bound = 1); peaks are needed, and shuffles of them are made if no others are there"
+        )
+    if not bound.all():
         return sequences, bound
     return np.concatenate([sequences, shuffled(sequences, seed)]), np.repeat([1, 0], len(sequences))
 
@@ -38,47 +54,55 @@ def with_negatives(sequences: Array, bound: Array, seed: int) -> tuple[Array, Ar
 def shuffled(sequences: Array, seed: int) -> Array:
     """Each sequence with the same dinucleotide counts, first and last base, in random order.
 
+    Every sequence is a walk over the edges base -> next base. All its rearrangements that keep the counts are equally
+    likely: the order in which a base's edges are used is drawn, kept if the last ones lead to the final base, then walked.
+    All sequences are walked at once.
+
     References:
         "Significance of nucleotide sequence alignments: a method for random sequence permutation that preserves
         dinucleotide and codon usage", Altschul and Erickson, 1985.
     """
     generator = np.random.default_rng(seed)
-    return np.stack([_shuffle(s, generator) for s in sequences])
+    answer = sequences.copy()
+    waiting = np.arange(len(sequences))
+    while len(waiting):
+        part = sequences[waiting].astype(np.int64)
+        edges, first, count = _drawn(part, generator)
+        kept = _leads_home(edges, first, count, part[:, -1])
+        answer[waiting[kept]] = _walk(part[kept, 0], edges[kept], first[kept])
+        waiting = waiting[~kept]
+    return answer
 
 
-def _shuffle(sequence: Array, generator: np.random.Generator) -> Array:
-    """A random walk over all edges base -> next base: last exits form a tree into the last base, others are free."""
-    s = sequence.tolist()
-    exits: list[list[int]] = [[], [], [], []]
-    for a, b in zip(s[:-1], s[1:]):
-        exits[a].append(b)
-    end = s[-1]
-    while True:
-        last = [e[int(generator.integers(len(e)))] if e and v != end else -1 for v, e in enumerate(exits)]
-        if all(_reaches(v, end, last) for v in range(4) if exits[v]):
-            break
-    for v, e in enumerate(exits):
-        if v != end and e:
-            e.remove(last[v])
-        e[:] = [e[i] for i in generator.permutation(len(e))]
-        if v != end and last[v] >= 0:
-            e.append(last[v])
-    used, walk = [0, 0, 0, 0], [s[0]]
-    for _ in range(len(s) - 1):
-        here = walk[-1]
-        walk.append(exits[here][used[here]])
-        used[here] += 1
-    return np.array(walk, sequence.dtype)
+def _drawn(sequences: Array, generator: np.random.Generator) -> tuple[Array, Array, Array]:
+    """Next bases grouped by base, each group in random order (count, length - 1); where groups start and their sizes."""
+    before = sequences[:, :-1]
+    order = np.argsort(before + generator.random(before.shape), 1)
+    count = (before[:, :, None] == np.arange(4)).sum(1)
+    return np.take_along_axis(sequences[:, 1:], order, 1), np.cumsum(count, 1) - count, count
 
 
-def _reaches(v: int, end: int, last: list[int]) -> bool:
-    for _ in range(4):
-        if v == end:
-            return True
-        v = last[v]
-        if v < 0:
-            return False
-    return v == end
+def _leads_home(edges: Array, first: Array, count: Array, end: Array) -> Array:
+    """Whether from each base that occurs, the last edges lead to the final base."""
+    rows = np.arange(len(edges))
+    last = np.take_along_axis(edges, np.minimum(first + np.maximum(count - 1, 0), edges.shape[1] - 1), 1)
+    fine = np.ones(len(edges), bool)
+    for base in range(4):
+        at = np.full(len(edges), base)
+        for _ in range(4):
+            at = np.where(at == end, at, last[rows, at])
+        fine &= (at == end) | (count[:, base] == 0)
+    return fine
+
+
+def _walk(start: Array, edges: Array, first: Array) -> Array:
+    rows, used, here, walk = np.arange(len(edges)), first.copy(), start, [start]
+    for _ in range(edges.shape[1]):
+        place = used[rows, here]
+        used[rows, here] += 1
+        here = edges[rows, place]
+        walk.append(here)
+    return np.stack(walk, 1)
 
 
 def read_matrices(path: Path) -> dict[str, Array]:

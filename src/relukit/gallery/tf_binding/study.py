@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import UnreadableFile
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit._numerics import write_json
 from relukit.gallery._life import Array, data_folder, load_states, one_hot, save_states, t_interval
 from relukit.gallery._motifs import q_values, significance, site_matrix
@@ -22,6 +22,7 @@ from relukit.gallery.tf_binding._data import (
 )
 
 NAME, PEAKS, EPOCHS, HELD = "tf-binding", 5000, 8, 0.15
+STRONGEST, SEED = 500, 1  # first rows, the odd ones of the thousand strongest peaks; seed of the shuffles in `score`
 
 
 def fetch() -> Path:
@@ -49,32 +50,35 @@ def train(
         order = np.random.default_rng(0).permutation(len(peaks))[: 400 if quick else None]
         held = peaks[order[: int(HELD * len(order))]]
         rest = peaks[np.sort(order[int(HELD * len(order)) :])[:PEAKS]]  # files list the strongest peaks first
-        modules = []
-        for seed in range(seeds):
-            x = np.concatenate([rest, shuffled(rest, seed)])
-            modules.append(_model.fit(x, np.repeat([1, 0], len(rest)), seed, 1 if quick else EPOCHS))
+        modules = [_model.fit(rest, seed, 2 if quick else EPOCHS) for seed in range(seeds)]
         states += [m.state_dict() for m in modules]
         labels += [factor] * len(modules)
         summary[factor] = _held_out(modules, held, matrices.get(factor))
-        strong = peaks[np.sort(order[: int(HELD * len(order))])[: len(held) * 1000 // len(peaks) + 1]]
-        summary[factor]["auroc_strong"] = _held_auroc(modules, strong)
+        strong = peaks[[i for i in order[: len(held)] if i < STRONGEST]]
+        if len(strong):
+            summary[factor] |= _strong(modules, strong, matrices.get(factor))
         if on_progress is not None:
             on_progress(done, len(files))
     save_states(out / "model.pt", states, labels=labels, matrices={k: m.tolist() for k, m in matrices.items()})
     q = q_values(np.array([s.get("motif_p", 1.0) for s in summary.values()]))
     for s, value in zip(summary.values(), q):
         s["motif_q"] = float(value)
-    answer = {
+    answer: dict[str, Any] = {
         "factors": summary,
         "mean_auroc": float(np.mean([s["auroc"] for s in summary.values()])),
         "motifs_recovered": int((q < 0.05).sum()),
     }
+    measured = [s for s in summary.values() if "auroc_strong" in s]
+    if measured:
+        answer["mean_auroc_strong"] = float(np.mean([s["auroc_strong"] for s in measured]))
+        by_seed = np.mean([s["single_auroc_strong"]["values"] for s in measured], axis=0)
+        answer["mean_auroc_strong_by_seed"] = t_interval(by_seed)
     write_json(out / "training.json", answer)
     return answer
 
 
 def _held_out(modules: list[Any], held: Array, matrix: Array | None) -> dict[str, Any]:
-    """Measured on held peaks and their shuffles, the motif, and ten sites with their smallest substitution."""
+    """Measured on held peaks and their shuffles, the motif, and four sites with their smallest substitution."""
     x, y = np.concatenate([held, shuffled(held, 99)]), np.repeat([1, 0], len(held))
     logits = _model.predict(modules, x).mean(0)
     answer: dict[str, Any] = _metrics(logits, y)
@@ -92,10 +96,19 @@ def _held_out(modules: list[Any], held: Array, matrix: Array | None) -> dict[str
     return answer
 
 
-def _held_auroc(modules: list[Any], held: Array) -> float:
-    """AUROC on held peaks of about the thousand strongest, five shuffles to each."""
+def _strong(modules: list[Any], held: Array, matrix: Array | None) -> dict[str, Any]:
+    """AUROC on held peaks of the thousand strongest, five shuffles to each: networks, each alone, matrix."""
     x = np.concatenate([held, *[shuffled(held, seed) for seed in range(100, 105)]])
-    return _metrics(_model.predict(modules, x).mean(0), np.repeat([1, 0, 0, 0, 0, 0], len(held)))["auroc"]
+    y = np.repeat([1, 0, 0, 0, 0, 0], len(held))
+    logits = _model.predict(modules, x)
+    answer: dict[str, Any] = {
+        "auroc_strong": _metrics(logits.mean(0), y)["auroc"],
+        "single_auroc_strong": t_interval([_metrics(e, y)["auroc"] for e in logits]),
+        "strong_peaks": len(held),
+    }
+    if matrix is not None:
+        answer["jaspar_strong"] = _metrics(matrix_scores(x, matrix), y)["auroc"]
+    return answer
 
 
 def filter_motifs(module: Any, sequences: Array) -> list[Array]:
@@ -122,25 +135,37 @@ def restore(out: Path) -> tuple[dict[str, list[Any]], dict[str, Array]]:
     loaded = load_states(out / "model.pt", NAME)
     modules: dict[str, list[Any]] = {}
     for label, state in zip(loaded["labels"], loaded["states"]):
-        module = _model.build()
+        module = _model.build(explicit=True)
         module.load_state_dict(state)
         modules.setdefault(label, []).append(module.eval())
     return modules, {k: np.array(m) for k, m in loaded["matrices"].items()}
 
 
 def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
-    """AUPRC and AUROC, the mean over factors and each; a file of peaks alone gets shuffled negatives (seed 1)."""
+    """AUPRC and AUROC, the mean over factors and each.
+
+    Negatives are the file's own (Bound 0). A file of peaks alone gets one dinucleotide shuffle of each peak, always with
+    seed 1, so that two calls agree; `negatives` says which it was. Files of one factor are scored together.
+    """
     modules, matrices = restore(out)
     ours: dict[str, Any] = {}
     jaspar: dict[str, Any] = {}
     rows = 0
+    by_factor: dict[str, list[tuple[Array, Array]]] = {}
     for path in map(Path, files):
         factor = factor_of(path)
         if factor not in modules:
             raise UnreadableFile(
                 f"{path}: the study knows {', '.join(modules)}, not '{factor}' (name before the first _)"
             )
-        x, y = with_negatives(*read(path), seed=1)
+        by_factor.setdefault(factor, []).append(read(path))
+    if not by_factor:
+        raise InvalidInput("no files to score: give --data FACTOR_....seq.gz with columns seq and Bound")
+    negatives: dict[str, str] = {}
+    for factor, parts in by_factor.items():
+        sequences, bound = (np.concatenate(p) for p in zip(*parts))
+        x, y = with_negatives(sequences, bound, SEED)
+        negatives[factor] = "of the file" if x is sequences else f"one dinucleotide shuffle of each peak, seed {SEED}"
         each = _model.predict(modules[factor], x)
         ours[factor] = {
             **_metrics(each.mean(0), y),
@@ -155,4 +180,5 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     return {
         "study": NAME, "metrics": {**mean(ours), "by_factor": ours},
         "baselines": {"jaspar_matrix": {**mean(jaspar), "by_factor": jaspar}}, "rows": rows,
+        "negatives": negatives,
     }  # fmt: skip
