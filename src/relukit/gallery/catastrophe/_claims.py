@@ -102,14 +102,17 @@ def inputs(table: Any, others: Any = None) -> np.ndarray:
     coverage, contents = number("totalBuildingInsuranceCoverage"), number("totalContentsInsuranceCoverage")
     zone, cause = table.ratedFloodZone.fillna("").astype(str), table.causeOfDamage.fillna("").astype(str)
     basement, place = number("basementEnclosureCrawlspaceType"), number("locationOfContents")
+    cost = number("buildingReplacementCost")
+    # how much of the house is insured: of its replacement cost, since a share of the value would move with the value
+    both = (coverage > 0) & (cost > 0)
+    insured = np.where(both, np.log(np.where(both, coverage, 1) / np.where(both, cost, 1)), 0.0).clip(-2, 2)
     near, named = crowd(around(table), others) / 3, table.floodEvent.fillna("").astype(str)
     columns = [
         clear, value, *near.T, named.str.contains("Hurricane"), named.str.contains("Tropical"), named == "",
         np.isnan(raw), np.sin(date.dt.month * np.pi / 6), np.cos(date.dt.month * np.pi / 6),
         np.nan_to_num((built - 1970) / 30).clip(-2, 2), np.isnan(built),
-        log(coverage) - 11, ~(coverage > 0), log(contents) / 10, ~(contents > 0),
-        log(number("buildingReplacementCost")) / 10, number("buildingReplacementCost") > 0,
-        log(number("contentsPropertyValue")) / 10, np.isnan(number("contentsPropertyValue")),
+        log(coverage) - 11, ~(coverage > 0), log(contents) / 3, ~(contents > 0), insured, number("obstructionType") == 10,
+        log(cost) / 3, cost > 0, log(number("contentsPropertyValue")) / 3, np.isnan(number("contentsPropertyValue")),
         np.nan_to_num((number("latitude") - 33) / 6).clip(-3, 3), np.nan_to_num((number("longitude") + 86) / 12).clip(-3, 3),
         number("numberOfFloorsInTheInsuredBuilding") == 1, number("numberOfFloorsInTheInsuredBuilding") >= 3,
         *[table[c].map(_true) for c in ("elevatedBuildingIndicator", "postFIRMConstructionIndicator", "primaryResidenceIndicator")],
