@@ -144,10 +144,25 @@ def _solve_linopy(network, box, formulation, scalers):
     return inside, model.objective.value
 
 
+def _solve_gurobi(network, box, formulation, scalers):
+    gp = pytest.importorskip("gurobipy")  # its free licence takes 2,000 variables
+    with gp.Env(params={"OutputFlag": 0}) as environment, gp.Model(env=environment) as model:
+        x = [model.addVar(lb=box.lower[j], ub=box.upper[j], name=f"x{j}") for j in range(2)]
+        y = [model.addVar(lb=-gp.GRB.INFINITY, name=f"y{j}") for j in range(2)]
+        model.update()
+        inside = relukit.embed(model, network, x, y, formulation, **scalers)
+        model.setObjective(y[0] - 0.2 * x[1], gp.GRB.MAXIMIZE)
+        model.optimize()
+        kept = {id(v): v.X for v in (*x, *y)}  # the model closes with its environment
+        inside.value_of = lambda v: kept[id(v)]
+        return inside, model.ObjVal
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("solve", "formulation"),
-    [(_solve_pyomo, "big-m"), (_solve_scip, "big-m"), (_solve_scip, "sos1"), (_solve_cvxpy, "big-m"), (_solve_linopy, "big-m")],
+    [(_solve_pyomo, "big-m"), (_solve_pyomo, "partition"), (_solve_scip, "big-m"), (_solve_scip, "sos1"), (_solve_cvxpy, "big-m"),
+     (_solve_cvxpy, "partition"), (_solve_linopy, "big-m"), (_solve_gurobi, "big-m"), (_solve_gurobi, "sos1")],
 )  # fmt: skip
 def test_embedded_networks_solve_to_the_optimum_of_optimize(solve, formulation):
     network, box = _network(11), Box([2.0, -30.0], [4.0, 10.0])
@@ -191,3 +206,116 @@ def test_what_is_refused(tmp_path):
         relukit.embed([], network, [0], [0, 0])
     with pytest.raises(InvalidInput, match=r"\.mps or \.lp"):
         to_program(network, "y[0]", box=box).write(tmp_path / "p.txt")
+
+
+@pytest.mark.parametrize("formulation", ["big-m", "partition", "sos1"])
+def test_every_formulation_has_the_network_as_its_only_solutions(formulation):
+    """Inputs fixed, any output pushed up or down: the program's only answer is the network's."""
+    scip = pytest.importorskip("pyscipopt")
+    del scip
+    network, box = _network(21, (3, 5, 4, 2)), Box([-1.0] * 3, [1.0] * 3)
+    for k, x in enumerate(box.sample(4, 0)):
+        program = relukit.encode(network, box, formulation).program
+        program.lower[:3] = program.upper[:3] = x
+        for j in range(2):
+            program.cost[:] = 0
+            program.cost[3 + j], program.maximize = 1.0, bool((j + k) % 2)
+            status, point, _ = program.solve(20, "scip")
+            assert status == "optimal" and point[3 + j] == pytest.approx(network(x)[j], abs=1e-5)
+
+
+def test_partition_rows_relax_less_than_big_m():
+    network, box = _network(21, (3, 8, 6, 1)), Box([-1.0] * 3, [1.0] * 3)
+    root = {}
+    for formulation in ("big-m", "partition"):
+        program = to_program(network, "y[0]", box=box, formulation=formulation)
+        exact = program.solve()[2]
+        program.integer[:] = False
+        root[formulation] = program.solve()[2]
+        assert root[formulation] >= exact - 1e-6
+    assert root["partition"] < root["big-m"] - 0.01
+
+
+def test_the_report_holds_what_sampling_and_the_rows_show():
+    network, box = _network(31, (3, 9, 7, 1)), Box([-0.3] * 3, [0.3] * 3)
+    found = relukit.encode(network, box)
+    report, A = found.report(), np.abs(found.program.A.toarray())
+    assert report["smallest_coefficient"] == A[A > 0].min() and report["largest_coefficient"] == A.max()
+    chain, points = network.dense_chain(), box.sample(4000, 0)
+    changing, largest, h = 0, 0.0, points
+    for W, b in zip(chain.weights[:-1], chain.biases[:-1]):
+        z = h @ W.T + b
+        both = (z.min(axis=0) < 0) & (z.max(axis=0) > 0)
+        changing, largest, h = changing + both.sum(), max(largest, np.abs(z[:, both]).max(initial=0)), np.maximum(z, 0)
+    assert changing <= report["unstable_units"] < 16 == report["stable_units"] + report["unstable_units"]
+    assert report["largest_M"] >= largest and report["advice"] == []
+
+
+def test_badly_scaled_models_are_advised_about():
+    W = [np.array([[1e-6, 1.0], [3e4, -2e4]]), np.array([[1.0, -1.0]])]
+    network = from_layers(W, [np.zeros(2), np.zeros(1)], [get("relu")])
+    report = relukit.encode(network, Box([-1.0, -1.0], [1.0, 1.0])).report()
+    assert report["largest_M"] > 1e4 and any("narrow the box" in a for a in report["advice"])
+    assert any("scale inputs" in a for a in report["advice"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sensitivities_are_differences_and_targets_are_held_against_exact_ranges():
+    network, box = _network(11), Box([2.0, -30.0], [4.0, 10.0])
+    scalers = {"input_scaler": (np.array([3.0, -10.0]), np.array([0.5, 20.0])), "output_scaler": (np.array([5.0, 1.0]), np.array([2.0, -1.0]))}  # fmt: skip
+    pyo = pytest.importorskip("pyomo.environ")
+    model = pyo.ConcreteModel()
+    model.x, model.y = pyo.Var(range(2), bounds=lambda _, j: (box.lower[j], box.upper[j])), pyo.Var(range(2))
+    inside = relukit.embed(model, network, model.x, model.y, **scalers)
+    with pytest.raises(InvalidInput, match="no solution"):
+        inside.check()
+    model.x[0].fix(3.31)
+    model.x[1].fix(-7.7)
+    model.goal = pyo.Objective(expr=model.y[0])
+    pyo.SolverFactory("appsi_highs").solve(model)
+    run = lambda x: np.array([5.0, 1.0]) + np.array([2.0, -1.0]) * network((x - [3.0, -10.0]) / [0.5, 20.0])
+    at, step = np.array([3.31, -7.7]), np.array([1e-6, 1e-5])
+    for j in range(2):
+        e = np.eye(2)[j] * step
+        assert np.allclose(inside.sensitivities()[:, j], (run(at + e) - run(at - e)) / (2 * step[j]), rtol=1e-4)
+    grid = np.stack(np.meshgrid(np.linspace(2, 4, 400), np.linspace(-30, 10, 400)), -1).reshape(-1, 2)
+    low, high = np.array([run(x) for x in grid[::37]]).min(axis=0), np.array([run(x) for x in grid[::37]]).max(axis=0)
+    ranges = [
+        relukit.optimize(network, box=Box([-2.0, -1.0], [2.0, 1.0]), **{way: "y[0]"}).bound * 2 + 5
+        for way in ("minimize", "maximize")
+    ]
+    assert ranges[0] <= low[0] and ranges[1] >= high[0]
+    said = inside.why_infeasible(
+        {0: (ranges[1] + 0.01, ranges[1] + 1)}
+    )  # just out of reach: linear bounds do not show it
+    assert len(said) == 1 and "out of reach" in said[0]
+    assert inside.why_infeasible({0: (high[0] - 0.1, high[0])}) == []
+    with pytest.raises(InvalidInput, match="low end"):
+        inside.why_infeasible({0: (1.0, 0.0)})
+
+
+def test_solvers_that_are_unknown_or_missing_are_named(monkeypatch):
+    import importlib.util
+
+    from relukit import MissingExtra
+    from relukit.optimization import second_opinion
+
+    network, box = _network(0), Box([-1.0, -1.0], [1.0, 1.0])
+    with pytest.raises(InvalidInput, match="known are highs, scip"):
+        to_program(network, "y[0]", box=box).solve(solver="cplex")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install relukit\[scip\]"):
+        second_opinion(network, "y[0]", box=box, solver="scip")
+
+
+def test_categories_and_several_networks_go_into_programs():
+    network = _network(41, (3, 5, 1))
+    box = Box([-0.4, -1.0, -1.0], [1.3, 2.0, 1.5])
+    mine = relukit.optimize(network, "y[0]", box=box, categories=[[0, 1, 2]])
+    assert to_program(network, "y[0]", box=box, categories=[[0, 1, 2]]).solve()[2] == pytest.approx(
+        mine.value, rel=1e-4
+    )
+    two, boxes = {"a": network, "b": network}, {"a": box, "b": box}
+    more = {"links": ["b.x[0] == a.x[0]"], "constraints": ["a.x[1] + b.x[1] <= 0.3"], "box": boxes}
+    joint = relukit.optimize(two, "a.y[0] - b.y[0]", **more)
+    assert to_program(two, "a.y[0] - b.y[0]", **more).solve()[2] == pytest.approx(joint.value, rel=2e-4, abs=1e-6)

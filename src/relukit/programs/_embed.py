@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput, MissingExtra, ShapeMismatch
+from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._types import Array
 from relukit.network import Network
-from relukit.programs._program import Encoding, Program, encode
+from relukit.programs._adapters import ADAPTERS, Adapter
+from relukit.programs._program import Encoding, encode
 from relukit.sets import Box
 
 
@@ -48,8 +49,7 @@ class Embedded:
 
         Returns `x`, `y_model`, `y_float64`, `y_original`, and `difference`, the largest deviation of the model's outputs.
         """
-        x = np.array([self.value_of(v) for v in self.inputs])
-        y = np.array([self.value_of(v) for v in self.outputs])
+        x, y = self._values(self.inputs), self._values(self.outputs)
         exact, own = self._run(x, False), self._run(x, True)
         return {
             "x": x, "y_model": y, "y_float64": exact, "y_original": own, "difference": float(np.max(np.abs(y - exact))),
@@ -58,7 +58,7 @@ class Embedded:
 
     def sensitivities(self) -> Array:
         """How each output changes with each input at the solution, the pattern of gates held fixed, shape `(outputs, inputs)`."""
-        x = np.array([self.value_of(v) for v in self.inputs])
+        x = self._values(self.inputs)
         scaled = (x - self.input_scaler[0]) / self.input_scaler[1]
         rows = [self.network.gradient(scaled, row) for row in np.eye(self.network.outputs)]
         return np.stack(rows) / self.input_scaler[1] * self.output_scaler[1][:, None]
@@ -81,12 +81,44 @@ class Embedded:
         ends = np.sort(np.stack([low, high]) * self.output_scaler[1] + self.output_scaler[0], axis=0)
         said = []
         for j, (want_low, want_high) in targets.items():
-            reach = ends[:, j]
+            if not 0 <= j < self.network.outputs:
+                raise InvalidInput(f"output {j}: the network has outputs 0 to {self.network.outputs - 1}")
+            if not want_low <= want_high:
+                raise InvalidInput(
+                    f"the target of output {j} has its low end {want_low:g} above its high end {want_high:g}"
+                )
+            reach, source = ends[:, j], "linear bounds"
+            if (
+                reach[0] <= want_high and want_low <= reach[1]
+            ):  # these do not exclude it: the exact range, as HiGHS bounds it
+                reach, source = self._range(j, reach, timeout), "HiGHS"
             if want_low > reach[1] or want_high < reach[0]:
                 said.append(
-                    f"output {j} lies in [{reach[0]:.6g}, {reach[1]:.6g}] on the whole box; [{want_low:g}, {want_high:g}] is out of reach"
+                    f"output {j} lies in [{reach[0]:.6g}, {reach[1]:.6g}] on the whole box ({source}); "
+                    f"[{want_low:g}, {want_high:g}] is out of reach"
                 )
         return said
+
+    def _range(self, j: int, known: Array, timeout: float) -> Array:
+        """The range of one output on the box by two mixed-integer programs, never wider than what is known."""
+        program = encode(self.network, self.box, "big-m", self.input_scaler, self.output_scaler).program
+        program.cost[self.network.inputs + j] = 1.0
+        ends = []
+        for maximize in (False, True):
+            program.maximize = maximize
+            _, _, bound = program.solve(timeout)
+            ends.append(bound if np.isfinite(bound) else known[int(maximize)])
+        return np.array([max(ends[0], known[0]), min(ends[1], known[1])])
+
+    def _values(self, variables: list[Any]) -> Array:
+        """Values of the model's variables at its solution."""
+        try:
+            found = np.array([self.value_of(v) for v in variables], np.float64)
+        except Exception as error:  # each language has an error of its own
+            raise InvalidInput(f"the model holds no solution yet: solve it first ({error})") from error
+        if not np.all(np.isfinite(found)):
+            raise InvalidInput("the model holds no solution: it was not solved, or has none")
+        return found
 
     def __repr__(self) -> str:
         return f"Embedded({self.encoding.program!r})"
@@ -110,7 +142,7 @@ def embed(
             appended to.
         network: Piecewise linear.
         inputs: The model's variables, one for each input; `outputs` likewise.
-        formulation: `big-m` or `sos1` (Pyomo, PySCIPOpt, gurobipy).
+        formulation: `big-m`, `partition` (tighter, larger), or `sos1` (Pyomo, PySCIPOpt, gurobipy).
         bounds: Box of the inputs; by default the variables' own bounds.
         input_scaler: `(mean, scale)` where the network was trained on `(x - mean) / scale`; folded exactly.
         output_scaler: `(mean, scale)` of the target.
@@ -161,7 +193,7 @@ def _listed(variables: Any) -> list[Any]:
     return list(variables)
 
 
-def _own_bounds(inputs: list[Any], adapter: "Adapter") -> Box:
+def _own_bounds(inputs: list[Any], adapter: Adapter) -> Box:
     ends = [adapter.bounds(v) for v in inputs]
     missing = [
         str(v)
@@ -173,164 +205,3 @@ def _own_bounds(inputs: list[Any], adapter: "Adapter") -> Box:
             f"variables without finite bounds: {', '.join(missing[:10])}; set them, or give bounds=Box(...)"
         )
     return Box(np.array([float(l) for l, _ in ends]), np.array([float(u) for _, u in ends]))
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """How one modelling language takes a program: `add`, a variable's `bounds`, and its `value` after solving."""
-
-    add: Callable[[Any, Program, list[Any], list[Any], str], Any]
-    bounds: Callable[[Any], tuple[Any, Any]]
-    value: Callable[[Any], float] | None
-
-
-def _rows(program: Program) -> Any:
-    """Each row as (name, columns, coefficients, low, high)."""
-    A = program.A.tocsr()
-    for i, name in enumerate(program.row_names):
-        part = slice(A.indptr[i], A.indptr[i + 1])
-        yield name, A.indices[part], A.data[part], float(program.row_lower[i]), float(program.row_upper[i])
-
-
-def _pyomo(model: Any, program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
-    try:
-        import pyomo.environ as pyo
-    except ImportError as error:
-        raise MissingExtra("embedding in Pyomo needs it: pip install relukit[pyomo]") from error
-    block = pyo.Block()
-    model.add_component(name, block)
-    given = len(inputs) + len(outputs)
-    extra = range(given, len(program.names))
-    block.v = pyo.Var(
-        extra, bounds=lambda _, j: (float(program.lower[j]), float(program.upper[j])),
-        domain=lambda _, j: pyo.Binary if program.integer[j] else pyo.Reals,
-    )  # fmt: skip
-    columns = [*inputs, *outputs, *(block.v[j] for j in extra)]
-    block.rows = pyo.ConstraintList()
-    for _, at, values, low, high in _rows(program):
-        body = sum(float(v) * columns[j] for j, v in zip(at, values))
-        if low == high:
-            block.rows.add(body == high)
-        else:
-            block.rows.add((low if np.isfinite(low) else None, body, high if np.isfinite(high) else None))
-    if program.sos1:
-        block.pairs = pyo.SOSConstraint(
-            range(len(program.sos1)), var=block.v, index={k: list(pair) for k, pair in enumerate(program.sos1)}, sos=1
-        )
-    return block
-
-
-def _scip(model: Any, program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
-    from pyscipopt import quicksum
-
-    given = len(inputs) + len(outputs)
-    extra = [
-        model.addVar(
-            f"{name}_{program.names[j]}",
-            "B" if program.integer[j] else "C",
-            float(program.lower[j]),
-            float(program.upper[j]),
-        )
-        for j in range(given, len(program.names))
-    ]
-    columns, rows = [*inputs, *outputs, *extra], []
-    for label, at, values, low, high in _rows(program):
-        body = quicksum(float(v) * columns[j] for j, v in zip(at, values))
-        if low == high:
-            rows.append(model.addCons(body == high, f"{name}_{label}"))
-        else:
-            if np.isfinite(high):
-                rows.append(model.addCons(body <= high, f"{name}_{label}"))
-            if np.isfinite(low):
-                rows.append(model.addCons(body >= low, f"{name}_{label}_low"))
-    rows += [model.addConsSOS1([columns[a], columns[b]]) for a, b in program.sos1]
-    return extra, rows
-
-
-def _linopy(model: Any, program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
-    if program.sos1:
-        raise InvalidInput("linopy is given big-M models only; take formulation='big-m'")
-    given = len(inputs) + len(outputs)
-    extra = [
-        model.add_variables(binary=True, name=f"{name}_{program.names[j]}") if program.integer[j]
-        else model.add_variables(float(program.lower[j]), float(program.upper[j]), name=f"{name}_{program.names[j]}")
-        for j in range(given, len(program.names))
-    ]  # fmt: skip
-    columns, rows = [*inputs, *outputs, *extra], []
-    for label, at, values, low, high in _rows(program):
-        body = sum(float(v) * columns[j] for j, v in zip(at, values))
-        if low == high:
-            rows.append(model.add_constraints(body == high, name=f"{name}_{label}"))
-        else:
-            if np.isfinite(high):
-                rows.append(model.add_constraints(body <= high, name=f"{name}_{label}"))
-            if np.isfinite(low):
-                rows.append(model.add_constraints(body >= low, name=f"{name}_{label}_low"))
-    return extra, rows
-
-
-def _cvxpy(model: list[Any], program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
-    if program.sos1:
-        raise InvalidInput("CVXPY is given big-M models only; take formulation='big-m'")
-    import cvxpy as cp
-
-    given = len(inputs) + len(outputs)
-    whole = np.flatnonzero(program.integer[given:])
-    count = len(program.names) - given
-    extra = cp.Variable(count - len(whole), name=f"{name}_gates") if count > len(whole) else None
-    phases = cp.Variable(len(whole), boolean=True, name=f"{name}_phases") if len(whole) else None
-    parts = [
-        *(cp.reshape(v, (1,), order="C") for v in [*inputs, *outputs]),
-        *(p for p in (extra, phases) if p is not None),
-    ]
-    v, A = cp.hstack(parts), program.A.tocsr()
-    low, high = np.isfinite(program.row_lower), np.isfinite(program.row_upper)
-    same = low & high & (program.row_lower == program.row_upper)
-    for rows, make in (
-        (same, lambda r: A[r] @ v == program.row_upper[r]),
-        (high & ~same, lambda r: A[r] @ v <= program.row_upper[r]),
-        (low & ~same, lambda r: A[r] @ v >= program.row_lower[r]),
-    ):
-        if np.any(rows):
-            model.append(make(np.flatnonzero(rows)))
-    if extra is not None:
-        stop = given + count - len(whole)
-        model += [extra >= program.lower[given:stop], extra <= program.upper[given:stop]]
-    return extra, phases
-
-
-def _gurobi(model: Any, program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
-    import gurobipy as gp
-
-    given = len(inputs) + len(outputs)
-    extra = [
-        model.addVar(float(program.lower[j]), float(program.upper[j]), vtype="B" if program.integer[j] else "C", name=f"{name}_{program.names[j]}")
-        for j in range(given, len(program.names))
-    ]  # fmt: skip
-    columns, rows = [*inputs, *outputs, *extra], []
-    for label, at, values, low, high in _rows(program):
-        body = gp.LinExpr([float(v) for v in values], [columns[j] for j in at])
-        if low == high:
-            rows.append(model.addConstr(body == high, f"{name}_{label}"))
-        else:
-            if np.isfinite(high):
-                rows.append(model.addConstr(body <= high, f"{name}_{label}"))
-            if np.isfinite(low):
-                rows.append(model.addConstr(body >= low, f"{name}_{label}_low"))
-    rows += [model.addSOS(gp.GRB.SOS_TYPE1, [columns[a], columns[b]], [1, 2]) for a, b in program.sos1]
-    return extra, rows
-
-
-def _pyomo_value(v: Any) -> float:
-    import pyomo.environ as pyo
-
-    return float(pyo.value(v))
-
-
-ADAPTERS: dict[str, Adapter] = {
-    "pyomo": Adapter(_pyomo, lambda v: v.bounds, _pyomo_value),
-    "pyscipopt": Adapter(_scip, lambda v: (v.getLbOriginal(), v.getUbOriginal()), None),
-    "linopy": Adapter(_linopy, lambda v: (float(v.lower), float(v.upper)), lambda v: float(v.solution)),
-    "cvxpy": Adapter(_cvxpy, lambda v: v.bounds or (None, None), lambda v: float(v.value)),
-    "gurobipy": Adapter(_gurobi, lambda v: (v.LB, v.UB), lambda v: float(v.X)),
-}

@@ -11,9 +11,10 @@ from relukit._numerics import atomic_path
 from relukit._types import Array
 from relukit.bounds import CompactNetwork, compact, linear
 from relukit.network import Network
+from relukit.programs._partition import partition
 from relukit.sets import Box
 
-FORMULATIONS = ("big-m", "sos1")
+FORMULATIONS = ("big-m", "sos1", "partition")
 
 
 @dataclass(eq=False)
@@ -176,8 +177,8 @@ def _kind(low: float, high: float) -> str:
 class Encoding:
     """A network on a box as a program, and what it is made of.
 
-    Columns are, in this order: inputs `x0..`, outputs `y0..`, gates `h0..`, and for each gate its phase `d0..` (big-M) or its
-    other side `s0..` (SOS1).
+    Columns are, in this order: inputs `x0..`, outputs `y0..`, gates `h0..`, parts of their sums `a0..` (partition), and for each
+    gate its phase `d0..` (big-M, partition) or its other side `s0..` (SOS1).
     """
 
     program: Program
@@ -217,12 +218,13 @@ def encode(
     r"""A network on a box as a mixed-integer program without a goal.
 
     Only gates that are undecided on the box remain (linear bounds). Big-M: :math:`h \ge z`, :math:`h \le z - l (1 - d)`,
-    :math:`h \le u d`. SOS1: :math:`h - s = z` with h, s at least 0 and at most one of them not 0; no M at all.
+    :math:`h \le u d`. SOS1: :math:`h - s = z` with h, s at least 0 and at most one of them not 0; no M at all. Partition: big-M
+    and the rows of `_partition`, a tighter relaxation with more columns.
 
     Arguments:
         network: Piecewise linear.
         box: Of the inputs as the user has them.
-        formulation: `big-m` or `sos1`.
+        formulation: `big-m`, `sos1` or `partition`.
         input_scaler: `(mean, scale)`: the network takes `(x - mean) / scale`, which is folded in.
         output_scaler: `(mean, scale)`: the model's outputs are `mean + scale * y`.
 
@@ -233,6 +235,7 @@ def encode(
 
     References:
         Evaluating Robustness of Neural Networks with Mixed Integer Programming, Tjeng et al., 2019 (big-M).
+        Partition-Based Formulations for Mixed-Integer Optimization of Trained ReLU Neural Networks, Tsay et al., 2021.
     """
     import scipy.sparse as sp
 
@@ -256,7 +259,7 @@ def encode(
     eye, none = sp.identity(K), lambda r, k: sp.csr_matrix((r, k))
     outputs = sp.hstack([-sp.csr_matrix(X), sp.identity(m), -sp.csr_matrix(H), none(m, K)])
     upper = np.maximum(small.upper, 0.0)
-    if formulation == "big-m":
+    if formulation != "sos1":
         rows = [
             outputs,
             sp.hstack([-sp.csr_matrix(C), none(K, m), eye - W, none(K, K)]),  # h - z >= 0
@@ -276,24 +279,29 @@ def encode(
         sides = [(c, c), (b, b)]
         labels = [("out", m), ("gate", K)]
         last_lower, last_upper, last = np.zeros(K), np.maximum(-small.lower, 0.0), "s"
-    names = (
-        [f"x{j}" for j in range(n)]
-        + [f"y{j}" for j in range(m)]
-        + [f"h{k}" for k in range(K)]
-        + [f"{last}{k}" for k in range(K)]
-    )
+    A = sp.vstack(rows).tocsr()
+    row_lower, row_upper = np.concatenate([side[0] for side in sides]), np.concatenate([side[1] for side in sides])
+    row_names = [f"{label}{k}" for label, count in labels for k in range(count)]
+    part_lower = part_upper = np.zeros(0)
+    if formulation == "partition":
+        more = partition(C, small.W, b, box.lower, box.upper, upper)
+        part_lower, part_upper = more.lower, more.upper
+        at, P = n + m + K, len(more.lower)
+        A = sp.hstack([A[:, :at], sp.csr_matrix((A.shape[0], P)), A[:, at:]])
+        none_y = sp.csr_matrix((more.rows.shape[0], m))
+        A = sp.vstack([A, sp.hstack([more.rows[:, :n], none_y, more.rows[:, n:]])]).tocsr()
+        row_lower, row_upper = np.r_[row_lower, more.row_lower], np.r_[row_upper, more.row_upper]
+        row_names += more.labels
+    P = len(part_lower)
+    groups = (("x", n), ("y", m), ("h", K), ("a", P), (last, K))
     program = Program(
-        names,
-        np.concatenate([box.lower, ends[0], np.zeros(K), last_lower]),
-        np.concatenate([box.upper, ends[1], upper, last_upper]),
-        np.r_[np.zeros(n + m + K, bool), np.full(K, formulation == "big-m")],
-        sp.vstack(rows).tocsr(),
-        np.concatenate([s[0] for s in sides]),
-        np.concatenate([s[1] for s in sides]),
-        [f"{label}{k}" for label, count in labels for k in range(count)],
-        np.zeros(n + m + 2 * K),
+        [f"{letter}{k}" for letter, count in groups for k in range(count)],
+        np.concatenate([box.lower, ends[0], np.zeros(K), part_lower, last_lower]),
+        np.concatenate([box.upper, ends[1], upper, part_upper, last_upper]),
+        np.r_[np.zeros(n + m + K + P, bool), np.full(K, formulation != "sos1")],
+        A, row_lower, row_upper, row_names, np.zeros(n + m + 2 * K + P),
         sos1=[(n + m + k, n + m + K + k) for k in range(K)] if formulation == "sos1" else [],
-    )
+    )  # fmt: skip
     program.A.eliminate_zeros()
     return Encoding(program, small, formulation, network.units)
 
