@@ -1,5 +1,6 @@
 """Points that make rows of a network's outputs negative: gradient steps and resampling, in NumPy."""
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,7 +103,7 @@ def descend_rows(dual: "Dual", member: BoolArray, D: Array, case: IntArray, step
         now, grad = dual.slopes_of_worst(D, mine)
         better = now < value
         best[better], value[better] = D[better], now[better]
-        if k == steps:
+        if k == steps or time.perf_counter() > dual.stop:
             break
         speed = 0.75 * speed + grad / np.maximum(np.abs(grad).sum(axis=1, keepdims=True), single(1e-30))
         D = dual.project(D - single(0.25 * 0.92**k) * width * np.sign(speed))

@@ -81,6 +81,9 @@ class Dual:
         small: The compact network; its set is a `Box`, or a `Ball` in any norm.
     """
 
+    stop = np.inf  # wall-clock time (`time.perf_counter`) after which descents end early
+    lanes = 1  # points that are evaluated at the cost of one
+
     def __init__(self, small: CompactNetwork) -> None:
         self.small, self.blocks = small, blocks(small)
         region, box = small.input_set, small.input_set.box()

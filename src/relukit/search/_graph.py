@@ -107,17 +107,29 @@ def node_interval(network: Network, i: int, lower: list[Array], upper: list[Arra
     return np.maximum(lower[node.inputs[0]], 0.0), np.maximum(upper[node.inputs[0]], 0.0)
 
 
-def make_graph(network: Network, input_set: AbstractSet, stop: float) -> Graph:
+def graph_of_intervals(network: Network, input_set: AbstractSet) -> Graph:
+    """Interval bounds alone: enough to evaluate and to attack."""
+    low, high = input_bounds(network, input_set)
+    lower, upper = [low], [high]
+    for i in range(1, len(network)):
+        low, high = node_interval(network, i, lower, upper)
+        lower.append(low)
+        upper.append(high)
+    return Graph(network, input_set, tuple(lower), tuple(upper), Maps(network))
+
+
+def make_graph(network: Network, input_set: AbstractSet, stop: float, maps: Maps | None = None) -> Graph:
     """Linear bounds of every gate and of the outputs, node by node; intervals from where time is up.
 
     Arguments:
         network: All activations are ReLU.
         stop: Wall-clock time to stop at (`time.perf_counter`).
+        maps: Of the network, where they are made already.
     """
     from relukit.search._graph_dual import GraphDual
 
     low, high = input_bounds(network, input_set)
-    lower, upper, maps = [low], [high], Maps(network)
+    lower, upper, maps = [low], [high], maps or Maps(network)
     linear_so_far = {0}
     read = {network.nodes[i].inputs[0] for i in network.activations} | {len(network) - 1}
     for i, node in enumerate(network.nodes[1:], start=1):
@@ -133,7 +145,8 @@ def make_graph(network: Network, input_set: AbstractSet, stop: float) -> Graph:
             continue
         graph = Graph(network, input_set, tuple(lower), tuple(upper), maps)
         dual = GraphDual(graph)
-        found = dual.certify(dual.value_rows(i, units), None, None, stop).bound
+        dual.stop = stop
+        found = dual.certify(dual.value_rows(i, units), None, None).bound
         low, high = low.copy(), high.copy()
         low[units] = np.maximum(low[units], found[: len(units)])
         high[units] = np.minimum(high[units], -found[len(units) :])

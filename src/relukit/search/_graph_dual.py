@@ -65,6 +65,8 @@ class GraphDual(Dual):
         graph: The network, its set, and bounds of its gates.
     """
 
+    lanes = LANES
+
     def __init__(self, graph: Graph) -> None:  # the parent's arrays over all gates are what this class avoids
         region, box = graph.input_set, graph.input_set.box()
         self.graph, self.small = graph, graph  # type: ignore[assignment]
@@ -233,6 +235,8 @@ class GraphDual(Dual):
         best_w = None if weights is None else weights.copy()
         asked = rows if weights is None else rows.weighed(weights)
         for mine, batch in self._passes(asked):
+            if time.perf_counter() > self.stop:
+                break
             found = self._improve(batch, P[mine], S[mine], steps, rate, rate_fixed, decay, weights is not None)
             best_P[mine], best[mine] = found[0], found[1]
             if best_w is not None:
@@ -259,7 +263,11 @@ class GraphDual(Dual):
                 best_w[better] = batch.rows.weights[better]
             keep(value, best, Pt, best_P)
             scale = np.abs(value) if scale is None else scale
-            if k == steps or np.all(best[: batch.count] > 1e-3 * scale[: batch.count]):
+            if (
+                k == steps
+                or time.perf_counter() > self.stop
+                or np.all(best[: batch.count] > 1e-3 * scale[: batch.count])
+            ):
                 break
             out = self._forward(batch, Pt, St, kept, M1, M2, largest, k, rate * decay**k, rate_fixed * decay**k)
             if moving and batch.rows.weights is not None and batch.rows.weights.shape[1] > 1:
@@ -352,7 +360,7 @@ class GraphDual(Dual):
             if isinstance(node.op, Affine):
                 out = np.repeat(self._bias(i)[:, None], LANES, axis=1)
                 for m, j in zip(self.graph.maps[i], node.inputs):
-                    m.apply(np.arange(node.size), found[j], out)
+                    m.apply(self.graph.maps.everything(i), found[j], out)
             else:
                 out = np.maximum(found[node.inputs[0]], 0)
             found.append(out)
@@ -370,7 +378,7 @@ class GraphDual(Dual):
             node = network.nodes[i]
             if isinstance(node.op, Affine):
                 for m, j in zip(self.graph.maps[i], node.inputs):
-                    m.adjoint(np.arange(node.size), slopes[i], slopes[j])
+                    m.adjoint(self.graph.maps.everything(i), slopes[i], slopes[j])
             else:
                 slopes[node.inputs[0]] += slopes[i] * (values[i] > 0)
         return out.max(axis=1), slopes[0][self.moving, :B].T
@@ -387,7 +395,7 @@ class GraphDual(Dual):
         return self._weighted[i]
 
     def certify(  # type: ignore[override]
-        self, rows: ValueRows, P: Array | None, S: np.ndarray | None, stop: float = np.inf
+        self, rows: ValueRows, P: Array | None, S: np.ndarray | None
     ) -> Bounded:
         """Bounds that hold in real arithmetic; the usual slopes where no parameters are given.
 
@@ -397,7 +405,7 @@ class GraphDual(Dual):
         bound, x = np.full(len(rows), -np.inf), np.tile(self.center, (len(rows), 1))
         coefficients = np.zeros((len(rows), columns if P is not None else 0))
         for mine, batch in self._passes(rows):
-            if time.perf_counter() > stop:
+            if time.perf_counter() > self.stop:
                 break
             pad = ((0, 0), (0, self.K - columns))
             p, s = (None, None) if P is None or S is None else (np.pad(P[mine], pad), np.pad(S[mine], pad))

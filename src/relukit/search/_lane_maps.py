@@ -157,6 +157,7 @@ class Maps:
     def __init__(self, network: Network) -> None:
         self.network = network
         self._made: dict[int, tuple[LaneMap, ...]] = {}
+        self._all: dict[int, IntArray] = {}
 
     def __getitem__(self, node: int) -> tuple[LaneMap, ...]:
         if node not in self._made:
@@ -171,6 +172,12 @@ class Maps:
             if isinstance(m, _Kernel):
                 return m.sorted(units)
         return units
+
+    def everything(self, node: int) -> IntArray:
+        """All units of a node in that order, kept."""
+        if node not in self._all:
+            self._all[node] = self.walked(node, np.arange(self.network.nodes[node].size))
+        return self._all[node]
 
     @property
     def cost(self) -> float:

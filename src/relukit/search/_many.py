@@ -23,7 +23,7 @@ from relukit.search._attack import descend_rows
 from relukit.search._decision import Decision
 from relukit.search._dual import Dual
 from relukit.search._forest import Forest
-from relukit.search._graph import Graph, make_graph, suits
+from relukit.search._graph import Graph, graph_of_intervals, make_graph, suits
 from relukit.search._leaves import split_by_programs
 from relukit.search._refine import dual_of, optimize_gates, refine
 from relukit.sets import AbstractSet
@@ -33,6 +33,7 @@ _NODES = 400  # of the search over gates after the first pass
 # A search over gates goes on past its budget while each doubling of its nodes (from so many on) leaves at most this share of the gap.
 _DOUBLING, _LEFT = 256, 0.75
 _SHARE = 0.4  # of the time of a pass that the search after it gets at least
+_MOST = 0.5  # of the time left that one pass over all gates may take
 _NEAR = 1e-6
 _DENSE = 30_000_000  # entries of the matrices of a linear program at most
 
@@ -60,10 +61,17 @@ def decide_cases(network: Network, region: AbstractSet, cases: Sequence[Case], s
     """
     A, b = np.vstack([c.A for c in cases]), np.concatenate([c.b for c in cases])
     rows = network.append(A, b)
-    graph = make_graph(rows, region, stop) if suits(rows) else None
-    bounds = linear(rows, region) if graph is None else graph.bounds
     owner = np.repeat(np.arange(len(cases)), [len(c.b) for c in cases])
     member = owner == np.arange(len(cases))[:, None]
+    graph = None
+    if suits(rows):  # bounds of a large network take long: a short attack comes first
+        start = graph_of_intervals(rows, region)
+        quick = _Many(start, cases, member, np.ones(len(cases), bool), stop, seed)
+        found = quick._attack(5, 15, None)
+        if found is not None:
+            return found
+        graph = make_graph(rows, region, stop, start.maps)
+    bounds = linear(rows, region) if graph is None else graph.bounds
     open_ = ~np.any(member & (bounds.output[0] > 0), axis=1)
     if not open_.any():
         return Decision("unsat", None, 1, "linear bounds")
@@ -151,8 +159,10 @@ class _Many:
 
     def _passes(self) -> Decision | None:
         for k, rounds in enumerate(_PASSES):
+            if time.perf_counter() > self.stop:
+                return None
             self.engine, began = "refined bounds", time.perf_counter()
-            self.small = refine(self.small, rounds, self.stop)
+            self.small = refine(self.small, rounds, self._soon())
             if time.perf_counter() > self.stop:
                 return None
             found = (
@@ -163,6 +173,11 @@ class _Many:
             if found is not None:
                 return found
         return self._search(10**9, 0.0)
+
+    def _soon(self) -> float:
+        """When bounds of gates must be done at the latest: so that time is left to use them."""
+        now = time.perf_counter()
+        return now + _MOST * (self.stop - now)
 
     def _unknown(self) -> Decision:
         worst = float(self.level[self.open].min(initial=np.inf))
@@ -180,7 +195,10 @@ class _Many:
 
     def _attack(self, starts: int, steps: int, around: Array | None) -> Decision | None:
         """Descents for every open case, from random points or from around given ones."""
-        dual = dual_of(self.small)
+        if time.perf_counter() > self.stop:
+            return None
+        dual = dual_of(self.small, self.stop)
+        starts = max(starts, dual.lanes // max(int(self.open.sum()), 1))
         which = np.repeat(np.flatnonzero(self.open), starts)
         spread = self.generator.random((len(which), dual.n))
         D = dual.low + (dual.high - dual.low) * spread
@@ -202,14 +220,17 @@ class _Many:
 
     def _slopes(self) -> Decision | None:
         found = self._bound_rows(10)
-        if found is not None:
+        if found is not None or time.perf_counter() > self.stop:
             return found
-        self.small = optimize_gates(self.small, 10, self.stop)
-        return self._bound_rows(30) or self._attack(6, 40, self.x) or self._search(_DOUBLING, 0.0)
+        self.small = optimize_gates(self.small, 10, self._soon())
+        found = self._bound_rows(30)
+        if found is not None or time.perf_counter() > self.stop:
+            return found
+        return self._attack(6, 40, self.x) or self._search(_DOUBLING, 0.0)
 
     def _bound_rows(self, steps: int) -> Decision | None:
         """Optimized bounds of the rows of open cases: of each row, and where a case has several of the best sum of them."""
-        dual = dual_of(self.small)
+        dual = dual_of(self.small, self.stop)
         outputs = dual.output_rows()
         which = np.flatnonzero(self.member[self.open].any(axis=0))
         P, S = dual.start(len(which))
@@ -237,7 +258,7 @@ class _Many:
         Nodes of small networks are cheap: the budget is at least a quarter of the time that the bounds of the gates took.
         """
         until = min(time.perf_counter() + seconds, self.stop)
-        dual = dual_of(self.small)
+        dual = dual_of(self.small, self.stop)
         for case in sorted(np.flatnonzero(self.open), key=lambda c: -self.level[c]):
             self.engine = "gate splitting"
             forest = Forest(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)

@@ -16,13 +16,16 @@ from relukit.search._graph import Graph
 _TRIAL, _FEW = 4, 0.04
 
 
-def dual_of(small: CompactNetwork | Graph) -> Dual:
-    """What computes bounds over a network in either form."""
+def dual_of(small: CompactNetwork | Graph, stop: float) -> Dual:
+    """What computes bounds over a network in either form, until `stop` (`time.perf_counter`)."""
     if isinstance(small, Graph):
         from relukit.search._graph_dual import GraphDual
 
-        return GraphDual(small)
-    return Dual(small)
+        dual: Dual = GraphDual(small)
+    else:
+        dual = Dual(small)
+    dual.stop = stop
+    return dual
 
 
 def _tightened(small: CompactNetwork | Graph, dual: Dual) -> CompactNetwork | Graph:
@@ -33,7 +36,7 @@ def _tightened(small: CompactNetwork | Graph, dual: Dual) -> CompactNetwork | Gr
 
 def optimize_gates(small: CompactNetwork | Graph, steps: int, stop: float) -> CompactNetwork | Graph:
     """Bounds of every gate by optimized slopes, block by block, and the smaller network that they give."""
-    dual = dual_of(small)
+    dual = dual_of(small, stop)
     for first, last in dual.blocks[1:]:
         if time.perf_counter() > stop:
             break
@@ -59,7 +62,7 @@ def refine(small: CompactNetwork | Graph, rounds: int, stop: float, steps: int =
     Where a block's bounds are so wide that the first rounds decide almost none of its gates, the work is better spent on the blocks
     before it: from there on slopes alone are optimized, until a later pass.
     """
-    dual = dual_of(small)
+    dual = dual_of(small, stop)
     hopeless, sizes = False, [last - first for first, last in dual.blocks[:1]]
     for first, last in dual.blocks[1:]:
         if time.perf_counter() > stop:
