@@ -80,6 +80,11 @@ def test_feet_from_a_column_of_feet_and_inches():
     np.testing.assert_allclose(
         feet(np.array([4.0, 12.0, 36.0, -24.0, 12.0]), np.array([2012, 2012, 2012, 2012, 1985])), [4, 1, 3, -2, 12]
     )
+    later = np.full(40, 2023)
+    inches = np.linspace(2, 60, 40)
+    np.testing.assert_allclose(feet(inches, later), inches / 12)  # a year of inches alone shows itself
+    np.testing.assert_allclose(feet(inches / 12, later), inches / 12)
+    np.testing.assert_allclose(feet(inches[:5], later[:5]), inches[:5])  # five readings show nothing
 
 
 def test_attack_stays_inside_its_radius_and_flips():
@@ -181,8 +186,8 @@ def test_like_names_are_found_and_none_is_like_itself():
 def test_median_total_gives_one_huge_payment_to_its_likely_category():
     from relukit.gallery.retail_index.study import totals
 
-    p, month = np.array([[0.7, 0.3], *[[0.5, 0.5]] * 999]), np.zeros(1000, int)
-    mean, median = totals(p, np.array([1e6, *[1.0] * 999]), month)
+    p, month = np.array([[0.7, 0.3], *[[0.5, 0.5]] * 999]), np.full(1000, 100, np.int8)
+    mean, median = (t[100:] for t in totals(p, np.array([1e6, *[1.0] * 999]), month))
     np.testing.assert_allclose(mean, [[0.7e6 + 499.5, 0.3e6 + 499.5]])
     np.testing.assert_allclose(median, [[1e6 + 499.5, 499.5]], atol=60)  # 999 tosses: deviation 16
 
@@ -372,6 +377,34 @@ def test_expected_loss_of_a_portfolio_rises_with_water_and_wind(tmp_path):
         assert (more >= less).all()
     assert (losses[-1] <= [2e5, 3e5]).all()
     assert (losses[0] > 0).all()
+    with pytest.raises(relukit.InvalidInput, match="each of 2 buildings"):
+        expected_loss(homes, {"depth": [1.0, 2.0, 3.0]}, tmp_path)
+    with pytest.raises(relukit.UnreadableFile, match="gallery run catastrophe"):
+        expected_loss(homes, {"depth": 1.0}, tmp_path / "nowhere")
+
+
+def test_hurricanes_are_read_with_gaps_and_the_line_ignores_one_storm_nobody_met(tmp_path):
+    from relukit.gallery.catastrophe import _storms
+
+    assert _storms.states("NC,NY;CT,NH.ME ") == ["NC", "NY", "CT", "NH", "ME"] and _storms.states("FL,FL") == ["FL"]
+    file = tmp_path / "storms.csv"
+    file.write_text(
+        "Year,LF.WindsMPH,LF.PressureMB,LF.times,AffectedStates,NDAM2014\n2001,120,,1,FL,100\n2002,,955,2,TX,50\n"
+        "2003,,,,,10\n2004,90,980,1,LA,0\n"
+    )
+    x, y = _storms.read(file)
+    assert x.shape == (3, 7) and np.isfinite(x).all()  # a storm without damage has no logarithm
+    np.testing.assert_allclose(y, np.log([100, 50, 10]))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    y = x @ [1.0, 2.0, 0.0] + 5 + 0.1 * rng.normal(size=60)
+    y[7] -= 9
+    np.testing.assert_allclose(_storms.robust_line(x, y), [1, 2, 0, 5], atol=0.1)
+    chain = _storms.fit(x, y, 0, bags=3)
+    assert np.corrcoef(relukit.load(chain)(x)[:, 0], y)[0, 1] > 0.8
+    (tmp_path / "other.csv").write_text("NDAM2014,Year\n3,2001\n")
+    with pytest.raises(relukit.UnreadableFile, match="LF.PressureMB"):
+        _storms.read(tmp_path / "other.csv")
 
 
 def test_wind_network_equals_its_table_and_is_straight_between():

@@ -6,7 +6,7 @@ import numpy as np
 
 WIDTH = 96
 MEMORY = 1.0  # years after which a payment weighs 1/e: categories are used differently from year to year
-BATCH, RATE, TOKEN_RATE, LEFT_OUT = 512, 2e-3, 5e-3, 0.1
+BATCH, RATE, TOKEN_RATE, LEFT_OUT = 256, 2e-3, 4e-3, 0.1
 AMOUNT = 0.25  # weight by this power of the amount: totals gain by it, decisions do not lose
 
 
@@ -16,34 +16,48 @@ def weights(table: Any) -> np.ndarray:
     return np.exp(-age / MEMORY) * (1 + np.abs(table.amount.to_numpy(float))) ** AMOUNT
 
 
-def build(classes: int, features: int, inputs: int) -> Any:
+def build(classes: int, inputs: int) -> Any:
+    """All but the tokens' layer."""
     from torch import nn
 
     return nn.ModuleDict({
-        "first": nn.EmbeddingBag(features, WIDTH, mode="sum", sparse=True),
         "memory": nn.Linear(inputs, WIDTH),
         "rest": nn.Sequential(nn.ReLU(), nn.Dropout(0.3), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Dropout(0.1), nn.Linear(WIDTH, classes)),
     })  # fmt: skip
 
 
-def logits(module: Any, rows: Any, told: Any) -> Any:
-    """Scores of CSR rows and of what memory tells, each left out of one payment in ten while training."""
-    import torch
+class Tokens:
+    """The sparse first layer and its lazy Adam: a step moves the rows of the tokens it met, so that it costs what they cost."""
 
-    part = lambda a, kind: torch.from_numpy(a.astype(kind))
-    tokens = module["first"](
-        part(rows.indices, np.int64), part(rows.indptr[:-1], np.int64), per_sample_weights=part(rows.data, np.float32)
-    )
-    memory = module["memory"](told)
-    if module.training:
-        tokens = tokens * (torch.rand(len(tokens), 1) > LEFT_OUT)
-        memory = memory * (torch.rand(len(memory), 1) > LEFT_OUT)
-    return module["rest"](tokens + memory)
+    def __init__(self, features: int, rng: np.random.Generator) -> None:
+        self.W = (0.1 * rng.standard_normal((features, WIDTH), dtype=np.float32)).astype(np.float32)
+        self._first, self._second, self._steps = np.zeros_like(self.W), np.zeros_like(self.W), 0
+        self._place = np.zeros(features, np.int32)
+
+    def step(self, rows: Any, gradient: np.ndarray, rate: float) -> None:
+        """`gradient` is that of the loss in `rows @ W`."""
+        from scipy.sparse import csr_matrix
+
+        self._steps += 1
+        self._place[rows.indices] = 1
+        met = np.flatnonzero(self._place)
+        self._place[met] = np.arange(len(met))
+        part = csr_matrix((rows.data, self._place[rows.indices], rows.indptr), (rows.shape[0], len(met))).T @ gradient
+        self._place[met] = 0
+        m = self._first[met] * np.float32(0.9) + np.float32(0.1) * part
+        v = self._second[met] * np.float32(0.999) + np.float32(0.001) * part**2
+        self._first[met], self._second[met] = m, v
+        v /= np.float32(1 - 0.999**self._steps)
+        np.sqrt(v, out=v)
+        v += np.float32(1e-8)
+        m *= np.float32(rate / (1 - 0.9**self._steps))
+        m /= v
+        self.W[met] -= m
 
 
 def fit(
     rows: Any,
-    told: np.ndarray,
+    told: np.ndarray | None,
     y: np.ndarray,
     classes: int,
     seed: int,
@@ -51,44 +65,46 @@ def fit(
     weight: np.ndarray | None = None,
     on_epoch: Any = None,
 ) -> dict[str, np.ndarray]:
-    """Weighted cross-entropy; lazy Adam on the first layer, so that a step costs what its tokens cost.
+    """Weighted cross-entropy of a network of tokens and memory. In training, each of the two is left out of one payment in ten.
 
     Arguments:
         rows: CSR (payments, tokens).
-        told: (payments, inputs) of `_memory.learn`.
+        told: (payments, inputs) of `_memory.learn`, or None for a network without memory.
 
     Returns:
-        `tokens` (the columns that training met), `W0` (their rows, half precision), `M`, `b0` (of the memory's inputs, as they come), `W1`,
-        `b1`, `W2`, `b2`. A token never met counts as zero, not as the random numbers it started from.
+        `tokens` (the columns that training met), `W0` (their rows, half precision), `b0`, `W1`, `b1`, `W2`, `b2`, and with memory `M` (of its
+        inputs, as they come). A token never met counts as zero, not as the random numbers it started from.
     """
     import torch
 
     from relukit.gallery._life import seeded
 
     rng = np.random.default_rng(seed)
-    mean, spread = told.mean(0), told.std(0) + 1e-3
+    x = np.zeros((len(y), 1), np.float32) if told is None else told
+    mean, spread = x.mean(0), x.std(0) + 1e-3
     with seeded(seed):
-        module = build(classes, rows.shape[1], told.shape[1])
-        torch.nn.init.normal_(module["first"].weight, std=0.1)
-        sparse = torch.optim.SparseAdam(list(module["first"].parameters()), lr=TOKEN_RATE)
-        others = [*module["memory"].parameters(), *module["rest"].parameters()]
-        dense = torch.optim.AdamW(others, lr=RATE, weight_decay=0.02)
-        target, w, x = torch.tensor(y), torch.ones(len(y)), torch.tensor((told - mean) / spread)
+        layer, module = Tokens(rows.shape[1], rng), build(classes, x.shape[1])
+        optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.02)
+        target, w, inputs = torch.tensor(y), torch.ones(len(y)), torch.tensor((x - mean) / spread)
         if weight is not None:
             w = torch.tensor(weight / weight.mean(), dtype=torch.float32)
         module.train()
         steps = max(1, len(y) // BATCH)
         for epoch in range(epochs):
             for k, chosen in enumerate(np.array_split(rng.permutation(len(y)), steps)):
-                rate = 1 - (epoch + k / steps) / epochs
-                sparse.param_groups[0]["lr"], dense.param_groups[0]["lr"] = TOKEN_RATE * rate, RATE * rate
-                scores = logits(module, rows[chosen], x[chosen])
-                loss = (torch.nn.functional.cross_entropy(scores, target[chosen], reduction="none") * w[chosen]).mean()
-                sparse.zero_grad()
-                dense.zero_grad()
-                loss.backward()
-                sparse.step()
-                dense.step()
+                rate, part = 1 - (epoch + k / steps) / epochs, rows[chosen]
+                optimizer.param_groups[0]["lr"] = RATE * rate
+                tokens = torch.from_numpy(part @ layer.W).requires_grad_()
+                hidden = tokens + module["memory"](inputs[chosen])
+                if told is not None:
+                    kept = (torch.rand(2, len(chosen), 1) > LEFT_OUT).float()
+                    hidden = tokens * kept[0] + module["memory"](inputs[chosen]) * kept[1]
+                each = torch.nn.functional.cross_entropy(module["rest"](hidden), target[chosen], reduction="none")
+                optimizer.zero_grad()
+                (each * w[chosen]).mean().backward()
+                optimizer.step()
+                assert tokens.grad is not None
+                layer.step(part, tokens.grad.numpy(), TOKEN_RATE * rate)
             if on_epoch is not None:
                 on_epoch(epoch + 1)
     met = np.unique(rows.indices)
@@ -96,10 +112,16 @@ def fit(
     M, b0 = (array(p) for p in module["memory"].parameters())
     return {
         "tokens": met.astype(np.int32),
-        "W0": array(module["first"].weight)[met].astype(np.float16),
-        "M": (M / spread).T, "b0": b0 - M @ (mean / spread),
+        "W0": layer.W[met].astype(np.float16),
+        **({} if told is None else {"M": (M / spread).T}),
+        "b0": b0 - M @ (mean / spread),
         **{f"{a}{i}": array(p) for i, k in ((1, 2), (2, 5)) for a, p in zip("Wb", module["rest"][k].parameters(), strict=True)},
     }  # fmt: skip
+
+
+def remembered(net: dict[str, np.ndarray], told: np.ndarray) -> np.ndarray:
+    """The memory's part of the first layer, with its bias."""
+    return told @ net["M"] + net["b0"] if "M" in net else np.broadcast_to(net["b0"], (len(told), len(net["b0"])))
 
 
 def first_layer(net: dict[str, np.ndarray], features: int) -> np.ndarray:
@@ -126,5 +148,5 @@ def finish(net: dict[str, np.ndarray], hidden: np.ndarray) -> np.ndarray:
 def probabilities(net: dict[str, np.ndarray], rows: Any, told: np.ndarray) -> np.ndarray:
     """Of CSR rows of tokens and of what memory tells of each."""
     W, step = first_layer(net, rows.shape[1]), 8192
-    hidden = lambda k: rows[k : k + step] @ W + (told[k : k + step] @ net["M"] + net["b0"])
+    hidden = lambda k: rows[k : k + step] @ W + remembered(net, told[k : k + step])
     return np.concatenate([finish(net, hidden(k)) for k in range(0, max(rows.shape[0], 1), step)])

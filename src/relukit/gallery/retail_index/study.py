@@ -13,6 +13,7 @@ from relukit.gallery.retail_index import _memory, _model, _sales, _series, _text
 from relukit.gallery.retail_index.volume import saved, saved_memory
 
 NAME, EPOCHS, MONTHS, _LENGTH, _DRAWS = "retail-index", 3, 6, 0.45, 101
+JUDGES = 2
 CARDS, SPENDING, OFFICIAL = (
     "birmingham_cards_dev.csv.gz",
     "affinity_card_spend_national_to_2021.csv",
@@ -33,12 +34,12 @@ def train(
     quick: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Judge one network on the last six months, trained on those before; then `seeds` networks on everything, and the nowcast."""
+    """Judge two networks on the last six months, trained on those before; then `seeds` networks on everything, and the nowcast."""
     table = _text.read(data / CARDS)
     names = _text.categories(table)
     rows, y = _text.tokens(table), _text.labels(table, names)
     epochs, done = (1 if quick else EPOCHS), 0
-    total = (seeds + 1) * epochs + seeds
+    total = (seeds + JUDGES) * epochs + seeds
 
     def tick(_: int = 0) -> None:
         nonlocal done
@@ -46,8 +47,9 @@ def train(
         if on_progress is not None:
             on_progress(done, total)
 
-    first = table.date.max().to_period("M") - MONTHS + 1
-    judged = judge(table, rows, y, str(first), str(table.date.max().to_period("M")), [0], epochs, tick)
+    month = table.date.dt.to_period("M")
+    late = (month > month.max() - MONTHS).to_numpy()
+    judged = judge(table, rows, y, ~late, late, JUDGES, epochs, on_epoch=tick)
     summary: dict[str, Any] = {
         "last_six_months": judged["networks"],
         "last_six_months_logistic": judged["logistic_ngrams"],
@@ -55,9 +57,9 @@ def train(
     memory, told = _memory.learn(table, y, len(names))
     memory.save(out / "memory.npz")
     for seed in range(seeds):
-        net = _model.fit(rows, told, y, len(names), seed, epochs, _model.weights(table), tick)
+        net = network(seed, rows, told, y, len(names), epochs, _model.weights(table), tick)
         np.savez_compressed(out / f"sort_{seed}.npz", names=np.array(names), **net)
-    W, b = _logistic(rows, y)
+    W, b = _logistic(rows, y, len(names))
     np.savez_compressed(out / "logistic.npz", W=W.astype(np.float16), b=b)
     write_json(out / "sorting.json", {"seeds": seeds, "merchants": sorted(set(table.merchant.fillna("").astype(str)))})
     summary["nowcast"] = _sales.train([data / SPENDING], [data / OFFICIAL], out, seeds, quick, tick)
@@ -65,34 +67,53 @@ def train(
     return summary
 
 
+def network(seed: int, rows: Any, told: np.ndarray, y: np.ndarray, *more: Any) -> dict[str, np.ndarray]:
+    """Every other network is without memory: the two kinds err differently, and their mean gains more than that of either kind."""
+    classes, *rest = more
+    return _model.fit(rows, told if seed % 2 == 0 else None, y, classes, seed, *rest)
+
+
 def judge(
-    table: Any, rows: Any, y: np.ndarray, first: str, last: str, seeds: Sequence[int], epochs: int, on_epoch: Any = None
+    table: Any,
+    rows: Any,
+    y: np.ndarray,
+    past: np.ndarray,
+    now: np.ndarray,
+    networks: int,
+    epochs: int,
+    known: set[str] | None = None,
+    on_epoch: Any = None,
 ) -> dict[str, Any]:
-    """Metrics of months `first` to `last` by networks, averaged and each, and by logistic n-grams, all of the months before.
+    """Metrics on the payments `now` of networks and logistic n-grams that saw only the payments `past` (two masks).
+
+    Arguments:
+        networks: How many; an even number, since they are also judged in pairs, one with memory and one without.
+        known: Merchants that count as seen; those of the past if not given.
 
     Returns:
-        `networks`, `one_network` (of each seed), `logistic_ngrams`, `rows`, `unseen_merchants` (share of rows).
+        `networks` (their mean), `pairs` (each), `logistic_ngrams`, `rows`, `unseen_merchants` (share of rows).
     """
-    month = table.date.dt.to_period("M")
-    before, now = (month < first).to_numpy(), ((month >= first) & (month <= last)).to_numpy()
-    past, present, classes = table[before], table[now], int(y.max()) + 1
-    memory, told = _memory.learn(past, y[before], classes)
-    known, later = set(past.merchant.fillna("").astype(str)), _memory.inputs_of(memory, present)
+    classes = _text.TOP + 1
+    memory, told = _memory.learn(table[past], y[past], classes)
+    later, weight = _memory.inputs_of(memory, table[now]), _model.weights(table[past])
+    merchants = table.merchant.fillna("").astype(str)
+    known = set(merchants[past]) if known is None else known
     each = []
-    for seed in seeds:
-        net = _model.fit(rows[before], told, y[before], classes, seed, epochs, _model.weights(past), on_epoch)
+    for seed in range(networks):
+        net = network(seed, rows[past], told, y[past], classes, epochs, weight, on_epoch)
         each.append(_model.probabilities(net, rows[now], later))
-    line = _shares(rows[now], *_logistic(rows[before], y[before]))
+    line = _shares(rows[now], *_logistic(rows[past], y[past], classes))
+    of = lambda p: _metrics(p, y[now], table[now], known)
     return {
-        "networks": _metrics(np.mean(each, 0), y[now], present, known),
-        "one_network": [_metrics(p, y[now], present, known) for p in each],
-        "logistic_ngrams": _metrics(line, y[now], present, known),
+        "networks": of(np.mean(each, 0)),
+        "pairs": [of((a + b) / 2) for a, b in zip(each[::2], each[1::2], strict=True)],
+        "logistic_ngrams": of(line),
         "rows": int(now.sum()),
-        "unseen_merchants": float((~present.merchant.fillna("").astype(str).isin(known)).mean()),
+        "unseen_merchants": float((~merchants[now].isin(known)).mean()),
     }
 
 
-def _logistic(rows: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _logistic(rows: Any, y: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Logistic regression on the same tokens, by stochastic gradient, each class against the rest.
 
     The step size that its penalty implies wants rows near length 1.
@@ -101,7 +122,7 @@ def _logistic(rows: Any, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     model: Any = SGDClassifier(loss="log_loss", alpha=2e-6, max_iter=8, tol=None, random_state=0)
     model.fit(rows * _LENGTH, y)
-    W, b = np.zeros((y.max() + 1, rows.shape[1])), np.full(y.max() + 1, -20.0)
+    W, b = np.zeros((classes, rows.shape[1])), np.full(classes, -20.0)
     W[model.classes_], b[model.classes_] = model.coef_ * _LENGTH, model.intercept_
     return W, b
 
@@ -139,6 +160,7 @@ def totals(p: np.ndarray, amount: np.ndarray, month: np.ndarray, seed: int = 0) 
     The median is what makes the expected absolute error least. Beside the mean it gives a month's one huge payment wholly to its likely
     category; sums of many payments have both the same.
     """
+    month = month.astype(np.int64)  # category codes are of one byte
     rng, months, classes = np.random.default_rng(seed), int(month.max()) + 1, p.shape[1]
     mean = np.zeros((months, classes))
     np.add.at(mean, month, p * amount[:, None])

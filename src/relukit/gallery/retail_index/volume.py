@@ -54,7 +54,7 @@ class Scorer:
             merchants, directorates = [a.lower() for a, _ in split], [_text.plain(b) for _, b in split]
             told = self.memory.inputs(merchants, directorates)
             first = _text.merchant_rows(np.array(merchants, str), np.array(directorates, str)) @ self.W
-            first += told @ self.net["M"] + self.net["b0"]
+            first += _model.remembered(self.net, told)
             self._pairs.update(zip(new, range(len(self._pairs), len(self._pairs) + len(new)), strict=True))
             self._pair_table = np.concatenate([self._pair_table, first])
         return self._pair_table[np.array([self._pairs[n] for n in names])[code]]
