@@ -403,7 +403,7 @@ def test_hurricanes_are_read_with_gaps_and_the_line_ignores_one_storm_nobody_met
     chain = _storms.fit(x, y, 0, bags=3)
     assert np.corrcoef(relukit.load(chain)(x)[:, 0], y)[0, 1] > 0.8
     (tmp_path / "other.csv").write_text("NDAM2014,Year\n3,2001\n")
-    with pytest.raises(relukit.UnreadableFile, match="LF.PressureMB"):
+    with pytest.raises(relukit.UnreadableFile, match=r"LF\.PressureMB"):
         _storms.read(tmp_path / "other.csv")
 
 

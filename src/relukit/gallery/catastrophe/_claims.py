@@ -23,9 +23,16 @@ def feet(raw: np.ndarray, year: np.ndarray) -> np.ndarray:
 
     More than ten feet inside a house is rarer than an entry in inches: shares above ten are 1-4 % before 2000 and
     since 2017, and a fifth in between, where medians are thirty times those of the years around them.
-    Negative depths (water below the floor) follow the same rule.
+    Negative depths (water below the floor) follow the same rule. Years after 2016 are judged by their own shares where 30 readings show them.
     """
     limit = np.where((year >= 2003) & (year <= 2016), 9.0, 14.0)
+    for later in np.unique(year[year > 2016]):
+        own = year == later
+        wet = raw[own & (raw > 0)]
+        if len(wet) >= 30 and np.median(wet) > 10:  # a column of inches alone
+            limit[own] = 0.0
+        elif len(wet) >= 30 and np.mean(wet > 10) > 0.12:  # mixed again
+            limit[own] = 9.0
     return np.where(np.abs(raw) > limit, raw / 12.0, raw)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit.gallery.catastrophe import _claims, _model
 from relukit.gallery.catastrophe.study import restore
 
@@ -28,6 +28,15 @@ def wind_ratio(speed: np.ndarray, material: str = "wood") -> np.ndarray:
     return v**3 / (1 + v**3)
 
 
+def _per_building(name: str, given: Any, count: int) -> np.ndarray:
+    values = np.asarray(given, float)
+    if values.shape not in ((), (1,), (count,)):
+        raise InvalidInput(
+            f"event '{name}' has shape {values.shape}; expected one number, or one for each of {count} buildings"
+        )
+    return np.broadcast_to(values, (count,))
+
+
 def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, Any], out: str | Path) -> dict[str, Any]:
     """Expected loss of every building and of all, in the currency of the values; nothing beyond a building's value.
 
@@ -46,10 +55,12 @@ def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, An
     count = len(portfolio)
     if count == 0 or any(float(b.get("value", 0)) <= 0 for b in portfolio):
         raise InvalidInput("expected a portfolio of buildings with a positive 'value' each")
-    spread = lambda key, default: np.broadcast_to(np.asarray(event.get(key, default), float), (count,))
+    if not (Path(out) / "settings.npz").exists():
+        raise UnreadableFile(f"nothing trained at {out}; run `relukit gallery run catastrophe --out {out}` first")
+    spread = lambda key, default: _per_building(key, event.get(key, default), count)
     get = lambda key, default: [b.get(key, default) for b in portfolio]
     value = np.array(get("value", 0), float)
-    depth, wind = spread("depth", np.nan), spread("wind", 0.0)
+    depth, wind = spread("depth", np.nan), np.nan_to_num(spread("wind", 0.0))
     table = pd.DataFrame({
         "yearOfLoss": 2021, "dateOfLoss": f"2021-{int(event.get('month', 9)):02d}-01", "waterDepth": 0.0,
         "state": get("state", ""), "latitude": get("latitude", np.nan), "longitude": get("longitude", np.nan),
