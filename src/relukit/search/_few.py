@@ -19,6 +19,7 @@ from relukit.search._few_attack import descend, resample
 from relukit.search._few_chain import Rows, bounds_of
 from relukit.search._few_least import LeastRow, least
 from relukit.search._few_wide import Pieces
+from relukit.search._small_program import minimize
 from relukit.sets import Box
 
 # A box with at most so many open gates is split by their phases: boxes shrink for ever around a face that touches the
@@ -332,20 +333,18 @@ class Search:
 
 def _least_of_planes(box: Box, planes: Array, constant: Array, error: Array) -> tuple[bool, Array | None]:
     """Whether the largest of some planes is proven positive on a box, and the point where it is least."""
-    from scipy.optimize import linprog
-
     R, n = planes.shape
     # min t with planes x + constant <= t: a positive minimum closes the leaf.
-    found = linprog(
+    found = minimize(
         np.r_[np.zeros(n), 1.0],
         np.c_[planes, -np.ones(R)],
         -constant,
-        bounds=[*zip(box.lower, box.upper), (None, None)],
-        method="highs",
+        np.r_[box.lower, -np.inf],
+        np.r_[box.upper, np.inf],
     )
-    if found.status != 0:
+    if found is None:
         return False, None
-    weights = np.maximum(-found.ineqlin.marginals, 0)
+    weights = found.multipliers
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(R, 1 / R)
     joint = weights @ planes
     reach = np.maximum(np.abs(box.lower), np.abs(box.upper))
@@ -353,7 +352,7 @@ def _least_of_planes(box: Box, planes: Array, constant: Array, error: Array) -> 
         weights @ (np.abs(planes) @ reach + np.abs(constant))
     )
     value = float(weights @ constant) - float(box.support(-joint[None])[0]) - rounding
-    return value > 0, found.x[:n]
+    return value > 0, found.v[:n]
 
 
 def _joined(network: Network) -> Network:

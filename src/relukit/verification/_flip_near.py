@@ -6,6 +6,7 @@ from relukit._types import Array
 from relukit.network import Network
 from relukit.network._network import Chain
 from relukit.search._few_chain import Rows
+from relukit.search._small_program import minimize
 
 _SHARES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4)  # by how much nearer a flip is looked for
 _STARTS, _STEPS = 10, 14
@@ -50,21 +51,19 @@ class Near:
         """The nearest step, in l-inf, of the linear piece around one with the given row at most 0; None for other networks."""
         if self.chain is None or not self.chain.is_relu:
             return None
-        from scipy.optimize import linprog
-
         G, g, slope, offset = _piece(self.chain, self.x, step)
         slope, offset = self.A[row] @ slope, float(self.A[row] @ offset + self.b[row])
         n = len(step)
         near = np.flatnonzero(g < radius * np.abs(G).sum(axis=1))  # walls that the ball can reach
         ball = np.concatenate([np.c_[np.eye(n), -np.ones(n)], np.c_[-np.eye(n), -np.ones(n)]])
-        found = linprog(
+        found = minimize(
             np.r_[np.zeros(n), 1.0],
             np.concatenate([np.c_[-G[near], np.zeros(len(near))], [np.r_[slope, 0.0]], ball]),
             np.concatenate([g[near], [-offset], np.zeros(2 * n)]),
-            bounds=[*zip(np.maximum(self.low, -radius), np.minimum(self.high, radius)), (0, radius)],
-            method="highs",
+            np.r_[np.maximum(self.low, -radius), 0.0],
+            np.r_[np.minimum(self.high, radius), radius],
         )
-        return found.x[:n] if found.status == 0 else None
+        return None if found is None else found.v[:n]
 
 
 def _piece(chain: Chain, x: Array, step: Array) -> tuple[Array, Array, Array, Array]:
