@@ -1,6 +1,7 @@
 """Exact maxima over boxes: value, proven bound, CPU seconds.
 
 python -m benchmarks optimize [--smoke] [--peers] [--limit S]
+python -m benchmarks optimize --growth [--smoke]
 
 With `--peers`, OMLT + HiGHS and PySCIPOpt-ML run on the same files in the same run within a limit of CPU seconds each (24 unless said).
 Their times count from reading the file, imports left out, as ours do.
@@ -8,8 +9,11 @@ Their times count from reading the file, imports left out, as ours do.
 
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import relukit
 from benchmarks._common import data_folder, keep
@@ -25,6 +29,9 @@ KNOWN = {
 
 def main(argv: list[str]) -> None:
     smoke = "--smoke" in argv
+    if "--growth" in argv:
+        keep("optimize_growth", growth(smoke), smoke)
+        return
     data = data_folder()
     if data is None:
         return
@@ -42,29 +49,64 @@ def main(argv: list[str]) -> None:
             "boxes": found.boxes,
             "cpu_seconds": round(found.cpu_seconds, 3),
         }
-    summary = _beside_peers(folder, table, argv) if "--peers" in argv else {}
+    summary = {}
+    if "--peers" in argv:
+        for summary in _beside_peers(folder, table, argv):  # kept after each problem: a long run may be cut off
+            keep("optimize", {"problems": table, **summary}, smoke)
     keep("optimize", {"problems": table, **summary}, smoke)
 
 
-def _beside_peers(folder: Path, table: dict[str, dict[str, Any]], argv: list[str]) -> dict[str, Any]:
+def growth(smoke: bool) -> dict[str, Any]:
+    """Boxes and CPU seconds to a proven gap of 1e-4 as inputs, width and depth grow: random He networks, median of three seeds."""
+    axes = {
+        "inputs": [(n, 2, 32) for n in (1, 2, 3, 4, 5, 6, 7, 8)],
+        "width": [(4, 2, w) for w in (16, 32, 64, 128, 256)],
+        "depth": [(4, d, 32) for d in (1, 2, 3, 4, 5, 6)],
+    }
+    found: dict[str, Any] = {}
+    for axis, cases in axes.items():
+        rows = []
+        for inputs, depth, width in cases[: 2 if smoke else None]:
+            runs = [relukit.optimize(*_random(inputs, depth, width, seed), timeout=120) for seed in range(3)]
+            middle = sorted(runs, key=lambda r: r.cpu_seconds)[1]
+            rows.append({
+                "inputs": inputs, "layers": depth, "width": width, "proven": sum(r.status == "optimal" for r in runs),
+                "boxes": int(np.median([r.boxes for r in runs])), "cpu_seconds": round(middle.cpu_seconds, 4),
+            })  # fmt: skip
+            print(axis, rows[-1], file=sys.stderr, flush=True)
+            if rows[-1]["cpu_seconds"] > 20:
+                break
+        found[axis] = rows
+    return found
+
+
+def _random(inputs: int, depth: int, width: int, seed: int) -> tuple[Any, ...]:
+    g = np.random.default_rng(seed)
+    sizes = [inputs, *[width] * depth, 1]
+    arrays = {f"W{k}": g.normal(size=(b, a)) * np.sqrt(2 / a) for k, (a, b) in enumerate(zip(sizes[:-1], sizes[1:]))}
+    arrays |= {f"b{k}": 0.3 * g.normal(size=b) for k, b in enumerate(sizes[1:])}
+    return relukit.load(arrays), "y[0]", None, relukit.Box(-np.ones(inputs), np.ones(inputs))
+
+
+def _beside_peers(folder: Path, table: dict[str, dict[str, Any]], argv: list[str]) -> Iterator[dict[str, Any]]:
     """Adds the peers' answers to the rows; the geometric mean of (better peer / ours) over the problems that a peer solves."""
     limit = float(argv[argv.index("--limit") + 1]) if "--limit" in argv else 24.0
-    ratios = {}
-    for name, row in table.items():
+    ratios: dict[str, float] = {}
+    for done, name in enumerate(sorted(table, key=lambda name: (not name.startswith("adv"), list(table).index(name)))):
+        row, file = table[name], folder / f"{name}.npz"
         plus, minus = (0, -1) if name.startswith("max") else (3, 2)
-        file = folder / f"{name}.npz"
         row["omlt_highs"], row["scip_ml"] = omlt(file, plus, minus, limit), scip_ml(file, plus, minus, limit)
         solved = [r["cpu_seconds"] for r in (row["omlt_highs"], row["scip_ml"]) if r["status"] == "optimal"]
         if solved:
             ratios[name] = min(solved) / max(row["cpu_seconds"], 1e-3)
         print(name, row, file=sys.stderr, flush=True)
-    mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios)) if ratios else float("nan")
-    return {
-        "peers": {
-            "limit_cpu_seconds": limit, "solved_by_a_peer": len(ratios), "solved_by_none_of_them": len(table) - len(ratios),
-            "ratios": {k: round(v, 1) for k, v in ratios.items()}, "geometric_mean_ratio": round(mean, 1),
-        }
-    }  # fmt: skip
+        mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios)) if ratios else float("nan")
+        yield {
+            "peers": {
+                "limit_cpu_seconds": limit, "asked": done + 1, "solved_by_a_peer": len(ratios), "solved_by_none_of_them": done + 1 - len(ratios),
+                "ratios": {k: round(v, 1) for k, v in ratios.items()}, "geometric_mean_ratio": round(mean, 1),
+            }
+        }  # fmt: skip
 
 
 if __name__ == "__main__":
