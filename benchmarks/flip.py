@@ -1,14 +1,15 @@
 """Smallest flips in three norms: proven share, gap and CPU seconds of each row.
 
-python -m benchmarks flip [--smoke]
+python -m benchmarks flip [--smoke] [--only TEXT]   (only rows with this text in their name are run anew; the others stay)
 """
 
 import glob
+import json
 
 import numpy as np
 
 import relukit
-from benchmarks._common import data_folder, keep
+from benchmarks._common import RESULTS, data_folder, keep
 
 
 def main(argv: list[str]) -> None:
@@ -16,8 +17,11 @@ def main(argv: list[str]) -> None:
     data = data_folder()
     if data is None:
         return
-    table = {}
+    only = argv[argv.index("--only") + 1] if "--only" in argv else ""
+    table = json.loads((RESULTS / "flip.json").read_text())["networks"] if only else {}
     for name, network, rows, box, norm, limit in cases(data, smoke):
+        if only not in name:
+            continue
         found = [relukit.flip(network, x, norm, box, timeout=limit) for x in rows]
         seconds, gaps = [f.cpu_seconds for f in found], [f.upper - f.lower for f in found]
         table[name] = {
@@ -51,8 +55,9 @@ def cases(data, smoke):
     yield "mnist_fc 256x2 linf", two, images, unit(784), np.inf, 120.0
     yield "mnist_fc 256x2 l2, images 1 and 2", two, images[1:3], unit(784), 2, 120.0
     yield "mnist_fc 256x4 linf, image 1", four, images[1:2], unit(784), np.inf, 300.0
-    nets = sorted(glob.glob(str(data / "vnncomp" / "acasxu" / "onnx" / "*")))[::9]
+    nets = sorted(glob.glob(str(data / "vnncomp" / "acasxu" / "onnx" / "*")))[::4][:10]
     low, high = np.array([-0.3, -0.5, -0.5, -0.5, -0.5]), np.array([0.68, 0.5, 0.5, 0.5, 0.5])
+    relukit.flip(relukit.load(nets[0]), 0.5 * (low + high), within=relukit.Box(low, high))
     for k, path in enumerate(nets):
         points = low + (high - low) * np.random.default_rng(k).random((2, 5))
         yield (
