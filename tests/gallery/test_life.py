@@ -89,6 +89,18 @@ def test_hybrid_finds_the_constants_of_a_known_law():
     assert model.error(curves) < 1e-3
 
 
+def test_the_page_on_hybrids_brings_a_law_that_is_found_again():
+    text = (Path(__file__).parents[2] / "docs" / "gallery" / "enzyme.md").read_text()
+    names: dict = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    model = names["model"]
+    low, high = model.intervals["k"]
+    assert low <= 0.4 <= high * 1.01 and high - low < 0.02
+    t, g = model.unknown.hinges().T
+    np.testing.assert_allclose(g, np.exp(-t / 3), atol=0.03)  # the factor that the curves were made with
+    assert np.allclose(model.unknown.network()(t[:, None])[:, 0], g)
+
+
 @real
 def test_crispr_study_runs_scores_and_is_used(tmp_path):
     pytest.importorskip("lightgbm")
