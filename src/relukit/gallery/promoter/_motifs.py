@@ -11,12 +11,20 @@ from relukit.gallery.promoter._model import GAPS, attributions, encode
 BOXES = {"minus35": "TTGACA", "minus10": "TATAAT"}
 
 
-def reader_matrices(module: Any) -> dict[str, list[Array]]:
-    """Letter probabilities (4, 20) that each reader stands for: the Boltzmann weights exp of its energies, by column."""
-    answer = {}
-    for name, reader in zip(BOXES, (module.before, module.after), strict=True):
-        weights = np.exp(reader.weight.detach().numpy().astype(float))
-        answer[name] = list(weights / weights.sum(1, keepdims=True))
+FIRES = 0.05  # a kind of site counts if this share of strong promoters has one above its threshold
+
+
+def reader_matrices(module: Any, sequences: list[str]) -> list[tuple[str, int, Array]]:
+    """Side, kind and letter probabilities (4, 20) of each reader: the Boltzmann weights exp of its energies, by column.
+
+    Kinds that hardly fire on the sequences are left out: they may still look like what they started from.
+    """
+    answer = []
+    for kind, line in enumerate(thresholds(module, sequences)):
+        for side, reader in zip(BOXES, (module.before, module.after), strict=True):
+            weights = np.exp(reader.weight[kind].detach().numpy().astype(float))
+            if line["fires"] >= FIRES:
+                answer.append((side, kind, weights / weights.sum(0)))
     return answer
 
 
@@ -34,7 +42,7 @@ def thresholds(module: Any, sequences: list[str]) -> list[dict[str, float]]:
         highest = (top(module.before) + top(module.after) + module.gap.amax(1) + place).numpy()
     return [
         {
-            "threshold": float(-module.bias[k]),
+            "threshold": -module.bias[k].item(),
             "highest": float(highest[k]),
             "fires": float((best[:, k].max(1) > 0).mean()),
             "distance": float(np.mean(np.array(GAPS)[best[:, k].argmax(1)])),
@@ -43,20 +51,15 @@ def thresholds(module: Any, sequences: list[str]) -> list[dict[str, float]]:
     ]
 
 
-def matches(module: Any) -> dict[str, dict[str, float]]:
-    """Best reader for each box, its likeness (6 at most) and its q-value over all readers of both sides."""
-    table = reader_matrices(module)
-    both = [*table["minus35"], *table["minus10"]]
+def matches(module: Any, sequences: list[str]) -> dict[str, dict[str, Any]]:
+    """Best reader for each box, its likeness (6 at most) and its q-value over the readers of both sides that fire."""
+    readers = reader_matrices(module, sequences)
     answer = {}
-    for name, letters in BOXES.items():
-        like, p = significance(both, consensus(letters))
-        best, kinds = int(np.argmin(p)), len(table[name])
-        answer[name] = {
-            "kind": best % kinds,
-            "side": list(BOXES)[best // kinds],
-            "likeness": float(like[best]),
-            "q": float(q_values(p)[best]),
-        }
+    for name, letters in BOXES.items() if readers else ():
+        like, p = significance([matrix for _, _, matrix in readers], consensus(letters))
+        best = int(np.argmin(p))
+        side, kind, _ = readers[best]
+        answer[name] = {"kind": kind, "side": side, "likeness": float(like[best]), "q": float(q_values(p)[best])}
     return answer
 
 
@@ -93,8 +96,11 @@ def read_out(modules: list[Any], found: Any, sequences: list[str]) -> dict[str, 
 
     The chance level of the distance comes from pairing one sequence's -35 scores with another's -10 scores, 199 times.
     """
-    answer: dict[str, Any] = {"kinds": thresholds(modules[0], sequences), "trained_from_boxes": matches(modules[0])}
-    answer["trained_from_words"] = matches(found) | {"kinds": thresholds(found, sequences)}
+    answer: dict[str, Any] = {
+        "kinds": thresholds(modules[0], sequences),
+        "trained_from_boxes": matches(modules[0], sequences),
+    }
+    answer["trained_from_words"] = matches(found, sequences) | {"kinds": thresholds(found, sequences)}
     numbers = codes(sequences)
     for name, group in (("spacing_16_to_18", modules), ("spacing_16_to_18_from_words", [found])):
         slopes = attributions(group, sequences)

@@ -24,23 +24,25 @@ def figures(out: Path, data: Path) -> list[Path]:
     """Write `motifs.png` and `attribution.png`."""
     modules, loaded = restore(out)
     frame = read(data / FILE)
-    strong = frame[frame["expression"] > 1].sort_values("expression")["sequence"].iloc[-1]
-    draw_motifs({"from boxes": modules[0], "from words": loaded["found"]}, out / "motifs.png")
-    draw_attribution(modules, strong, out / "attribution.png")
+    strong = list(frame[frame["expression"] > 1].sort_values("expression")["sequence"])
+    draw_motifs({"from boxes": modules[0], "from words": loaded["found"]}, strong[-400:], out / "motifs.png")
+    draw_attribution(modules, strong[-1], out / "attribution.png")
     return [out / "motifs.png", out / "attribution.png"]
 
 
-def draw_motifs(modules: dict[str, Any], target: Path) -> None:
-    """For each box: itself, and of each network the reader that matches it best."""
+def draw_motifs(modules: dict[str, Any], strong: list[str], target: Path) -> None:
+    """For each box: itself, and of each network the reader that matches it best among those that fire."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.subplots(2, 1 + len(modules), width_ratios=[1, *[2.4] * len(modules)])
+    readers = {start: reader_matrices(module, strong) for start, module in modules.items()}
     for row, (box, letters) in zip(axes, BOXES.items()):
         draw_logo(row[0], consensus(letters), f"{box.replace('minus', '-')}: {letters}")
-        for ax, (start, module) in zip(row[1:], modules.items()):
-            table = reader_matrices(module)
-            named = [(side, k, m) for side, group in table.items() for k, m in enumerate(group)]
+        for ax, (start, named) in zip(row[1:], readers.items()):
+            if not named:
+                ax.set_axis_off()
+                continue
             _, p = significance([m for _, _, m in named], consensus(letters))
             side, k, matrix = named[int(np.argmin(p))]
             draw_logo(ax, matrix, f"{start}: kind {k}, {side.replace('minus', '-')} side, p = {p.min():.1e}")

@@ -21,7 +21,7 @@ from relukit.gallery.tf_binding._data import (
     with_negatives,
 )
 
-NAME, PEAKS, EPOCHS, HELD = "tf-binding", 5000, 8, 0.15
+NAME, PEAKS, EPOCHS, HELD = "tf-binding", 4000, 6, 0.15
 STRONGEST, SEED = 500, 1  # first rows, the odd ones of the thousand strongest peaks; seed of the shuffles in `score`
 
 
