@@ -31,8 +31,8 @@ from relukit.sets import AbstractSet
 _PASSES = (8, 25, 80, 160, 320, 640, 1280)
 _NODES = 400  # of the search over gates after the first pass
 # A search over gates goes on past its budget while each doubling of its nodes (from so many on) leaves at most this share of the gap.
-_DOUBLING, _LEFT = 256, 0.75
-_SHARE = 0.4  # of the time of a pass that the search after it gets at least
+_DOUBLING, _LEFT = 256, 0.6
+_SHARE = 0.25  # of the time of a pass that the search after it gets at least
 _MOST = 0.5  # of the time left that one pass over all gates may take
 _NEAR = 1e-6
 _DENSE = 30_000_000  # entries of the matrices of a linear program at most

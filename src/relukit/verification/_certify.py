@@ -15,6 +15,8 @@ from relukit._types import Array
 
 FINISH = 5  # so many open gates are split by phase rather than the box: around a touching face boxes shrink for ever
 _BATCH = 128
+_ENTRIES = 20_000_000  # of the planes of a batch at most: wide layers are worked on in smaller batches
+_INPUTS = 40  # above so many inputs that move, gates are split rather than the box
 _SHRUNK = 0.7  # a node whose open gates are at most this share of those above gets bounds of its own, which its children share
 _SLACK = 2e-12  # relative margin that a leaf must keep, above the rounding that the checker allows for
 
@@ -106,7 +108,7 @@ class Certifier:
     def __init__(self, weights: list[Array], biases: list[Array], A: Array, D: Array, d: Array) -> None:
         self.W, self.b, self.A, self.D, self.d = weights, biases, A, D, d
         self.first = np.cumsum([0] + [len(b) for b in biases])
-        self.n, self.R = D.shape[1], len(d)
+        self.n, self.R, self.by_gates = D.shape[1], len(d), False
 
     def prove(self, lower: Array, upper: Array, stop: float, most: int) -> Tree | None:
         """The tree, or None where time (`time.perf_counter`), `most` nodes or the bounds did not suffice."""
@@ -117,11 +119,14 @@ class Certifier:
             slack = 1e-12 * (np.abs(W) @ np.maximum(np.abs(lo), np.abs(hi)) + np.abs(b))
             bounds.append((middle - half - slack, middle + half + slack))
             lo, hi = np.maximum(bounds[-1][0], 0), np.maximum(bounds[-1][1], 0)
+        widest = max((2 * int(np.sum((L < 0) & (U > 0))) for L, U in bounds), default=1)
+        size = max(1, min(_BATCH, _ENTRIES // max(1, widest * max(self.n, *(len(b) for b in self.b), 1))))
+        self.by_gates = int(np.sum(lower < upper)) > _INPUTS
         waiting = [_Node(0, lower, upper, [], _Block(bounds, 1 << 30))]
         while waiting:
             if time.perf_counter() > stop or len(grown.split) > most:
                 return None
-            batch, waiting = waiting[-_BATCH:], waiting[:-_BATCH]
+            batch, waiting = waiting[-size:], waiting[:-size]
             children = self._work(grown, batch)
             if children is None:
                 return None
@@ -172,7 +177,7 @@ class Certifier:
     ) -> list[_Node]:
         """Cut the box at the input that the looseness is due to, or a gate where few are open; the half to be worked on first comes last."""
         i = int(np.argmax(score if score.max() > 0 else hi - lo))
-        if count <= FINISH or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
+        if self.by_gates or count <= FINISH or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
             gate = int(np.argmax(loss))
             on, off = grown.cut(node.number, self.n + gate, 0.0)
             return [

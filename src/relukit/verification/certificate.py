@@ -80,13 +80,13 @@ class Certificate:
 
 
 def certify(network: Network, claims: list[Claim], timeout: float = 60.0, nodes: int = _NODES) -> Certificate | None:
-    """Prove claims about a chain of dense layers with ReLU; None where one of them could not be proven in time.
+    """Prove claims about a chain of dense layers or convolutions with ReLU; None where one of them could not be proven in time.
 
     Each claim is proven by itself, from the weights. What comes back is not trusted by anyone: `relukit check` follows
     the trees with its own arithmetic.
 
     Arguments:
-        network: A chain of dense layers (what folds into one included) with ReLU between them.
+        network: A chain of dense layers (what folds into one included) or convolutions with ReLU between them.
         claims: What is to be proven; for `-z_j > 0` ("unit j of layer k is never on") give
             `Claim(box, -np.eye(width)[[j]], np.zeros(1), layer=k)`.
         timeout: Seconds of wall time for all claims together.
@@ -98,7 +98,8 @@ def certify(network: Network, claims: list[Claim], timeout: float = 60.0, nodes:
     chain = network.dense_chain()
     if chain is None or not chain.is_relu:
         raise UnsupportedOperation(
-            "certificates are written for chains of dense layers with ReLU; this network is none"
+            "certificates are written for chains of dense layers and small convolutions with ReLU, without branches that are added; "
+            "this network is none (or a matrix of it has over 4 million entries)"
         )
     stop, relus, proven = time.perf_counter() + timeout, len(chain.activations), []
     for claim in claims:

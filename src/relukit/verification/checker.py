@@ -3,14 +3,13 @@
 Stands by itself: NumPy and fractions, its own readers and bounds, no code of what finds proofs. Also runs alone:
 `python checker.py CERT.npz NETWORK PROPERTY [--exact]`.
 
-A claim is a box of inputs x, rows over the outputs y (or over the values before ReLU layer number `layer`) and x, and a
-tree; it says that max_r (C y + D x + d)_r > 0 in the box. The tree cuts the box at inputs (`split < n`, at `value`) or
-by the phase of gate `split - n` (first child on). At a `fresh` node the gates that are open above are bounded anew; other
-nodes use the bounds from above. At a leaf the rows are added with `weights` >= 0 and the phases of split gates with
-`beta` >= 0: one backward substitution must give a number above 0. Any weights are admissible.
+A claim is a box of inputs x, rows over the outputs y (or over the values before ReLU layer number `layer`) and x, and a tree; it says that
+max_r (C y + D x + d)_r > 0 in the box. The tree cuts the box at inputs (`split < n`, at `value`) or by the phase of gate `split - n` (first child
+on). At a `fresh` node the gates that are open above are bounded anew; other nodes use the bounds from above. At a leaf the rows are added with
+`weights` >= 0 and the phases of split gates with `beta` >= 0: one backward substitution must give a number above 0. Any weights are admissible.
 
-Rounding (float64): a computed sum of n products is off by at most g |a|.|b|, g = n u / (1 - n u), in any order (Higham 2002).
-Every substitution widens its bound by `eps` times the magnitudes it went through. With `exact` all numbers are fractions.
+Rounding (float64): a computed sum of n products is off by at most g |a|.|b|, g = n u / (1 - n u), in any order (Higham 2002). Every substitution
+widens its bound by `eps` times the magnitudes it went through. With `exact` all numbers are fractions.
 """
 # fmt: off
 
@@ -27,16 +26,13 @@ U, TINY, CHUNK, BATCH = 2.0**-53, 1e-290, 400_000, 128
 
 class Rejected(Exception):
     """The certificate does not prove the property."""
-
 def demand(holds, why):
     if not holds:
         raise Rejected(why)
-
 def varint(buffer, at):
     """A number of a protobuf message, and where it ends."""
     end = next(k for k in range(at, len(buffer)) if buffer[k] < 128) + 1
     return sum((byte & 127) << 7 * k for k, byte in enumerate(buffer[at:end])), end
-
 def message(buffer):
     """Fields of a protobuf message: number -> list of integers or bytes."""
     at, found = 0, {}
@@ -46,7 +42,6 @@ def message(buffer):
         value, at = (size, at) if key & 7 == 0 else (bytes(buffer[at : at + size]), at + size)
         found.setdefault(key >> 3, []).append(value)
     return found
-
 def integers(values):
     """Repeated signed integers, packed or not."""
     out, at = [v for v in values if isinstance(v, int)], 0
@@ -55,7 +50,6 @@ def integers(values):
         value, at = varint(packed, at)
         out.append(value)
     return [v - (1 << 64) if v >> 63 else v for v in out]
-
 def tensor(buffer):
     m = message(buffer)
     kind = {1: "<f4", 6: "<i4", 7: "<i8", 11: "<f8"}.get(m.get(2, [0])[0])
@@ -63,10 +57,22 @@ def tensor(buffer):
     raw = m[9][0] if 9 in m else b"".join(m.get(4 if kind == "<f4" else 10, []))
     flat = np.frombuffer(raw, kind) if raw or kind[1] == "f" else np.array(integers(m.get(5 if kind == "<i4" else 7, [])))
     return flat.reshape(integers(m.get(1, []))).astype(np.float64 if kind[1] == "f" else np.int64)
-
 def attribute(m):
-    return struct.unpack("<f", m[2][0])[0] if 2 in m else tensor(m[5][0]) if 5 in m else integers(m.get(8, m.get(3, [])))
-
+    return m[4][0] if 4 in m else struct.unpack("<f", m[2][0])[0] if 2 in m else tensor(m[5][0]) if 5 in m else integers(m.get(8, m.get(3, [])))
+def convolution(K, b, shape, given):
+    """A 2-D convolution as a matrix over flat values, its bias, and the shape of what it gives."""
+    (C, H, W), (O, I, kh, kw) = shape, K.shape
+    (top, left, low, right), groups = given.get("pads", [0] * 4), given.get("group", [1])[0]
+    (sy, sx), (dy, dx) = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
+    demand(given.get("auto_pad", b"NOTSET") == b"NOTSET" and min(top, left, low, right) >= 0 and I * groups == C and O % groups == 0, "a convolution is padded by a rule, or does not fit")
+    place = np.pad(np.arange(C * H * W).reshape(shape), ((0, 0), (top, low), (left, right)), constant_values=-1)
+    h, w = (H + top + low - dy * (kh - 1) - 1) // sy + 1, (W + left + right - dx * (kw - 1) - 1) // sx + 1
+    demand(h > 0 and w > 0 and O * h * w * C * H * W < 5e7, "a convolution is empty, or too large for a matrix")
+    M = np.zeros((O, h, w, C * H * W + 1))  # what falls on the padding goes to the last column
+    for o, c, i, j in np.ndindex(K.shape):
+        at = place[o // (O // groups) * I + c, i * dy : i * dy + sy * h : sy, j * dx : j * dx + sx * w : sx][:h, :w]
+        M[o, np.arange(h)[:, None], np.arange(w), at] = K[o, c, i, j]
+    return M.reshape(O * h * w, -1)[:, :-1], np.repeat(b, h * w), (O, h, w)
 def read_onnx(content):
     """A chain of affine maps and ReLUs from an ONNX file; anything else is refused."""
     graph = message(message(content)[7][0])
@@ -99,6 +105,9 @@ def read_onnx(content):
             W = other[0] if given.get("transB", [0])[0] else other[0].T
             shape = (len(W),)
             layers.append((W, np.broadcast_to(other[1].ravel() if len(other) > 1 else 0.0, shape), False))
+        elif op == "Conv" and first and len(shape) == 3 and other[0].ndim == 4:
+            W, c, shape = convolution(other[0], other[1] if len(other) > 1 else np.zeros(len(other[0])), shape, given)
+            layers.append((W, c, False))
         elif op == "Add" or (op == "Sub" and first):
             c = spread(other[0]) * (1 if op == "Add" else -1)
             bias = layers and not layers[-1][2] and not np.any(layers[-1][1])  # right after its product
@@ -108,7 +117,6 @@ def read_onnx(content):
         value = out
     demand(value == message(graph[12][0])[1][0], "the last operator is not the output")
     return layers
-
 def read_network(path):
     if path.endswith(".npz"):
         with np.load(path, allow_pickle=False) as a:
@@ -123,7 +131,6 @@ def read_network(path):
         fits = W.ndim == 2 and len(W) == len(b) and (k == 0 or W.shape[1] == len(layers[k - 1][1]))
         demand(fits and np.isfinite(W).all() and np.isfinite(b).all(), f"layer {k} does not fit, or is not finite")
     return layers
-
 def read_property(path, n, m):
     """Counterexamples as a list of (lower, upper, rows): x in the box and every row (c, d, e) has c.y + d.x + e <= 0."""
     with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
@@ -185,10 +192,8 @@ def read_property(path, n, m):
         demand(t[0] in table and len(t) == 3, f"unknown condition {t[0]}")
         return table[t[0]]
     return [box_and_rows(c, n, m) for c in cases(["and", *(t[1] for t in stack[0] if t[0] == "assert")])]
-
 def down(value):  # the largest float64 that is at most a fraction
     return float(value) if Fraction(float(value)) <= value else float(np.nextafter(float(value), -np.inf))
-
 def box_and_rows(case, n, m):
     lower, upper, rows = np.full(n, -np.inf), np.full(n, np.inf), []
     for row in case:
@@ -300,7 +305,6 @@ class Claim:
         self.beta = {}
         for r, g, v in zip(owner.tolist(), gate.tolist(), beta.tolist()):
             self.beta.setdefault(r, []).append((g, v))
-
 def check_claim(net, claim):
     """Raise `Rejected` unless the claim's tree proves it; returns the number of leaves."""
     lo, hi, n = net.number(claim.lower), net.number(claim.upper), net.inputs
@@ -326,7 +330,6 @@ def check_claim(net, claim):
         for j in range(0, len(front), BATCH):
             leaves += check_nodes(net, claim, front[j : j + BATCH], blocks)
     return leaves
-
 def check_nodes(net, claim, front, blocks):
     """Check the leaves among some nodes and queue the fresh inner ones; returns the number of leaves."""
     lo, hi = np.array([f[1] for f in front]), np.array([f[2] for f in front])
@@ -366,19 +369,16 @@ def check_nodes(net, claim, front, blocks):
         good = [v > 0 and (net.exact or np.isfinite(v)) for v in low[:, 0] - slack]
         demand(all(good), f"leaf {front[left[int(np.argmin(good))]][0]} is not proven")
     return int(leaf.sum())
-
 def read_claims(path, net):
     try:
         with np.load(path, allow_pickle=False) as file:
             return [Claim(file, f"{i}_", net) for i in range(int(file["claims"]))]
     except Exception as error:
         raise Rejected(f"the certificate is damaged: {error}") from error
-
 def check_claims(certificate, network, exact=False):
     """Check the claims of a certificate by themselves; returns them, or raises `Rejected`."""
     net = Bounder(read_network(str(network)), exact)
     return [(check_claim(net, claim), claim)[1] for claim in read_claims(certificate, net)]
-
 def check(certificate, network, prop, exact=False):
     """Raise `Rejected` unless the certificate proves that the property has no counterexample; returns the number of leaves."""
     net = Bounder(read_network(str(network)), exact)

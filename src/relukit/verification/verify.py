@@ -40,7 +40,7 @@ def verify(
         question: A VNN-LIB file (1.0 or 2.0) or `Property`, which describe counterexamples. Or conditions on
             `network.variables()`: assumptions, and last the claim that is to hold wherever they do; a set stands for `x.within(set)`.
         timeout: Seconds of wall time.
-        certificate: Also derive a record that `relukit check` accepts (chains of dense layers with ReLU).
+        certificate: Also derive a record that `relukit check` accepts (chains of dense layers or small convolutions with ReLU).
         execution: "" proves the network in real arithmetic; `"float32"` or `"float64"` also any execution of the file in that
             precision, whatever the order of its sums. For a 2.0 file that declares such types this is tried first, and the
             verdict's note says what was proven.
