@@ -97,6 +97,18 @@ def marabou(network: Path, question: Path, limit: float) -> dict[str, Any]:
     return _run(_MARABOU, [str(network), str(question), str(int(limit))], limit)
 
 
+_RELUKIT = """
+import sys
+from relukit.verification import verify
+answer = verify(sys.argv[1], sys.argv[2], timeout=float(sys.argv[3]))
+print("ANSWER", answer.status)
+"""
+
+
+def relukit_verify(network: Path, question: Path, limit: float) -> dict[str, Any]:
+    return _run(_RELUKIT, [str(network), str(question), str(limit)], limit)
+
+
 def omlt(file: Path, plus: int, minus: int, limit: float) -> dict[str, Any]:
     """OMLT's big-M formulation, solved by HiGHS: `status`, `value`, `bound`, CPU seconds without and with the imports."""
     return _optimum(_run(_OMLT, [str(file), str(plus), str(minus), str(limit)], limit))

@@ -1,8 +1,11 @@
 """Families of verification instances in one process: decided, wrong, CPU seconds.
 
-python -m benchmarks verification [--smoke] [--timeout S] [--peers] [FAMILY ...]
+python -m benchmarks verification [--smoke] [--timeout S] [FAMILY ...]
+python -m benchmarks verification --peers [--timeout S] [--sample N] [FAMILY ...]
 
-With `--peers`, Marabou (maraboupy from PyPI) runs on every tenth instance beside ours.
+A run of some families replaces their rows in benchmarks/results/verification.json and leaves the others. With `--peers`, ours and
+Marabou (maraboupy from PyPI) answer the same evenly spaced sample of each family, every instance in a process of its own,
+start-up included; benchmarks/results/verification-peers.json gets the table, docs/images/verification-cactus.svg the cactus plot.
 """
 
 import csv
@@ -12,18 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._common import data_folder, keep
-from benchmarks._peers import marabou
+from benchmarks._common import RESULTS, data_folder, keep
+from benchmarks._peers import marabou, relukit_verify
 from relukit.verification.instances import run_instances
 
-FAMILIES = ["acasxu", "rl_benchmarks", "linearizenn", "safenlp", "tllverifybench", "collins_rul_cnn", "mnist_fc"]
+FAMILIES = [
+    "acasxu", "rl_benchmarks", "linearizenn", "safenlp", "tllverifybench", "collins_rul_cnn", "cora", "mnist_fc", "oval21",
+]  # fmt: skip
 
 
 def measure(folder: Path, timeout: float, every: int) -> dict:
     """One family: verdicts against the published truth, and CPU seconds, start-up excluded."""
     rows = (folder / "instances.csv").read_text().splitlines()[::every]
-    with open(folder / "truth.csv") as file:
-        truth = {(r["net"], r["prop"]): r["expected"] for r in csv.DictReader(file)}
+    truth = truth_of(folder)
     with tempfile.TemporaryDirectory() as out:
         listed = Path(out) / "instances.csv"
         listed.write_text(
@@ -42,12 +46,59 @@ def measure(folder: Path, timeout: float, every: int) -> dict:
     }  # fmt: skip
 
 
-def beside(folder: Path, timeout: float) -> dict:
-    """Marabou on every tenth instance of a family, each in a process of its own."""
-    rows = [r.split(",") for r in (folder / "instances.csv").read_text().splitlines()[::10]]
-    found = [marabou(folder / net, folder / prop, timeout) for net, prop, *_ in rows if (folder / net).exists()]
-    decided = sum(r["answer"][0] in ("sat", "unsat") for r in found)
-    return {"instances": len(found), "decided": decided, "cpu_seconds": round(sum(r["cpu_seconds"] for r in found), 2)}
+def truth_of(folder: Path) -> dict[tuple[str, str], str]:
+    with open(folder / "truth.csv") as file:
+        return {(r["net"], r["prop"]): r["expected"] for r in csv.DictReader(file)}
+
+
+def beside(folder: Path, timeout: float, sample: int) -> dict:
+    """Ours and Marabou on the same evenly spaced instances of a family, each in a process of its own."""
+    rows = [r.split(",") for r in (folder / "instances.csv").read_text().splitlines()]
+    rows = [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, min(sample, len(rows))).astype(int))]
+    truth, table = truth_of(folder), {}
+    for name, run in (("relukit", relukit_verify), ("marabou", marabou)):
+        answers = []
+        for net, prop, *_ in rows:
+            found = run(existing(folder / net), folder / prop, timeout)
+            word, expected = found["answer"][0], truth.get((net, prop))
+            contradicts = {word, expected} == {"sat", "unsat"}
+            answers.append({"net": net, "property": prop, "answer": " ".join(map(str, found["answer"]))[:120], "contradicts": contradicts, "cpu_seconds": found["cpu_seconds"]})  # fmt: skip
+        decided = [r for r in answers if r["answer"] in ("sat", "unsat")]
+        table[name] = {
+            "decided": len(decided), "contradict the published truth": sum(r["contradicts"] for r in answers),
+            "cpu_seconds": round(sum(r["cpu_seconds"] for r in answers), 2), "answers": answers,
+        }  # fmt: skip
+    return {"instances": len(rows), "timeout": timeout, **table}
+
+
+def existing(path: Path) -> Path:
+    return path if path.exists() else path.with_name(path.name + ".gz")
+
+
+def cactus(families: dict, target: Path) -> None:
+    """How many instances each tool decides within how many CPU seconds, answers against the published truth left out."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name, color in (("relukit", "#0b6e99"), ("marabou", "#c0504d")):
+        good = [a["cpu_seconds"] for f in families.values() for a in f[name]["answers"] if a["answer"] in ("sat", "unsat") and not a["contradicts"]]  # fmt: skip
+        axes.step(range(1, len(good) + 1), np.maximum(sorted(good), 1e-2), where="post", label=name, color=color)
+    total = sum(f["instances"] for f in families.values())
+    axes.set(yscale="log", xlabel=f"instances decided, of {total}", ylabel="CPU seconds, start-up included")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    target.parent.mkdir(exist_ok=True)
+    figure.savefig(target)
+    plt.close(figure)
+
+
+def known(name: str) -> dict:
+    """Families of an earlier run."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["families"] if path.exists() else {}
 
 
 def main(argv: list[str]) -> None:
@@ -55,11 +106,18 @@ def main(argv: list[str]) -> None:
     data = data_folder()
     if data is None:
         return
-    timeout = float(argv[argv.index("--timeout") + 1]) if "--timeout" in argv else 5.0 if smoke else 20.0
+    option = lambda name, default: float(argv[argv.index(name) + 1]) if name in argv else default
     chosen = [a for a in argv if a in FAMILIES] or (["acasxu", "rl_benchmarks"] if smoke else FAMILIES)
-    table = {family: measure(data / "vnncomp" / family, timeout, 20 if smoke else 1) for family in chosen}
     if "--peers" in argv:
+        sample = 1 if smoke else int(option("--sample", 8))
+        table = known("verification-peers")
         for family in chosen:
-            table[family]["marabou on every tenth"] = beside(data / "vnncomp" / family, timeout)
+            table[family] = beside(data / "vnncomp" / family, option("--timeout", 10.0), sample)
+            keep("verification-peers", {"families": table}, smoke)
+        if not smoke:
+            cactus(table, Path(__file__).parent.parent / "docs" / "images" / "verification-cactus.svg")
+        return
+    timeout = option("--timeout", 5.0 if smoke else 20.0)
+    table = {family: measure(data / "vnncomp" / family, timeout, 20 if smoke else 1) for family in chosen}
     assert not any(row["wrong"] for row in table.values()), table
-    keep("verification", {"families": table}, smoke)
+    keep("verification", {"families": table if smoke else known("verification") | table}, smoke)

@@ -51,13 +51,21 @@ class Case:
     confirm: Callable[[Array], Array | None]
 
 
-def decide_cases(network: Network, region: AbstractSet, cases: Sequence[Case], stop: float, seed: int = 0) -> Decision:
+def decide_cases(
+    network: Network,
+    region: AbstractSet,
+    cases: Sequence[Case],
+    stop: float,
+    seed: int = 0,
+    on_level: Callable[[int, float], None] = lambda case, level: None,
+) -> Decision:
     """Whether any case has a point in the region.
 
     Arguments:
         network: Piecewise linear.
         region: A `Box` or a `Ball`.
         stop: Wall-clock time to stop at (`time.perf_counter`).
+        on_level: Told what the largest row of a case cannot go below, whenever that becomes known better.
     """
     A, b = np.vstack([c.A for c in cases]), np.concatenate([c.b for c in cases])
     rows = network.append(A, b)
@@ -73,10 +81,12 @@ def decide_cases(network: Network, region: AbstractSet, cases: Sequence[Case], s
         graph = make_graph(rows, region, stop, start.maps)
     bounds = linear(rows, region) if graph is None else graph.bounds
     open_ = ~np.any(member & (bounds.output[0] > 0), axis=1)
+    for k, row in enumerate(np.where(member, bounds.output[0], -np.inf).max(axis=1)):
+        on_level(k, float(row))
     if not open_.any():
         return Decision("unsat", None, 1, "linear bounds")
     small = compact(rows, region, bounds) if graph is None or graph.is_small else graph
-    return _Many(small, cases, member, open_, stop, seed).run()
+    return _Many(small, cases, member, open_, stop, seed, on_level).run()
 
 
 def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None], stop: float) -> Decision:
@@ -106,7 +116,8 @@ def decide_searches(searches: Sequence[Any], stop: float) -> Decision:
     for k, group in enumerate(groups.values()):
         cases = [Case(*s.question, s._confirmed) for s in group]
         limit = time.perf_counter() + (stop - time.perf_counter()) / (len(groups) - k)
-        found = decide_cases(group[0].network, group[0].box, cases, limit, group[0].seed)
+        tell = lambda case, level, group=group: setattr(group[case], "level", level)
+        found = decide_cases(group[0].network, group[0].box, cases, limit, group[0].seed, tell)
         if found.status == "sat":
             return found
         nodes, unknown = nodes + found.boxes, unknown or found.reason
@@ -146,7 +157,9 @@ class _Many:
         open_: np.ndarray,
         stop: float,
         seed: int,
+        on_level: Callable[[int, float], None] = lambda case, level: None,
     ) -> None:
+        self.on_level = on_level
         self.small, self.cases, self.member, self.open = small, cases, member, open_
         self.stop, self.generator = stop, np.random.default_rng(seed)
         self.nodes, self.unresolved, self.engine = 0, 0, "optimized slopes"
@@ -248,6 +261,7 @@ class _Many:
     def _learn(self, case: int, bound: float, x: Array) -> None:
         if bound > self.level[case]:
             self.level[case], self.x[case] = bound, x
+            self.on_level(int(case), float(bound))
         self.open[case] &= bound <= 0
 
     # -- search over gates -----------------------------------------------------------------------------------------
@@ -276,6 +290,7 @@ class _Many:
             self.nodes += forest.nodes
             bound = forest.bound[0]
             self.level[case] = max(self.level[case], min(bound, 0.0))
+            self.on_level(int(case), float(max(self.level[case], bound)))
             if bound <= 0:
                 return None
             self.open[case] = False

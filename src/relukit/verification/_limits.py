@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from relukit.bounds import linear
+from relukit.bounds import interval, linear
 from relukit.search import Search
+
+_WIDE = 3000  # units
 
 
 class TimeIsUp(BaseException):
@@ -56,12 +58,19 @@ def so_far(searches: list[Search]) -> str:
     lines = []
     for k, search in enumerate(searches[:20]):
         try:
-            low = float(np.max(linear(search.rows, search.box).output[0]))
+            low = getattr(search, "level", None)  # what the search over gates had found
+            if low is None:
+                # Of a wide network intervals: who stops a program does not want to wait for it.
+                bounds = (linear if search.rows.units <= _WIDE else interval)(search.rows, search.domain)
+                low = float(np.max(bounds.output[0]))
             high = float(np.min(search.rows(np.atleast_2d(search.tried)).max(axis=1)))
         except (AttributeError, ValueError, MemoryError):
             continue
         boxes = getattr(getattr(search, "engine", None), "boxes", 0)
-        state = "no counterexample" if low > 0 else f"open after {boxes} boxes"
+        if low > 0:
+            lines.append(f"case {k + 1}: no counterexample")
+            continue
+        state = f"open after {boxes} boxes"
         lines.append(
             f"case {k + 1}: {state}; the smallest value of its largest condition is between {low:.6g} and {high:.6g} (a counterexample needs at most 0)"
         )
