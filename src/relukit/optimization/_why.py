@@ -21,7 +21,7 @@ def why_infeasible(problem: Problem, scope: Scope, timeout: float) -> str:
     for text in texts:
         mine = [c for c in problem.constraints if c.text == text]
         if time.perf_counter() < stop and _fails(problem, mine, stop):
-            alone.append(f"'{text}' cannot hold: {_range(problem, mine[0], scope, stop)} on the whole domain")
+            alone.append(_alone(problem, mine, scope, stop))
     if alone:
         return "; ".join(alone)
     kept, complete = list(texts), True
@@ -51,8 +51,23 @@ def _fails(problem: Problem, constraints: list[Constraint], stop: float) -> bool
     return found.witness is None and found.bound == np.inf
 
 
-def _range(problem: Problem, c: Constraint, scope: Scope, stop: float) -> str:
-    """The range of a constraint's expression on the domain, by its name where it is a single variable."""
+def _alone(problem: Problem, mine: list[Constraint], scope: Scope, stop: float) -> str:
+    """Why one constraint fails by itself."""
+    said, low, high = _range(problem, mine[0], scope, stop)
+    first, least, most = mine[0], -np.inf, np.inf  # what the expression would have to be
+    for c in mine:
+        if np.array_equal(c.inputs, first.inputs) and np.array_equal(c.outputs, first.outputs):
+            most = min(most, -c.constant)
+            least = max(least, -c.constant) if c.equal else least
+        else:
+            least = max(least, c.constant)
+    if (len(problem.integers) or problem.groups) and max(least, low) <= min(most, high):
+        return f"'{first.text}' cannot hold for any of the whole numbers and categories that are allowed"
+    return f"'{mine[0].text}' cannot hold: {said} on the whole domain"
+
+
+def _range(problem: Problem, c: Constraint, scope: Scope, stop: float) -> tuple[str, float, float]:
+    """The range of a constraint's expression on the domain, by its name where it is a single variable; and its ends."""
     used = np.concatenate([c.inputs, c.outputs])
     at = np.flatnonzero(used)
     factor = used[at[0]] if len(at) == 1 else 1.0
@@ -67,7 +82,8 @@ def _range(problem: Problem, c: Constraint, scope: Scope, stop: float) -> str:
         part = Problem(problem.network, problem.box, row.times(sign), (), problem.integers, ())
         found = run(part, 1e-4, max(min(3.0, stop - time.perf_counter()), 0.05), 0, None)
         ends.append(sign * found.bound)
-    return f"{name} lies in [{ends[0]:.6g}, {ends[1]:.6g}]"
+    low, high = sorted(factor * end for end in ends)
+    return f"{name} lies in [{ends[0]:.6g}, {ends[1]:.6g}]", low, high
 
 
 def _written(scope: Scope, row: np.ndarray, inputs: int) -> str:
