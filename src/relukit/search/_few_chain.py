@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from relukit._numerics import gamma, unit_roundoff
-from relukit._types import Array
+from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, linear
 from relukit.network import Affine, Network
 from relukit.network.affine import Dense
@@ -97,8 +97,11 @@ class Rows:
         """The largest row at each point: a counterexample has it at most 0."""
         return self(points).max(axis=1)
 
-    def slope(self, points: Array, least: bool = False) -> tuple[Array, Array]:
-        """Rows, and the gradient of the largest one at each point `(k, n)`; with `least` the least row and its gradient."""
+    def slope(self, points: Array, least: bool = False, row: IntArray | None = None) -> tuple[Array, Array]:
+        """Rows, and the gradient of the largest one at each point `(k, n)`.
+
+        With `least` the least row and its gradient; with `row`, shape `(k,)`, this row and its gradient at each point (chains only).
+        """
         if self.layers is None:
             out = self.network(points)
             worst, grad = out.argmin(axis=1) if least else out.argmax(axis=1), np.empty_like(points)
@@ -114,7 +117,7 @@ class Rows:
             if gated:
                 np.maximum(value, 0, out=value)
                 on.append(value > 0)
-        chosen = value.argmin(axis=1) if least else value.argmax(axis=1)
+        chosen = row if row is not None else value.argmin(axis=1) if least else value.argmax(axis=1)
         grad = self._single[-1][0].T[chosen]
         if self._single[-1][2]:
             grad = grad * on.pop()[np.arange(len(value)), chosen][:, None]
@@ -122,6 +125,8 @@ class Rows:
             if gated:
                 grad = grad * on.pop()
             grad = grad @ W.T
+        if row is not None:
+            value = np.take_along_axis(value, row[:, None], axis=1)
         return value.min(axis=1, keepdims=True) if least else value, grad.astype(np.float64)
 
 

@@ -12,6 +12,7 @@ from relukit.network import Network
 from relukit.search import Search, decide_any
 from relukit.search._attack import representable
 from relukit.search._decision import Decision
+from relukit.search._few_chain import Rows
 from relukit.search._many import Case, decide_cases
 from relukit.search._relaxation import OFF, ON, distance_program
 from relukit.sets import AbstractSet, Ball, Box
@@ -64,14 +65,20 @@ class FlipSearch:
         self.to: int | None = None
         self.descent = Descent(network, x, self.question, norm, lower - x, upper - x, self.attempt)
         self.near: Near | None = None
-        single = all(len(g.b) == 1 for g in self.question.goals.values())
-        if single and norm == np.inf and not len(self.integer) and int(np.sum(lower < upper)) <= _FEW:
+        self.rows: Rows | None = None
+        if all(len(g.b) == 1 for g in self.question.goals.values()) and not len(self.integer):
             A, b = (np.concatenate([getattr(g, k) for g in self.question.goals.values()]) for k in ("A", "b"))
-            self.near = Near(network, x, A, b, lower - x, upper - x)
+            rows = Rows(network.append(A, b))
+            self.rows = rows if rows.layers is not None else None
+            if norm == np.inf and int(np.sum(lower < upper)) <= _FEW:
+                self.near = Near(network, x, A, b, lower - x, upper - x)
 
     def run(self) -> tuple[float, bool]:
         """The lower bound, and whether it meets the upper one."""
-        self.descent.run(30, 3, self.generator)
+        if self.rows is not None:
+            self.descent.balance(self.rows, 80)
+        if self.witness is None:
+            self.descent.run(30, 3, self.generator)
         if self.witness is None and not self.descent.climb(self.generator, self.stop):
             self.descent.scan(self.starts, self.generator)
         if self.witness is None:
