@@ -4,13 +4,15 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from relukit import Box
+from relukit import Box, load
 from relukit.bounds import compact, linear
+from relukit.bounds._relu_form import relu_form
 from relukit.search import Search, _many, decide_any
 from relukit.search import _few as few
 from relukit.search._dual import Dual
-from relukit.search._graph import Graph, make_graph, suits
+from relukit.search._graph import Graph, as_graph, is_relu, make_graph
 from relukit.search._graph_dual import GraphDual
 from relukit.search._lane_kernel import LANES
 from relukit.search._lane_maps import lane_map
@@ -154,7 +156,7 @@ def test_decisions_agree_with_a_milp(seeds, monkeypatch):
     for seed in seeds:
         builder, lower, upper = random_network(seed)
         network, box = builder.network(), Box(lower, upper)
-        assert suits(network)
+        assert as_graph(network) is network
         row = np.random.default_rng(seed).standard_normal(2)
         minimum = milp_minimum(builder, row, lower, upper)
         for gap in (-1e-2, -1e-4, 1e-4, 1e-2):
@@ -177,3 +179,21 @@ def test_time_is_kept_while_bounding():
     out = builder.network()(x)
     assert np.all(graph.bounds.output[0] <= out + 1e-12) and np.all(out <= graph.bounds.output[1] + 1e-12)
     assert _many.decide_cases(builder.network(), Box(lower, upper), [_many.Case(np.eye(2), np.full(2, 100.0), lambda p: None)], time.perf_counter() - 1).status in ("unsat", "unknown")  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ["LeakyReLU", "ReLU6", "Hardtanh", "PReLU", "Hardsigmoid"])
+def test_activations_become_relus_exactly_or_not_at_all(activation):
+    torch.manual_seed(0)
+    layer = getattr(torch.nn, activation)
+    made = (
+        layer(2) if activation == "PReLU" else layer(float(np.float32(0.01))) if activation == "LeakyReLU" else layer()
+    )
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 2), made, torch.nn.Flatten(), torch.nn.Linear(8, 2))  # fmt: skip
+    network = load(module.eval(), input_shape=(1, 3, 3))
+    found = relu_form(network)
+    assert found is not None and all(is_relu(found.nodes[i].op) for i in found.activations)
+    x = 10 * np.random.default_rng(0).standard_normal((500, 9))
+    assert np.abs(found(x) - network(x)).max() < 1e-12
+    assert (as_graph(network) is None) == (
+        activation in ("ReLU6", "Hardtanh", "Hardsigmoid")
+    )  # small: their kinks are relaxed together

@@ -9,6 +9,7 @@ import numpy as np
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
 from relukit.bounds._interval import affine_interval, input_bounds
+from relukit.bounds._relu_form import relu_form
 from relukit.network import Affine, Network
 from relukit.network.affine import Conv
 from relukit.piecewise import PiecewiseLinear
@@ -20,11 +21,20 @@ def is_relu(op: object) -> bool:
     return isinstance(op, PiecewiseLinear) and op.is_relu
 
 
-def suits(network: Network) -> bool:
-    """Whether a network is better kept as a graph: it has convolutions, and all its activations are ReLU."""
+_UNITS = (
+    3000  # from so many units on, activations with several kinks are taken apart: each kink is relaxed by itself then
+)
+
+
+def as_graph(network: Network) -> Network | None:
+    """The network with ReLU alone, where it is better kept as a graph: it has convolutions; else None."""
     nodes = [n.op for n in network.nodes[1:]]
-    convolutions = any(isinstance(m, Conv) for op in nodes if isinstance(op, Affine) for m in op.maps)
-    return convolutions and all(isinstance(op, Affine) or is_relu(op) for op in nodes)
+    if not any(isinstance(m, Conv) for op in nodes if isinstance(op, Affine) for m in op.maps):
+        return None
+    if all(isinstance(op, Affine) or is_relu(op) for op in nodes):
+        return network
+    kinks = max((len(op.knots) for op in nodes if isinstance(op, PiecewiseLinear)), default=0)
+    return relu_form(network) if kinks <= 1 or network.units >= _UNITS else None
 
 
 @dataclass(frozen=True, eq=False)

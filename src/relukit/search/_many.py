@@ -23,7 +23,7 @@ from relukit.search._attack import descend_rows
 from relukit.search._decision import Decision
 from relukit.search._dual import Dual
 from relukit.search._forest import Forest
-from relukit.search._graph import Graph, graph_of_intervals, make_graph, suits
+from relukit.search._graph import Graph, as_graph, graph_of_intervals, make_graph
 from relukit.search._leaves import split_by_programs
 from relukit.search._refine import dual_of, optimize_gates, refine
 from relukit.sets import AbstractSet
@@ -71,8 +71,9 @@ def decide_cases(
     rows = network.append(A, b)
     owner = np.repeat(np.arange(len(cases)), [len(c.b) for c in cases])
     member = owner == np.arange(len(cases))[:, None]
-    graph = None
-    if suits(rows):  # bounds of a large network take long: a short attack comes first
+    graph, kept = None, as_graph(rows)
+    if kept is not None:  # bounds of a large network take long: a short attack comes first
+        rows = kept
         start = graph_of_intervals(rows, region)
         quick = _Many(start, cases, member, np.ones(len(cases), bool), stop, seed)
         found = quick._attack(5, 15, None)
