@@ -407,6 +407,29 @@ def test_hurricanes_are_read_with_gaps_and_the_line_ignores_one_storm_nobody_met
         _storms.read(tmp_path / "other.csv")
 
 
+def test_claims_files_with_gaps_are_read_or_refused_with_what_is_missing(tmp_path):
+    from relukit.gallery.catastrophe import _claims, _storms
+
+    rows = "yearOfLoss,dateOfLoss,waterDepth,occupancyType,buildingPropertyValue,buildingDamageAmount\n"
+    (tmp_path / "few.csv").write_text(
+        rows + "2022,2022-09-28,3,1,200000,50000\n2022,2022-09-28,,1,100000,250000\n2022,2022-09-28,1,4,1,1\n"
+    )
+    table = _claims.read(tmp_path / "few.csv")
+    x = _claims.inputs(table)
+    assert len(x) == 2 and np.isfinite(x).all()
+    np.testing.assert_allclose(_claims.target(table), [0.25, 1.0])  # nothing beyond the value
+    np.testing.assert_allclose(x[:, 0], [8.0, 5.0])  # feet above -5; a missing depth counts as none
+    (tmp_path / "none.csv").write_text(rows + "2022,2022-09-28,1,4,1000,1\n")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(relukit.UnreadableFile, match="none of 1 rows"):
+        _claims.read(tmp_path / "none.csv")
+    with pytest.raises(relukit.UnreadableFile, match="buildingDamageAmount"):
+        _claims.read(tmp_path / "other.csv")
+    with pytest.raises(relukit.UnreadableFile, match="not a CSV"):
+        _storms.is_storms(tmp_path / "empty.csv")
+
+
 def test_wind_network_equals_its_table_and_is_straight_between():
     from relukit.gallery.catastrophe.climada import wind_network
     from relukit.gallery.catastrophe.portfolio import wind_ratio

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from relukit._errors import UnreadableFile
+
 CLAIMS, STORMS, HAZUS = (
     "nfip_claims_sample_dev.csv.gz",
     "us_hurricanes_named_to_1999.csv",
@@ -36,13 +38,39 @@ def feet(raw: np.ndarray, year: np.ndarray) -> np.ndarray:
     return np.where(np.abs(raw) > limit, raw / 12.0, raw)
 
 
+NEEDED = ("yearOfLoss", "dateOfLoss", "waterDepth", "occupancyType", "buildingPropertyValue", "buildingDamageAmount")
+HELPFUL = (
+    "state", "countyCode", "reportedZipCode", "latitude", "longitude", "causeOfDamage", "ratedFloodZone", "floodEvent",
+    "basementEnclosureCrawlspaceType", "elevatedBuildingIndicator", "numberOfFloorsInTheInsuredBuilding", "originalConstructionDate",
+    "postFIRMConstructionIndicator", "primaryResidenceIndicator", "obstructionType", "locationOfContents",
+    "totalBuildingInsuranceCoverage", "totalContentsInsuranceCoverage", "buildingReplacementCost", "contentsPropertyValue",
+)  # fmt: skip
+
+
 def read(path: Path) -> Any:
-    """The scored rows of a claims file: single-family, value up to 2 M$, damage and value known."""
+    """The scored rows of a claims file: single-family, value up to 2 M$, damage and value known.
+
+    Raises:
+        UnreadableFile: A column of `NEEDED` is missing, or no row is left. What is `HELPFUL` may be missing.
+    """
     import pandas as pd
 
-    table = pd.read_csv(path, low_memory=False)
+    try:
+        table = pd.read_csv(path, low_memory=False)
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
+    missing = [c for c in NEEDED if c not in table.columns]
+    if missing:
+        raise UnreadableFile(
+            f"{path}: a claims file (OpenFEMA, FimaNfipClaims v2) needs the columns {', '.join(missing)} too"
+        )
+    table = table.assign(**{c: np.nan for c in HELPFUL if c not in table.columns})
     value, damage = table.buildingPropertyValue, table.buildingDamageAmount
     keep = table.occupancyType.isin([1, 11]) & (value > 0) & (value <= LARGEST_VALUE) & damage.notna()
+    if not keep.any():
+        raise UnreadableFile(
+            f"{path}: none of {len(table)} rows is a single-family house of known damage worth 1 to {LARGEST_VALUE:,.0f} $"
+        )
     return table[keep].reset_index(drop=True)
 
 

@@ -27,7 +27,10 @@ NORTH = frozenset("NC VA MD DE NJ NY CT RI MA NH ME PA".split())
 def is_storms(path: Path) -> bool:
     import pandas as pd
 
-    return "NDAM2014" in pd.read_csv(path, nrows=1).columns
+    try:
+        return "NDAM2014" in pd.read_csv(path, nrows=1).columns
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
 
 
 def states(text: Any) -> list[str]:
