@@ -269,6 +269,11 @@ def test_sensitivities_are_differences_and_targets_are_held_against_exact_ranges
     inside = relukit.embed(model, network, model.x, model.y, **scalers)
     with pytest.raises(InvalidInput, match="no solution"):
         inside.check()
+    assert {v.name for v in model.component_data_objects(pyo.Var)} > {"network.v[h0]", "network.v[d0]", "x[0]"}
+    assert {c.name for c in model.component_data_objects(pyo.Constraint)} > {
+        "network.rows[out0]",
+        "network.rows[above0]",
+    }
     model.x[0].fix(3.31)
     model.x[1].fix(-7.7)
     model.goal = pyo.Objective(expr=model.y[0])

@@ -35,23 +35,25 @@ def _pyomo(model: Any, program: Program, inputs: list[Any], outputs: list[Any], 
     block = pyo.Block()
     model.add_component(name, block)
     given = len(inputs) + len(outputs)
-    extra = range(given, len(program.names))
+    at = {label: j for j, label in enumerate(program.names) if j >= given}  # h0.., d0..: the names that files have, too
     block.v = pyo.Var(
-        extra, bounds=lambda _, j: (float(program.lower[j]), float(program.upper[j])),
-        domain=lambda _, j: pyo.Binary if program.integer[j] else pyo.Reals,
+        list(at), bounds=lambda _, label: (float(program.lower[at[label]]), float(program.upper[at[label]])),
+        domain=lambda _, label: pyo.Binary if program.integer[at[label]] else pyo.Reals,
     )  # fmt: skip
-    columns = [*inputs, *outputs, *(block.v[j] for j in extra)]
-    block.rows = pyo.ConstraintList()
-    for _, at, values, low, high in _rows(program):
-        body = sum(float(v) * columns[j] for j, v in zip(at, values))
+    columns = [*inputs, *outputs, *(block.v[label] for label in at)]
+    rows = {label: (places, values, low, high) for label, places, values, low, high in _rows(program)}
+
+    def rule(_: Any, label: str) -> Any:
+        places, values, low, high = rows[label]
+        body = sum(float(v) * columns[j] for j, v in zip(places, values))
         if low == high:
-            block.rows.add(body == high)
-        else:
-            block.rows.add((low if np.isfinite(low) else None, body, high if np.isfinite(high) else None))
+            return body == high
+        return (low if np.isfinite(low) else None, body, high if np.isfinite(high) else None)
+
+    block.rows = pyo.Constraint(list(rows), rule=rule)
     if program.sos1:
-        block.pairs = pyo.SOSConstraint(
-            range(len(program.sos1)), var=block.v, index={k: list(pair) for k, pair in enumerate(program.sos1)}, sos=1
-        )
+        pairs = {k: [program.names[i] for i in pair] for k, pair in enumerate(program.sos1)}
+        block.pairs = pyo.SOSConstraint(list(pairs), var=block.v, index=pairs, sos=1)
     return block
 
 
