@@ -175,9 +175,11 @@ def test_memory_tells_only_of_months_before_and_by_their_shares():
 
 def test_like_names_are_found_and_none_is_like_itself():
     from relukit.gallery.retail_index._memory import Names
+    from relukit.gallery.retail_index._text import name_rows
 
     names = np.array(sorted(["acme hotel leeds", "acme hotel york", "bread shop", "petrol garage"]))
-    near = Names(names).likeness(np.array(["acme hotel hull", *names])).toarray()
+    asked = np.array(["acme hotel hull", *names])
+    near = Names.of(names).likeness(asked, name_rows(asked)).toarray()
     assert set(np.flatnonzero(near[0])) == {0, 1}
     assert near[1:].diagonal().max() == 0
     assert near[1, 1] == pytest.approx(near[2, 0], rel=1e-5) and near[1, 1] > 0

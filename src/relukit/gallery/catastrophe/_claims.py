@@ -45,6 +45,7 @@ HELPFUL = (
     "postFIRMConstructionIndicator", "primaryResidenceIndicator", "obstructionType", "locationOfContents",
     "totalBuildingInsuranceCoverage", "totalContentsInsuranceCoverage", "buildingReplacementCost", "contentsPropertyValue",
 )  # fmt: skip
+TEXT = ("state", "floodEvent", "ratedFloodZone", "causeOfDamage")
 
 
 def read(path: Path) -> Any:
@@ -65,6 +66,7 @@ def read(path: Path) -> Any:
             f"{path}: a claims file (OpenFEMA, FimaNfipClaims v2) needs the columns {', '.join(missing)} too"
         )
     table = table.assign(**{c: np.nan for c in HELPFUL if c not in table.columns})
+    table = table.astype(dict.fromkeys(TEXT, object))  # a text column that is empty throughout is read as numbers
     value, damage = table.buildingPropertyValue, table.buildingDamageAmount
     keep = table.occupancyType.isin([1, 11]) & (value > 0) & (value <= LARGEST_VALUE) & damage.notna()
     if not keep.any():
@@ -135,7 +137,10 @@ def inputs(table: Any, others: Any = None) -> np.ndarray:
     log = lambda x: np.where(x > 1, np.log(np.maximum(np.nan_to_num(x), 1)) - growth, 0.0)
     flag = lambda x: np.asarray(x, float)
     coverage, contents = number("totalBuildingInsuranceCoverage"), number("totalContentsInsuranceCoverage")
-    zone, cause = table.ratedFloodZone.fillna("").astype(str), table.causeOfDamage.fillna("").astype(str)
+    zone, cause = (
+        table.ratedFloodZone.fillna("").astype(str),
+        table.causeOfDamage.fillna("").astype(str).str.removesuffix(".0"),
+    )
     basement, place = number("basementEnclosureCrawlspaceType"), number("locationOfContents")
     cost = number("buildingReplacementCost")
     # how much of the house is insured: of its replacement cost, since a share of the value would move with the value
