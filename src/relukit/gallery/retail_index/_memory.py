@@ -52,65 +52,74 @@ class Memory:
     Arguments:
         known: Sorted keys of each level.
         counts: (keys, categories) decayed numbers of payments.
-        merchants: Sorted names, lower case.
         witness: (merchants, categories) shares, less for a merchant seen once.
+        names: The merchants, lower case.
     """
 
     known: dict[str, np.ndarray]
     counts: dict[str, np.ndarray]
-    merchants: np.ndarray
     witness: np.ndarray
     names: "Names"
 
-    def inputs(self, merchants: Sequence[str], directorates: Sequence[str]) -> np.ndarray:
-        """(pairs, inputs) float32."""
+    def inputs(self, merchants: Sequence[str], directorates: Sequence[str], rows: Any = None) -> np.ndarray:
+        """(pairs, inputs) float32; `rows` are the merchants' `_text.name_rows`, where they are at hand."""
         found = {}
         for level, k in keys(merchants, directorates).items():
             place = np.searchsorted(self.known[level], k).clip(max=len(self.known[level]) - 1)
             found[level] = np.where((self.known[level][place] == k)[:, None], self.counts[level][place], 0)
-        unique, back = np.unique(np.asarray(merchants, str), return_inverse=True)
-        return assemble(found, (self.names.likeness(unique) @ self.witness)[back])
+        names = np.asarray(merchants, str)
+        if rows is None:
+            unique, back = np.unique(names, return_inverse=True)
+            return assemble(found, (self.names.likeness(unique, _text.name_rows(unique)) @ self.witness)[back])
+        return assemble(found, self.names.likeness(names, rows) @ self.witness)
 
     def save(self, path: Path) -> None:
         arrays = {f"k {a}": b for a, b in self.known.items()} | {f"c {a}": b for a, b in self.counts.items()}
-        np.savez_compressed(path, merchants=self.merchants, witness=self.witness, **arrays)
+        np.savez_compressed(path, witness=self.witness, **self.names.arrays(), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> "Memory":
         with np.load(path) as f:
             known, counts = ({k: f[f"{a} {k}"] for k in LEVELS} for a in "kc")
-            return cls(known, counts, f["merchants"], f["witness"], Names(f["merchants"]))
+            return cls(
+                known,
+                counts,
+                f["witness"],
+                Names(f["merchants"], f["rarity"], f["common"], f["data"], f["place"], f["start"]),
+            )
 
 
+@dataclass(frozen=True)
 class Names:
-    """Likeness of merchants' names to those of `merchants` (sorted)."""
+    """Likeness of merchants' names to those of `merchants` (sorted), by their tokens (CSC columns: the known names' scaled rows)."""
 
-    def __init__(self, merchants: np.ndarray) -> None:
-        self.merchants = merchants
+    merchants: np.ndarray
+    rarity: np.ndarray
+    common: np.ndarray
+    data: np.ndarray
+    place: np.ndarray
+    start: np.ndarray
+
+    @classmethod
+    def of(cls, merchants: np.ndarray) -> "Names":
         rows = _text.name_rows(merchants)
         seen = np.bincount(rows.indices, minlength=rows.shape[1])
-        self._rarity = np.log((1 + len(merchants)) / (1 + seen)).astype(np.float32) + 1
-        self._common = seen > _COMMON
-        self._transposed = self._scaled(rows).T.tocsr()
+        rarity = np.log((1 + len(merchants)) / (1 + seen)).astype(np.float32) + 1
+        known = _scaled(rows, rarity, seen > _COMMON).T.tocsr()
+        return cls(merchants, rarity, seen > _COMMON, known.data, known.indices, known.indptr)
 
-    def _scaled(self, rows: Any) -> Any:
-        """Rows of length 1 by rarity, from which common n-grams are then left out."""
-        rows = rows.copy()
-        rows.data *= self._rarity[rows.indices]
-        length = np.sqrt(np.add.reduceat(rows.data**2, rows.indptr[:-1])) if rows.nnz else np.ones(rows.shape[0])
-        rows.data /= np.repeat(np.maximum(length, 1e-9), np.diff(rows.indptr))
-        rows.data[self._common[rows.indices]] = 0
-        rows.eliminate_zeros()
-        return rows
+    def arrays(self) -> dict[str, np.ndarray]:
+        return dict(vars(self))
 
-    def likeness(self, merchants: np.ndarray) -> Any:
+    def likeness(self, merchants: np.ndarray, rows: Any) -> Any:
         """Sparse (merchants, known): a power of the cosine; none of a name to itself."""
-        from scipy.sparse import vstack
+        from scipy.sparse import csr_matrix, vstack
 
-        parts = []
+        known = csr_matrix((self.data, self.place, self.start), (len(self.rarity), len(self.merchants)))
+        scaled, parts = _scaled(rows, self.rarity, self.common), []
         for k in range(0, len(merchants), 1024):
             names = merchants[k : k + 1024]
-            product = (self._scaled(_text.name_rows(names)) @ self._transposed).tocsr()
+            product = (scaled[k : k + 1024] @ known).tocsr()
             own = np.searchsorted(self.merchants, names).clip(max=len(self.merchants) - 1)
             itself = np.where(self.merchants[own] == names, own, -1)
             near = (product.data >= _ALIKE) & (product.indices != np.repeat(itself, np.diff(product.indptr)))
@@ -118,6 +127,17 @@ class Names:
             product.eliminate_zeros()
             parts.append(product)
         return vstack(parts).tocsr()
+
+
+def _scaled(rows: Any, rarity: np.ndarray, common: np.ndarray) -> Any:
+    """Rows of length 1 by rarity, from which common n-grams are then left out."""
+    rows = rows.copy()
+    rows.data *= rarity[rows.indices]
+    length = np.sqrt(np.asarray(rows.multiply(rows).sum(1)).ravel())
+    rows.data /= np.repeat(np.maximum(length, 1e-9), np.diff(rows.indptr))
+    rows.data[common[rows.indices]] = 0
+    rows.eliminate_zeros()
+    return rows
 
 
 def assemble(counts: dict[str, np.ndarray], alike: np.ndarray) -> np.ndarray:
@@ -143,8 +163,8 @@ def learn(table: Any, y: np.ndarray, classes: int, seed: int = 0) -> tuple[Memor
     found = {k: np.unique(v, return_inverse=True) for k, v in keys(merchant.tolist(), directorate.tolist()).items()}
     merchants, own = np.unique(merchant, return_inverse=True)
     pair = np.unique(np.stack([own, found["D"][1]]), axis=1, return_inverse=True)[1].ravel()
-    names = Names(merchants)
-    likeness = names.likeness(merchants)
+    names = Names.of(merchants)
+    likeness = names.likeness(merchants, _text.name_rows(merchants))
     month = table.date.dt.year.to_numpy() * 12 + table.date.dt.month.to_numpy()
     month = month - month.min()
     told_at = month - np.random.default_rng(seed).integers(1, GAP + 1, len(table))
@@ -168,7 +188,7 @@ def learn(table: Any, y: np.ndarray, classes: int, seed: int = 0) -> tuple[Memor
         one = asking[one]
         told = {k: c[found[k][1][one]] for k, c in counts.items()}
         inputs[asking] = assemble(told, likeness[own[one]] @ witness)[back]
-    return Memory({k: v for k, (v, _) in found.items()}, counts, merchants, witness, names), inputs
+    return Memory({k: v for k, (v, _) in found.items()}, counts, witness, names), inputs
 
 
 def inputs_of(memory: Memory, table: Any) -> np.ndarray:

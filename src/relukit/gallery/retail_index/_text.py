@@ -44,10 +44,11 @@ def read(path: Path, *more: str) -> Any:
     return table[keep].reset_index(drop=True)
 
 
-def merchant_rows(merchants: np.ndarray, directorates: np.ndarray) -> Any:
-    """Sparse rows (pairs, 2**BITS): n-grams of the name, its words, its words with the directorate."""
+def merchant_rows(merchants: np.ndarray, directorates: np.ndarray, own: Any = None) -> Any:
+    """Sparse rows (pairs, 2**BITS): those of the name (`name_rows`, or `own` if at hand), and its words with the directorate."""
     both = [" ".join(f"{d}_{m}" for m in _marks(name)) for name, d in zip(merchants, directorates, strict=True)]
-    return name_rows(merchants) + _hashing(token_pattern=r"\S+").transform(both)
+    own = name_rows(merchants) if own is None else own
+    return own + _hashing(token_pattern=r"\S+").transform(both)
 
 
 def name_rows(merchants: np.ndarray) -> Any:

@@ -52,8 +52,9 @@ class Scorer:
         if new:
             split = [n.split("\t", 1) for n in new]
             merchants, directorates = [a.lower() for a, _ in split], [_text.plain(b) for _, b in split]
-            told = self.memory.inputs(merchants, directorates)
-            first = _text.merchant_rows(np.array(merchants, str), np.array(directorates, str)) @ self.W
+            rows = _text.name_rows(np.array(merchants, str))
+            told = self.memory.inputs(merchants, directorates, rows)
+            first = _text.merchant_rows(np.array(merchants, str), np.array(directorates, str), rows) @ self.W
             first += _model.remembered(self.net, told)
             self._pairs.update(zip(new, range(len(self._pairs), len(self._pairs) + len(new)), strict=True))
             self._pair_table = np.concatenate([self._pair_table, first])
