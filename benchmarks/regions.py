@@ -1,10 +1,12 @@
 """Exact pieces: counts against the known ones, CPU seconds against the goals, scaling, and relucent beside it.
 
-python -m benchmarks regions [--smoke] [--no-peer]
+python -m benchmarks regions [--smoke] [--peers]
 
 `cpu_seconds` is the best of some whole Python calls after the first one in the process, on one thread; for cells with adjacency.
-relucent (PyPI, extra `peers`, or a folder named by RELUKIT_PEER) enumerates by local search over the whole space, so that its count may
-differ from that of a box; it gets a time limit, and its cells per second are compared.
+`exact_over_float` is the time of the compiled walk beside the same walk with error bounds of zero, which never asks the exact stage: what doubt
+and exact arithmetic cost, without the few operations that carry error radii along.
+With `--peers`, relucent (PyPI, extra `peers`, or a folder named by RELUKIT_PEER) runs on the same files. It enumerates by local search over the
+whole space, so that its count may differ from that of a box; it stops after some cells, and its cells per second are compared.
 """
 
 import json
@@ -53,6 +55,31 @@ def best(network: relukit.Network, repeats: int, domain: relukit.Box | None = No
     return found, min(times)
 
 
+def exact_over_float(network: relukit.Network, repeats: int) -> float | None:
+    """CPU seconds of the walk over those of the same walk with all error bounds zero."""
+    import dataclasses
+
+    from relukit.geometry._enumerate import planar
+    from relukit.geometry._enumerate_cells import solids
+    from relukit.geometry._form import form_of
+
+    if network.inputs != 2 and not 3 <= network.inputs <= 12:
+        return None
+    form, box = form_of(network), network.box
+    zero = np.zeros(len(form.net.size))
+    floats = dataclasses.replace(form, net=form.net._replace(slope_error=zero, shift_error=zero))
+    walk = planar if form.dimension == 2 else solids
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(repeats + 1):  # in turn: a busy machine changes its pace
+        for exact, f in ((True, form), (False, floats)):
+            started = time.process_time()
+            walk(f, np.asarray(box.lower), np.asarray(box.upper), None, None)
+            times[exact].append(time.process_time() - started)
+        if sum(times[True]) > 4:
+            break
+    return round(min(times[True][1:] or times[True]) / min(times[False][1:] or times[False]), 3)
+
+
 def random_network(seed: int, sizes: list[int]) -> relukit.Network:
     g = np.random.default_rng(seed)
     weights = [g.standard_normal((b, a)) * np.sqrt(2 / a) for a, b in zip(sizes[:-1], sizes[1:])]
@@ -71,6 +98,7 @@ def table(folder, names: list[str], repeats: int) -> dict:
         rows[name] = {
             "regions": len(found), "vertices": len(found.vertices), "edges": found.edges, "area_error": found.area_error,
             "exact_tests": found.exact_tests, "cpu_seconds": round(seconds, 5), "goal": GOALS.get(name),
+            "exact_over_float": exact_over_float(relukit.load(folder / f"{name}.npz"), repeats),
         }  # fmt: skip
         if hasattr(found, "blocks") and found.dimension > 2:
             started = time.process_time()
@@ -126,7 +154,11 @@ def main(argv: list[str]) -> None:
     folder = data / "bench" / "regions"
     names = ["d2_32x2_rand", "d3_12x1_rand", "deg_grid"] if smoke else [*GOALS, *OTHERS]
     content = {"nets": table(folder, names, 2 if smoke else 15), "scaling": scaling(smoke)}
-    if not smoke and "--no-peer" not in argv:
+    content["scaling"]["pieces (the files)"] = sorted(
+        ({"value": name, "pieces": row["regions"], "cpu_seconds": row["cpu_seconds"]} for name, row in content["nets"].items()),
+        key=lambda row: row["pieces"],
+    )  # fmt: skip
+    if "--peers" in argv and not smoke:
         content["relucent"] = peer(
             folder, ["d2_32x2_rand", "d3_32x2_rand", "d4_16x2_rand", "d5_20x2_rand", "deg_grid"], 500
         )

@@ -180,7 +180,7 @@ class Cells:
     @cached_property
     def edges(self) -> int:
         """Number of edges, those of several cells once."""
-        from relukit.geometry._measures import cell_edges, distinct
+        from relukit.geometry._neighbors import cell_edges, distinct
 
         ends = np.empty(0, np.int64)
         arguments = (self.offsets, self.indices, self.masks, self.dimension, len(self))

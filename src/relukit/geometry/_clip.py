@@ -16,6 +16,7 @@ from relukit.geometry._bits import nth
 from relukit.geometry._exact import exact_sign
 from relukit.geometry._walk import FAST
 
+SHARP = 2.0**-13  # sine of the angle below which float64 places a corner worse than 1e-12 of its distance
 _FAR = 1e300
 
 
@@ -106,16 +107,16 @@ def line(size, first, stage, row_at, rows, slope_error, shift_error, lower, uppe
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def meeting(x, y, a, b, c, C, E, e, f, k, C2, E2):
-    """Where two lines meet near (x, y), and a bound of the error, by Cramer's rule on their residuals."""
+    """Where two lines meet near (x, y), a bound of the error by Cramer's rule on their residuals, and whether the angle is tiny."""
     if c == 0.0 and k == 0.0 and E == 0.0 and E2 == 0.0:
-        return 0.0, 0.0, 0.0
+        return 0.0, 0.0, 0.0, False
     u = 2.0**-52
     size = abs(x) + abs(y)
     first = abs(a * x + b * y + c) + E + C * size + 2 * u * ((abs(a) + abs(b)) * size + abs(c))
     second = abs(e * x + f * y + k) + E2 + C2 * size + 2 * u * ((abs(e) + abs(f)) * size + abs(k))
     one, two = abs(a) + abs(b) + 2 * C, abs(e) + abs(f) + 2 * C2
     det = abs(a * f - b * e) - (2 * u * (abs(a * f) + abs(b * e)) + 1.01 * (C * two + C2 * one))
-    return x, y, (1.01 * (first * two + second * one) / det if det > 0 else _FAR)
+    return x, y, (1.01 * (first * two + second * one) / det if det > 0 else _FAR), det < SHARP * one * two
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)

@@ -1,8 +1,7 @@
-"""One cell in D dimensions and one hinge: values and signs at its vertices, the vertices of the cut, the finished cell.
+"""One cell in D dimensions and one hinge that cuts it: the vertices of the cut, the two parts, the finished cell.
 
 An edge joins two vertices that share D - 1 facets (where both lie on more than D facets, also no third vertex may lie on
-all shared ones). A sign belongs to a vertex and a hinge, whatever the cell: where the float filter leaves it open, it is
-computed once in exact arithmetic and remembered.
+all shared ones).
 """
 
 import numpy as np
@@ -10,106 +9,8 @@ from numba import njit
 
 from relukit.geometry._bits import lowest, nth, ones
 from relukit.geometry._clip import known, remember
-from relukit.geometry._vertex import facet_labels, place_vertex, polish, vertex_sign
-from relukit.geometry._walk import CELLS, CORNERS_FULL, FACETS, FAST, INDICES, SIGNS, VERTICES, VERTICES_FULL
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
-def evaluate(rows, at, wide, X, f, n, D, Z, limit):
-    """A hinge's values at a cell's n vertices; how many lie above `limit` and how many below its negative."""
-    c, k = rows[nth(at + D * wide)], 0
-    for i in range(n):
-        Z[i] = c
-    while k + 3 <= D:
-        a, b, c = rows[nth(at + k * wide)], rows[nth(at + (k + 1) * wide)], rows[nth(at + (k + 2) * wide)]
-        x, y, z = X[k], X[k + 1], X[k + 2]
-        for i in range(n):
-            Z[i] = Z[i] + a * x[nth(f + i)] + b * y[nth(f + i)] + c * z[nth(f + i)]
-        k += 3
-    if k + 2 <= D:
-        a, b = rows[nth(at + k * wide)], rows[nth(at + (k + 1) * wide)]
-        x, y = X[k], X[k + 1]
-        for i in range(n):
-            Z[i] = Z[i] + a * x[nth(f + i)] + b * y[nth(f + i)]
-    elif k < D:
-        a, x = rows[nth(at + k * wide)], X[k]
-        for i in range(n):
-            Z[i] = Z[i] + a * x[nth(f + i)]
-    plus, minus = 0, 0
-    for i in range(n):
-        plus += Z[i] > limit
-        minus += Z[i] < -limit
-    return plus, minus
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def open_signs(net, w, p, g, f, n, D, W, at, wide, C, E, steep, Z, S):
-    """Signs of hinge g where the cell-wide bound left some open; counts of + and -, or minus one for no room."""
-    counts, vx, vd, V, X, M, labels = w.counts, p.vx, p.vd, p.v, p.x, p.mask, p.labels
-    plus, minus = 0, 0
-    for i in range(n):
-        v, size = V[f + i], 0.0
-        for k in range(D):
-            size += abs(X[k, f + i])
-        z, s = Z[i], 2
-        limit = E + C * size + steep * X[D, f + i]
-        if z > limit:
-            s = 1
-        elif z < -limit:
-            s = -1
-        elif limit == 0.0:
-            s = 0
-        else:
-            key = v * len(w.exact_stamp) + g + 1
-            q = sign_slot(p.sign_key, key)
-            while p.sign_key[q] and p.sign_key[q] != key:
-                q = (q + 1) & (len(p.sign_key) - 1)
-            if p.sign_key[q] == key:
-                s = p.sign[q]
-            else:
-                if 2 * counts[SIGNS] > len(p.sign_key):
-                    return -1, 0
-                many = facet_labels(M, W, f + i, p.slot, labels)
-                if polish(net, w, D, labels, many, vx, vd, v):
-                    z, size = w.rows[at + D * wide], 0.0
-                    for k in range(D):
-                        X[k, f + i] = vx[v, k]
-                        z += w.rows[at + k * wide] * vx[v, k]
-                        size += abs(vx[v, k])
-                    X[D, f + i] = vd[v]
-                    Z[i] = z
-                    limit = E + C * size + steep * vd[v]
-                    if z > limit:
-                        s = 1
-                    elif z < -limit:
-                        s = -1
-                if s == 2:
-                    s = vertex_sign(net, w, D, labels, many, g)
-                p.sign_key[q], p.sign[q] = key, s
-                counts[SIGNS] += 1
-            if s * z <= 0.0:  # a value of the right sign, so that a cut lies between its ends
-                Z[i] = s * max(abs(z), 1e-300)
-        S[i] = s
-        plus += s > 0
-        minus += s < 0
-    return plus, minus
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def sign_slot(table, key):
-    h = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64((h >> np.uint64(20)) & np.uint64(len(table) - 1))
-
-
-@njit(cache=True, nogil=True)
-def rehash_signs(old_key, old_sign, key, sign):
-    """Remembered signs into a larger table."""
-    for i in range(len(old_key)):
-        if old_key[i]:
-            s = sign_slot(key, old_key[i])
-            while key[s]:
-                s = (s + 1) & (len(key) - 1)
-            key[s], sign[s] = old_key[i], old_sign[i]
+from relukit.geometry._vertex import facet_labels, place_anew, place_vertex, polish
+from relukit.geometry._walk import CELLS, CORNERS_FULL, FACETS, INDICES, VERTICES, VERTICES_FULL
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -197,26 +98,30 @@ def cut(
             while hits:
                 j = inner[nth(start + lowest(hits))]
                 hits &= hits - np.uint64(1)
-                if not is_edge(M, f, n, W, i, j, D):
+                simple = W == 1 and (ones(first) <= D or ones(M0[nth(f + j)]) <= D)
+                if not simple and not is_edge(M, f, n, W, i, j, D):
                     continue
                 if total == room:
                     return -1 - CORNERS_FULL
                 one, two = V[nth(f + i)], V[nth(f + j)]
-                v = known(p.head, p.after, p.other, one, two)
+                v, sharp = known(p.head, p.after, p.other, one, two), False
                 if v < 0:
                     v = counts[VERTICES]
                     if v == len(vd):
                         return -1 - VERTICES_FULL
-                    place_vertex(X, f, Z, i, j, D, w.rows, at, wide, C, E, steep, limit, vx, vd, v)
+                    sharp = place_vertex(X, f, Z, i, j, D, w.rows, at, wide, C, E, steep, limit, vx, vd, v)
                     remember(p.head, p.after, p.other, one, two, v)
                     counts[VERTICES] = v + 1
                 t = to + total
                 for q in range(W):
                     M[q, nth(t)] = M[q, nth(f + i)] & M[q, nth(f + j)]
-                if vd[nth(v)] > blurred:
+                if sharp or vd[nth(v)] > blurred:
                     shared = facet_labels(M, W, t, p.slot, p.labels)
                     p.labels[shared] = g
-                    polish(net, w, D, p.labels, shared + 1, vx, vd, v)
+                    if sharp:
+                        place_anew(net, w, D, p.labels, shared + 1, vx, vd, v)
+                    else:
+                        polish(net, w, D, p.labels, shared + 1, vx, vd, v)
                 V[nth(t)] = v
                 for k in range(D):
                     X[k, nth(t)] = vx[nth(v), k]
@@ -226,7 +131,7 @@ def cut(
     return total
 
 
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def write_part(V, X, M, f, to, lists, side, strict, zero, fresh, fresh_at, sides, new_slot, D, W):
     """One part of a cut cell, from place `to` on: new vertices, then those on its side, then those on the cut."""
     own, on = lists[side], lists[2]
@@ -262,14 +167,13 @@ def write_part(V, X, M, f, to, lists, side, strict, zero, fresh, fresh_at, sides
             row[nth(to + fresh + strict + i)] = (row[nth(f + on[i])] & keep) | bit
 
 
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def finish(w, p, f, n, W, sums, values):
+@njit(cache=True, nogil=True, _nrt=False)
+def finish(counts, V, M, f, n, W, slots, indices, masks, facets, offsets, facet_offsets):
     """Write a finished cell; its facets are numbered anew, without gaps."""
-    counts, M = w.counts, p.mask
     k, q, total = counts[CELLS], counts[INDICES], 0
-    facets = p.facets[counts[FACETS] :]
+    facets = facets[counts[FACETS] :]
     for word in range(W):
-        out = p.masks[word, q : q + n]
+        out = masks[word, q : q + n]
         for i in range(n):
             out[i] = 0
     for word in range(W):
@@ -280,27 +184,22 @@ def finish(w, p, f, n, W, sums, values):
         if total & 63 == 0:  # the facets before the first gap keep their places
             prefix = lowest(~union)
             keep = ~np.uint64(0) if prefix == 64 else (np.uint64(1) << np.uint64(prefix)) - np.uint64(1)
-            out = p.masks[total >> 6, q : q + n]
+            out = masks[total >> 6, q : q + n]
             for i in range(n):
                 out[i] = row[i] & keep
             for b in range(prefix):
-                facets[nth(total + b)] = p.slot[nth(64 * word + b)]
+                facets[nth(total + b)] = slots[nth(64 * word + b)]
             total += prefix
             union &= ~keep
         while union:
             b = lowest(union)
-            facets[nth(total)] = p.slot[nth(64 * word + b)]
-            out, down, up = p.masks[total >> 6, q : q + n], np.uint64(b), np.uint64(total & 63)
+            facets[nth(total)] = slots[nth(64 * word + b)]
+            out, down, up = masks[total >> 6, q : q + n], np.uint64(b), np.uint64(total & 63)
             for i in range(n):
                 out[i] |= ((row[i] >> down) & np.uint64(1)) << up
             total += 1
             union &= union - np.uint64(1)
-    indices = p.indices[q : q + n]
     for i in range(n):
-        indices[i] = p.v[nth(f + i)]
+        indices[nth(q + i)] = V[nth(f + i)]
     counts[INDICES], counts[FACETS], counts[CELLS] = q + n, counts[FACETS] + total, k + 1
-    p.offsets[nth(k + 1)], p.facet_offsets[nth(k + 1)] = q + n, counts[FACETS]
-    for i in range(len(w.pattern)):
-        p.patterns[nth(k), i] = w.pattern[i]
-    for i in range(values):
-        p.maps[nth(k), i] = w.rows[nth(sums + i)]
+    offsets[nth(k + 1)], facet_offsets[nth(k + 1)] = q + n, counts[FACETS]

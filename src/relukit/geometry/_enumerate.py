@@ -42,14 +42,31 @@ def stopped(found: Any, walk: Any, limit: int | None) -> BaseException:
 
 
 def planar(
-    form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Progress | None
+    form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Progress | None, threads: int = 1
 ) -> tuple[Any, Any, bool]:
     """Polygons of a two-dimensional form: the finished arrays, the walk, and whether all were found."""
-    from relukit.geometry._planar import walk_polygons
-    from relukit.geometry._walk import BUDGET, CELLS, DONE, INDICES, VERTICES, walk_of
+    from relukit.geometry._walk import CELLS, INDICES, VERTICES, walk_of
 
+    if threads > 1:
+        from relukit.geometry._threads import polygons_on_threads
+
+        together = polygons_on_threads(form, lower, upper, limit, on_progress, threads)
+        if together is not None:
+            return together
     walk = walk_of(form, lower, upper)
-    found = _start(form, walk, lower, upper)
+    found, walk, complete = walk_on(form, start_polygons(form, walk, lower, upper), walk, limit, on_progress)
+    if complete:
+        _ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
+    return found, walk, complete
+
+
+def walk_on(
+    form: Form, found: Any, walk: Any, limit: int | None, on_progress: Progress | None
+) -> tuple[Any, Any, bool]:
+    """Walk until no polygon waits, with more room where it runs out: found, walk, and whether it got there."""
+    from relukit.geometry._planar import walk_polygons
+    from relukit.geometry._walk import BUDGET, CELLS, DONE
+
     while True:
         stop = walk.counts[CELLS] + _SLICE
         stop = stop if limit is None else min(stop, limit)
@@ -60,7 +77,6 @@ def planar(
         except KeyboardInterrupt:
             return found, walk, False
         if why == DONE:
-            _ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
             return found, walk, True
         if why == BUDGET:
             if limit is not None and walk.counts[CELLS] >= limit:
@@ -74,7 +90,7 @@ def planar(
 _ROOM: WeakKeyDictionary[Form, tuple[int, int, int]] = WeakKeyDictionary()  # what the last walk needed
 
 
-def _start(form: Form, walk: Any, lower: Array, upper: Array) -> Any:
+def start_polygons(form: Form, walk: Any, lower: Array, upper: Array) -> Any:
     from relukit.geometry._planar import Polygons
     from relukit.geometry._walk import STACK, VERTICES
 

@@ -150,7 +150,7 @@ def _wider(array: Array, columns: int) -> Array:
 
 def _grown(found: Any, walk: Any, why: int, words: int) -> tuple[Any, Any]:
     """More room where it ran out."""
-    from relukit.geometry._cut import rehash_signs
+    from relukit.geometry._signs import rehash_signs
     from relukit.geometry._walk import (
         CELLS,
         CORNERS_FULL,

@@ -95,3 +95,35 @@ def exact_sign(net, w, labels, g, D):
         w.counts[RANGE] += 1
         return 0
     return sign
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def place_exactly(net, w, labels, D, out):
+    """Where the D lines `labels` meet, by Cramer's rule on exact determinants, into `out`; its error radius, or -1 for no point.
+
+    For lines that meet at a tiny angle, where float64 arithmetic on rounded rows would be off by the inverse of that angle.
+    """
+    w.flag[0] = 0
+    for i in range(D):
+        load_line(net, w, i, labels[i], D)
+    for c in range(D + 1):
+        w.matrix_counts[D, c] = 0
+    determinant_sign(w.matrix, w.matrix_counts, D, w.minors, w.minor_lengths, w.room, w.flag)
+    base = (1 << D) - 1
+    if w.flag[0] or w.minor_lengths[base] == 0:
+        return -1.0
+    below, largest = _rounded(w.minors[base], w.minor_lengths[base]), 0.0
+    for k in range(D):
+        rest = ((1 << (D + 1)) - 1) ^ (1 << k)
+        x = _rounded(w.minors[rest], w.minor_lengths[rest]) / below
+        out[k] = x if (D - k) % 2 == 0 else -x
+        largest = max(largest, abs(out[k]))
+    return 8 * 2.0**-52 * largest
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _rounded(e, n):
+    total = 0.0
+    for i in range(n):
+        total += e[i]
+    return total

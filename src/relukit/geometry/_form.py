@@ -42,6 +42,7 @@ class Net(NamedTuple):
     skip_weight: Array
     slope_error: Array  # C per stage: |z computed - z| <= E + C |p|_1, whatever the pattern
     shift_error: Array  # E per stage
+    row_sum: Array  # largest sum of absolute weights on other stages, over a stage's rows
     scale: Array  # power of two that keeps a stage's rows in range in the exact stage
     plane: Array  # (N, D + 1): coordinates to inputs where the first stage's rows are products, else empty
     plane_weight: Array  # (n, N) and the bias: the factors of those products
@@ -207,11 +208,12 @@ def pack(stages: list[Stage], factors: tuple[Array, Array, Array] | None, cuts: 
     plane, W, b = factors if factors is not None else (np.zeros((0, depth)), np.zeros((0, 0)), np.zeros(0))
     join = lambda parts: np.concatenate(parts) if parts else np.zeros(0)
     sizes = np.array([np.abs(s).max(initial=0.0) for s in _absolute(stages, factors, 1 if cuts else 0)])
+    row_sum = np.array([sum((np.abs(W).sum(axis=1) for W in s.blocks.values()), np.zeros(1)).max() for s in stages])
     scale = 2.0 ** (_RANGE // depth - np.frexp(np.maximum(sizes, 1e-300))[1])
     return Net(
         size, first, np.repeat(np.arange(len(stages)), size)[:hinges].astype(np.int64),
         join(direct), np.concatenate([[0], np.cumsum([len(d) for d in direct])])[:-1].astype(np.int64),
-        join(weight), weight_at, np.array(skip, np.int64).reshape(-1, 3), join(skip_weight), C, E, scale,
+        join(weight), weight_at, np.array(skip, np.int64).reshape(-1, 3), join(skip_weight), C, E, row_sum, scale,
         np.ascontiguousarray(plane, float), np.ascontiguousarray(W, float), np.ascontiguousarray(b, float), keep,
     )  # fmt: skip
 

@@ -1,115 +1,11 @@
-"""What is asked of finished cells: neighbors, edges, half-spaces, Chebyshev centers, volumes."""
+"""What is asked of finished cells: affine maps, half-spaces, Chebyshev centers, volumes."""
 
 import numpy as np
 from numba import njit
 
-from relukit.geometry._bits import lowest, ones
+from relukit.geometry._bits import lowest
 
 _FAST = {"contract"}
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def _mix(v):
-    """A random-looking word per vertex (SplitMix64, Steele, Lea and Flood, 2014)."""
-    z = np.uint64(v + 1) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def facet_neighbors(offsets, indices, masks, facet_offsets, outside, keys, table, owner, neighbor):
-    """The cell across each facet, -1 at the domain's sides, -2 where none was found; returns how many of the latter.
-
-    The two sides of an inner facet hold the same vertices, so that the sum of their random words names it. A facet
-    is seen by two cells; a third would count as not found.
-
-    Arguments:
-        outside: Whether each facet lies on a side of the domain.
-        keys, table, owner: Room: one word per facet, a hash table of a power of two, the cell of each facet.
-    """
-    W = len(masks)
-    for c in range(len(offsets) - 1):
-        f = facet_offsets[c]
-        for k in range(f, facet_offsets[c + 1]):
-            keys[k], owner[k] = 0, c
-        for q in range(W):
-            for i in range(offsets[c], offsets[c + 1]):
-                m, h = masks[q, i], _mix(indices[i])
-                while m:
-                    keys[f + 64 * q + lowest(m)] += h
-                    m &= m - np.uint64(1)
-    unmatched, last = 0, len(table) - 1
-    for k in range(len(keys)):
-        if outside[k]:
-            neighbor[k] = -1
-            continue
-        neighbor[k] = -2
-        s = np.int64((keys[k] >> np.uint64(20)) & np.uint64(last))
-        while table[s] and keys[table[s] - 1] != keys[k]:
-            s = (s + 1) & last
-        if table[s] == 0:
-            table[s] = k + 1
-            unmatched += 1
-        else:
-            other = table[s] - 1
-            if neighbor[other] == -2:
-                neighbor[other], neighbor[k] = owner[k], owner[other]
-                unmatched -= 1
-            else:
-                unmatched += 1
-    return unmatched
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def cell_edges(offsets, indices, masks, D, count, ends):
-    """Edges of all cells as vertex pairs (`larger << 32 | smaller`) into `ends`, if there is room; returns how many.
-
-    Two vertices on more than D facets each are joined where no third one lies on all the facets they share.
-    """
-    W, total = len(masks), 0
-    for c in range(count):
-        a, b = offsets[c], offsets[c + 1]
-        for i in range(a, b):
-            for j in range(a, i):
-                shared, first, second = 0, 0, 0
-                for q in range(W):
-                    shared += ones(masks[q, i] & masks[q, j])
-                if shared < D - 1:
-                    continue
-                for q in range(W):
-                    first += ones(masks[q, i])
-                    second += ones(masks[q, j])
-                edge = True
-                if first > D and second > D:
-                    for k in range(a, b):
-                        if k != i and k != j:
-                            inside = True
-                            for q in range(W):
-                                both = masks[q, i] & masks[q, j]
-                                inside = inside and (masks[q, k] & both) == both
-                            if inside:
-                                edge = False
-                                break
-                if edge:
-                    if total < len(ends):
-                        ends[total] = (max(indices[i], indices[j]) << 32) | min(indices[i], indices[j])
-                    total += 1
-    return total
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def distinct(keys, table):
-    """How many different keys there are; `table` is zero, a power of two, and larger."""
-    total, last = 0, len(table) - 1
-    for i in range(len(keys)):
-        s = np.int64(_mix(keys[i]) & np.uint64(last))
-        while table[s] and table[s] != keys[i] + 1:
-            s = (s + 1) & last
-        if table[s] == 0:
-            table[s] = keys[i] + 1
-            total += 1
-    return total
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -118,9 +14,9 @@ def _is_on(patterns, c, g):
 
 
 @njit(cache=True, nogil=True, _nrt=False, fastmath=_FAST)
-def _rows(net, D, patterns, c, rows):
-    """Rows of all stages for the pattern of cell c, as in the walk."""
-    for l in range(len(net.size) - 1):
+def _rows(net, D, patterns, c, rows, start, stop):
+    """Rows of stages `start` to `stop` - 1 for the pattern of cell c, as in the walk; those of earlier stages must be there."""
+    for l in range(start, stop):
         n, base = net.size[l], net.direct_at[l]
         for i in range((D + 1) * n):
             rows[base + i] = net.direct[base + i]
@@ -145,11 +41,34 @@ def _rows(net, D, patterns, c, rows):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
+def maps_of(net, D, patterns, count, rows, maps):
+    """The last stage's rows on each cell, and of each stage only from where the pattern differs from the last cell's."""
+    last, flipped = len(net.size) - 1, np.uint64(0)
+    for c in range(count):
+        start = 0
+        if c:
+            start = last
+            for l in range(last):
+                for g in range(net.first[l], net.first[l] + net.size[l]):
+                    flipped = (patterns[c, g >> 6] ^ patterns[c - 1, g >> 6]) >> np.uint64(g & 63)
+                    if flipped & np.uint64(1):
+                        start = min(start, l)
+                        break
+                if start < last:
+                    break
+            start += 1
+        _rows(net, D, patterns, c, rows, start, last + 1)
+        base = net.direct_at[last]
+        for i in range((D + 1) * net.size[last]):
+            maps[c, i] = rows[base + i]
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def half_spaces(net, D, patterns, first, stop, facet_offsets, facets, lower, upper, rows, A, b):
     """Half-spaces A x <= b of cells first to stop - 1: one row per facet, of length one, so none is redundant."""
     start = facet_offsets[first]
     for c in range(first, stop):
-        _rows(net, D, patterns, c, rows)
+        _rows(net, D, patterns, c, rows, 0, len(net.size) - 1)
         for f in range(facet_offsets[c], facet_offsets[c + 1]):
             g, k = facets[f], f - start
             if g < 0:

@@ -7,6 +7,7 @@ import numpy as np
 
 from relukit._errors import EmptySet, InvalidInput
 from relukit._types import Array
+from relukit.geometry._along import cells_along
 from relukit.geometry._cells import Cells
 from relukit.geometry._enumerate import Progress, stopped
 from relukit.geometry._form import Form, form_of, gates_at
@@ -24,6 +25,7 @@ def regions(
     *,
     partial: bool = False,
     on_progress: Progress | None = None,
+    threads: int = 1,
 ) -> Regions | Cells:
     """The linear pieces of a network: `Regions` (polygons) of two inputs or on a plane, `Cells` of one, three or more inputs.
 
@@ -35,6 +37,7 @@ def regions(
         limit: Most pieces before giving up.
         partial: Return what was found, marked `complete=False`, at the limit and on Ctrl-C, instead of raising.
         on_progress: Called with the number of pieces so far.
+        threads: How many threads walk through polygons; pieces come in another order then. Cells of more inputs take one.
 
     Raises:
         UnsupportedOperation: An activation is smooth, more than `limit` pieces, or too many inputs.
@@ -51,10 +54,14 @@ def regions(
         if plane is not None and domain is None:
             domain = Box(network.extras["lo"], network.extras["hi"]) if "lo" in network.extras else None
     if plane is not None or network.inputs == 2:
-        return polygons(network, domain, plane, limit, partial, on_progress)
+        return polygons(network, domain, plane, limit, partial, on_progress, threads)
     from relukit.geometry._enumerate_cells import solids
 
     form, lower, upper, rows = _domain(network, domain)
+    if form.dimension == 1 and rows is None:
+        line = cells_along(form, lower[0], upper[0], limit)
+        if line is not None:
+            return line
     found, walk, complete = solids(form, lower, upper, limit, on_progress)
     from relukit.geometry._walk import CELLS
 
@@ -128,7 +135,7 @@ def cells_of(
     form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk: Any, complete: bool, block: bool = False
 ) -> Cells:
     """The finished arrays of a walk as `Cells`, with neighbors."""
-    from relukit.geometry._measures import facet_neighbors
+    from relukit.geometry._neighbors import facet_neighbors
     from relukit.geometry._walk import CELLS, EXACT, FACETS, INDICES, RANGE, VERTICES
 
     R, entries, facets, vertices = (int(walk.counts[k]) for k in (CELLS, INDICES, FACETS, VERTICES))
@@ -136,14 +143,14 @@ def cells_of(
     gates = form.hinges - cuts
     offsets, facet_offsets = found.offsets[: R + 1], found.facet_offsets[: R + 1]
     indices, masks, label = found.indices[:entries], found.masks[:, :entries], found.facets[:facets]
-    outside = label < cuts  # negative: the box; below `cuts`: a half-space of the polytope
-    neighbors = np.empty(facets, np.int64)
-    unmatched = facet_neighbors(
-        offsets, indices, masks, facet_offsets, outside, np.empty(facets, np.uint64),
-        np.zeros(1 << max(4, (2 * facets).bit_length()), np.int64), np.empty(facets, np.int64), neighbors,
+    neighbors, room = np.empty(facets, np.int64), np.int32 if facets < 2**31 else np.int64
+    unmatched = facet_neighbors(  # labels: negative: the box; below `cuts`: a half-space of the polytope
+        offsets, indices, masks, facet_offsets, label, cuts, np.empty(facets, np.uint64),
+        np.full(1 << max(4, (facets // 4).bit_length()), -1, room), np.empty(facets, room), np.empty(facets, room), neighbors,
     )  # fmt: skip
-    walls = label if not cuts else label - cuts
-    walls = np.where(outside, np.where(label < 0, gates - 1 - label, gates + 2 * D + label), walls)
+    walls = np.where(label < 0, gates - 1 - label, label)
+    if cuts:
+        walls = np.where(label < 0, walls, np.where(label < cuts, gates + 2 * D + label, label - cuts))
     patterns, points = found.patterns[:R].view(np.uint8), found.vx[:vertices]
     if (cuts or not complete) and not block:  # vertices cut away, or not reached
         used, indices = np.unique(indices, return_inverse=True)

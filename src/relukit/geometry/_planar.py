@@ -26,6 +26,7 @@ from relukit.geometry._clip import (
     tally,
     values,
 )
+from relukit.geometry._exact import place_exactly
 from relukit.geometry._walk import (
     BUDGET,
     CELLS,
@@ -177,7 +178,7 @@ def walk_polygons(net, w, p, stop):
                                     a2, b2, c2, C2, E2 = line(
                                         size, first, stage, row_at, rows, slope_error, shift_error, lower, upper, edge
                                     )
-                                    X, Y, r = meeting(
+                                    X, Y, r, sharp = meeting(
                                         x[nth(e)] + t * (x[nth(k)] - x[nth(e)]),
                                         y[nth(e)] + t * (y[nth(k)] - y[nth(e)]),
                                         a,
@@ -191,6 +192,11 @@ def walk_polygons(net, w, p, stop):
                                         C2,
                                         E2,
                                     )
+                                    if sharp:
+                                        pair[0], pair[1] = edge, g
+                                        placed = place_exactly(net, w, pair, 2, center)
+                                        if placed >= 0:
+                                            X, Y, r = center[0], center[1], placed
                                     vx[nth(q)], vy[nth(q)], vd[nth(q)] = X, Y, r
                                     remember(head, after, other, v[nth(e)], v[nth(k)], q)
                                     counts[VERTICES] = q + 1

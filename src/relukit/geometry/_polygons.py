@@ -18,7 +18,7 @@ _SIDE = np.array(
 
 
 def polygons(
-    network: Network, domain: Any, plane: Any, limit: int, partial: bool, on_progress: Progress | None
+    network: Network, domain: Any, plane: Any, limit: int, partial: bool, on_progress: Progress | None, threads: int = 1
 ) -> Regions:
     """The pieces on a plane, or of two inputs; arguments as for `regions`."""
     where, domain = _where(network, domain, plane)
@@ -29,7 +29,7 @@ def polygons(
     columns = None if plane is None else np.stack([where.u, where.v, where.origin], axis=1)
     rows = (domain.A, domain.b) if isinstance(domain, Polytope) and len(domain.b) else None
     form = form_of(network, columns, rows)
-    found, walk, complete = planar(form, lower, upper, limit, on_progress)
+    found, walk, complete = planar(form, lower, upper, limit, on_progress, threads)
     if not complete and not partial:
         raise stopped(found, walk, limit)
     return _result(form, where, found, walk, lower, upper, complete, rows)
@@ -72,16 +72,17 @@ def _result(
     cuts = 0 if rows is None else len(rows[1])
     gates = form.hinges - cuts
     labels = found.labels[:entries]
-    sides = labels < cuts  # negative: the box; below `cuts`: a half-space of the polytope
-    lines = np.where(
-        labels < 0, gates + _SIDE[np.clip(-1 - labels, 0, 3)], np.where(sides, gates + 4 + labels, labels - cuts)
-    )
+    names = np.arange(-cuts, gates + 4)  # of hinges; a label -1 - s counts from the end
+    names[:cuts] += gates + 4 + cuts  # half-spaces of the polytope
+    names[-1:-5:-1] = gates + _SIDE
+    lines = names.take(labels, mode="wrap")
     indices, offsets, patterns = (
         found.indices[:entries],
         found.offsets[: cells + 1],
         found.patterns[:cells].view(np.uint8),
     )
-    points = np.stack([found.vx[:vertices], found.vy[:vertices]], axis=1)
+    points = np.empty((vertices, 2))
+    points[:, 0], points[:, 1] = found.vx[:vertices], found.vy[:vertices]
     if cuts and not cells and complete:
         raise EmptySet("the polytope holds no polygon of positive area")
     if cuts or not complete:  # vertices cut away, or not reached
@@ -91,6 +92,7 @@ def _result(
         bits = np.unpackbits(patterns, axis=1, bitorder="little")[:, cuts : form.hinges]
         patterns = np.packbits(bits, axis=1, bitorder="little")
     area, whole = 0.5 * float(found.area.sum()), float(np.prod(upper - lower))
+    sides = labels < cuts if cuts else None
     if cuts:
         outline = np.stack([points[indices], points[indices[_next(offsets)]]])[:, sides]
         base = outline.mean(axis=(0, 1)) if complete else 0

@@ -125,10 +125,14 @@ def _crossings(t: Array, z: Array, knots: Array) -> Array:
 
 def segment_cells(network: Network, start: Array, end: Array) -> Cells:
     """One-dimensional cells along a segment, in order; coordinate t from 0 to 1."""
+    from relukit.geometry._along import cells_along
     from relukit.geometry._enumerate_cells import solids
     from relukit.geometry._pieces import cells_of
 
     form = form_of(network, np.stack([end - start, start], axis=1))
+    line = cells_along(form, 0.0, 1.0)
+    if line is not None:
+        return line
     lower, upper = np.zeros(1), np.ones(1)
     found, walk, complete = solids(form, lower, upper, None, None)
     if not complete:

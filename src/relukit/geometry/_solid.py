@@ -17,7 +17,8 @@ from numba import njit
 
 from relukit._types import Array, IntArray
 from relukit.geometry._bits import nth
-from relukit.geometry._cut import cut, evaluate, finish, free_slot, open_signs, sort_by_sign, write_part
+from relukit.geometry._cut import cut, finish, free_slot, sort_by_sign, write_part
+from relukit.geometry._signs import evaluate, open_signs
 from relukit.geometry._walk import (
     BUDGET,
     CELLS,
@@ -223,7 +224,12 @@ def walk_cells(net, w, p, D, W, stop):
                 add_skips(net, w, l, D)
             wide = m
             if l == last:
-                finish(w, p, f, n, W, sums, (D + 1) * wide)
+                k = nth(counts[CELLS])
+                for i in range(len(pattern)):
+                    p.patterns[k, i] = pattern[i]
+                for i in range((D + 1) * wide):
+                    p.maps[k, i] = rows[nth(sums + i)]
+                finish(counts, V, M, f, n, W, slots, p.indices, p.masks, p.facets, p.offsets, p.facet_offsets)
                 break
             reach, spread = _box(X, f, n, D, center, half)
             counts[STAMP] += 1

@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 
 from relukit.geometry._bits import lowest, nth
-from relukit.geometry._exact import exact_sign
+from relukit.geometry._clip import SHARP
+from relukit.geometry._exact import exact_sign, place_exactly
 
 FAR = 1e300
 _U = 2.0**-52
@@ -32,7 +33,11 @@ def facet_labels(M, W, i, slots, labels):
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def place_vertex(X, f, Z, i, j, D, rows, at, wide, C, E, steep, limit, vx, vd, u):
-    """Coordinates of vertex u on the edge between vertices i and j of a cell, and their error radius."""
+    """Coordinates of vertex u on the edge between vertices i and j of a cell, and their error radius.
+
+    Returns:
+        Whether the edge and the hinge meet at a tiny angle, so that the vertex is better placed from its exact lines.
+    """
     t, di, dj = Z[i] / (Z[i] - Z[j]), X[D, nth(f + i)], X[D, nth(f + j)]
     z, size, step, largest = rows[nth(at + D * wide)], 0.0, 0.0, 0.0
     for k in range(D):
@@ -47,6 +52,7 @@ def place_vertex(X, f, Z, i, j, D, rows, at, wide, C, E, steep, limit, vx, vd, u
     gap = abs(Z[i]) + abs(Z[j]) - 2 * limit
     rest = abs(z) + E + C * size + steep * (off + (D + 2) * _U * size) + (D + 2) * _U * abs(rows[nth(at + D * wide)])
     vd[nth(u)] = 1.01 * (off + (step + di + dj) * rest / gap) if gap > 0 else FAR
+    return abs(Z[i]) + abs(Z[j]) < SHARP * step * steep
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -171,6 +177,20 @@ def polish(net, w, D, labels, many, vx, vd, v):
         vx[v, k] = x[k]
     vd[v] = radius
     return True
+
+
+@njit(cache=True, nogil=True, _nrt=True)
+def place_anew(net, w, D, labels, many, vx, vd, v):
+    """Place vertex v from D of its facets in exact arithmetic, where they meet in one point."""
+    if many < D:
+        return
+    _choose(net, w, D, labels, many)
+    x = np.empty(D)
+    radius = place_exactly(net, w, labels, D, x)
+    if radius >= 0:
+        for k in range(D):
+            vx[v, k] = x[k]
+        vd[v] = radius
 
 
 @njit(cache=True, nogil=True, _nrt=True)

@@ -1,0 +1,71 @@
+"""One-dimensional pieces as `Cells`, by the sweep over all breakpoints where it is certain."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from relukit._types import Array, IntArray
+from relukit.geometry._cells import Cells
+from relukit.geometry._form import Form, gates_at
+
+_NODES: WeakKeyDictionary[Form, int] = WeakKeyDictionary()  # how many the last sweep found
+
+
+@dataclass(frozen=True, eq=False)
+class _Raw:
+    """What `Cells` reads of a walk; affine maps are made when they are asked for."""
+
+    form: Form
+    patterns: Any
+    facets: IntArray
+
+    @cached_property
+    def maps(self) -> Array:
+        from relukit.geometry._measures import maps_of
+
+        net, form = self.form.net, self.form
+        out = np.empty((len(self.patterns), 2 * form.outputs))
+        maps_of(net, 1, self.patterns, len(out), np.empty(len(net.direct)), out)
+        return out
+
+
+def cells_along(form: Form, lower: float, upper: float, limit: int | None = None) -> Cells | None:
+    """All pieces between two ends, in order; None where the walk has to decide (see `_sweep`), or at the limit."""
+    net = form.net
+    if len(net.skip) or np.any(net.weight_at[1:] < 0) or not form.hinges:
+        return None
+    from relukit.geometry._sweep import DONE, FULL, patterns_between, sweep
+
+    room, width = _NODES.get(form, form.hinges + 64) + 4, int(net.size.max())
+    while True:
+        t, label = np.empty((2, room)), np.empty((2, room), np.int64)
+        pattern = np.zeros(-(-form.hinges // 64), np.uint64)
+        values = [np.empty((room + 8, width)) for _ in range(3)]
+        why, count = sweep(
+            net, float(lower), float(upper), t, np.empty((2, room)), label, np.empty((2, room)), *values,
+            np.empty(width + 1, np.int64), np.empty((8, width + 1)), np.empty(width), pattern,
+        )  # fmt: skip
+        if why != FULL:
+            break
+        room *= 4
+    if why != DONE or (limit is not None and count - 1 > limit):
+        return None
+    _NODES[form] = count
+    R = count - 1
+    patterns = np.empty((R, len(pattern)), np.uint64)
+    patterns_between(label[0], count, pattern, patterns)
+    entries, pairs = 2 * np.arange(count), np.repeat(np.arange(count, dtype=np.int32), 2)[1:-1]
+    facets = label[0][pairs].astype(np.int32)
+    neighbors = np.stack([np.arange(-1, R - 1), np.arange(1, count)], axis=1).ravel()
+    neighbors[-1] = -1
+    walls = np.where(facets < 0, form.hinges - 1 - facets, facets)
+    masks = np.tile(np.array([[1, 2]], np.uint64), R)
+    packed = patterns.view(np.uint8)[:, : -(-form.hinges // 8)]
+    return Cells(
+        t[0, :count, None], entries, pairs, masks, entries, walls, neighbors, packed, form.hinges, form.owners, True, 0,
+        not form.rewritten, 0, np.array([lower], float), np.array([upper], float), None, form, _Raw(form, patterns, facets),
+        (lambda p: gates_at(form, p)),
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""How finished cells hang together: the cell across each facet, and the edges."""
+
+import numpy as np
+from numba import njit
+
+from relukit.geometry._bits import lowest, nth, ones
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _mix(v):
+    """A random-looking word per vertex (SplitMix64, Steele, Lea and Flood, 2014)."""
+    z = np.uint64(v + 1) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, head, after, owner, neighbor):
+    """The cell across each facet, -1 at the domain's sides, -2 where none was found; returns how many of the latter.
+
+    The two sides of an inner facet hold the same vertices, so that the sum of their random words names it. Facets wait in
+    lists until the other side comes and takes them out, so that the lists stay short: cells near each other come soon after each other.
+
+    Arguments:
+        facets, cuts: Labels; those below `cuts` lie on a side of the domain.
+        keys, head, after, owner: Room: one word per facet; lists (-1: empty; a power of two of them); the cell of each facet.
+    """
+    W, unmatched, last = len(masks), 0, np.uint64(len(head) - 1)
+    for c in range(len(offsets) - 1):
+        f, stop = nth(facet_offsets[c]), facet_offsets[c + 1]
+        for k in range(f, stop):
+            keys[nth(k)] = 0
+        for q in range(W):
+            mask = masks[q]
+            for i in range(nth(offsets[c]), offsets[c + 1]):
+                m, h = mask[nth(i)], _mix(indices[nth(i)])
+                while m:
+                    keys[nth(f + 64 * q + lowest(m))] += h
+                    m &= m - np.uint64(1)
+        for k in range(f, stop):
+            owner[nth(k)] = c
+            if facets[nth(k)] < cuts:
+                neighbor[nth(k)] = -1
+                continue
+            key = keys[nth(k)]
+            s = nth(np.int64((key >> np.uint64(20)) & last))
+            before, other = -1, np.int64(head[s])
+            while other >= 0 and keys[nth(other)] != key:
+                before, other = other, np.int64(after[nth(other)])
+            if other < 0:
+                after[nth(k)], head[s], neighbor[nth(k)] = head[s], k, -2
+                unmatched += 1
+                continue
+            neighbor[nth(other)], neighbor[nth(k)] = c, owner[nth(other)]
+            unmatched -= 1
+            if before < 0:
+                head[s] = after[nth(other)]
+            else:
+                after[nth(before)] = after[nth(other)]
+    return unmatched
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def cell_edges(offsets, indices, masks, D, count, ends):
+    """Edges of all cells as vertex pairs (`larger << 32 | smaller`) into `ends`, if there is room; returns how many.
+
+    Two vertices on more than D facets each are joined where no third one lies on all the facets they share.
+    """
+    W, total = len(masks), 0
+    for c in range(count):
+        a, b = offsets[c], offsets[c + 1]
+        for i in range(a, b):
+            for j in range(a, i):
+                shared, first, second = 0, 0, 0
+                for q in range(W):
+                    shared += ones(masks[q, i] & masks[q, j])
+                if shared < D - 1:
+                    continue
+                for q in range(W):
+                    first += ones(masks[q, i])
+                    second += ones(masks[q, j])
+                edge = True
+                if first > D and second > D:
+                    for k in range(a, b):
+                        if k != i and k != j:
+                            inside = True
+                            for q in range(W):
+                                both = masks[q, i] & masks[q, j]
+                                inside = inside and (masks[q, k] & both) == both
+                            if inside:
+                                edge = False
+                                break
+                if edge:
+                    if total < len(ends):
+                        ends[total] = (max(indices[i], indices[j]) << 32) | min(indices[i], indices[j])
+                    total += 1
+    return total
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def distinct(keys, table):
+    """How many different keys there are; `table` is zero, a power of two, and larger."""
+    total, last = 0, len(table) - 1
+    for i in range(len(keys)):
+        s = np.int64(_mix(keys[i]) & np.uint64(last))
+        while table[s] and table[s] != keys[i] + 1:
+            s = (s + 1) & last
+        if table[s] == 0:
+            table[s] = keys[i] + 1
+            total += 1
+    return total

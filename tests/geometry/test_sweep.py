@@ -1,0 +1,76 @@
+"""Breakpoints along a line by the sweep, and polygons on several threads."""
+
+import numpy as np
+import pytest
+
+import relukit
+from relukit import Box
+from relukit.activations import get
+from relukit.geometry._along import cells_along
+from relukit.geometry._form import form_of
+from relukit.network import from_layers
+
+from .degenerate import degenerate
+from .rational import pieces
+
+
+def random_network(seed, sizes):
+    g = np.random.default_rng(seed)
+    weights = [g.standard_normal((b, a)) for a, b in zip(sizes[:-1], sizes[1:])]
+    return weights, [g.standard_normal(b) for b in sizes[1:]]
+
+
+def relu_network(weights, biases):
+    return from_layers(weights, biases, [get("relu")] * (len(weights) - 1))
+
+
+@pytest.mark.parametrize(
+    ("seed", "sizes"), [(0, [1, 7, 1]), (1, [1, 9, 6, 1]), (2, [1, 6, 6, 5, 2]), (3, [1, 5, 5, 4, 4, 3])]
+)
+def test_sweep_equals_rational_arithmetic(seed, sizes):
+    weights, biases = random_network(seed, sizes)
+    network = relu_network(weights, biases)
+    found = cells_along(form_of(network), -3.0, 3.0)
+    assert found is not None and found.exact and found.unmatched == 0
+    expected = pieces(weights, biases, [-3.0], [3.0])
+    assert len(found) == len(expected)
+    for k in range(len(found)):
+        ends = sorted(float(x[0]) for x in expected[tuple(found.pattern(k).tolist())])
+        np.testing.assert_allclose(np.sort(found.cell(k)[:, 0]), ends, atol=1e-12)
+    A, c = found.maps
+    middle = 0.5 * (found.vertices[1:] + found.vertices[:-1])
+    np.testing.assert_allclose(np.einsum("kmd,kd->km", A, middle) + c, network(middle), atol=1e-10)
+    assert np.array_equal(found.locate(middle), np.arange(len(found)))
+    assert found.neighbors.tolist() == [
+        n for k in range(len(found)) for n in (k - 1, k + 1 if k + 1 < len(found) else -1)
+    ]
+
+
+def test_sweep_gives_up_where_two_hinges_meet_and_the_walk_decides():
+    W, b = np.array([[1.0], [3.0], [1.0]]), np.array([-0.1, -0.3, 0.5])  # 0.3 / 3 and 0.1 are neighbors in float64
+    network = relu_network([W, np.ones((1, 3))], [b, np.zeros(1)])
+    assert cells_along(form_of(network), -1.0, 1.0) is None
+    expected = pieces([W, np.ones((1, 3))], [b, np.zeros(1)], [-1.0], [1.0])
+    found = relukit.regions(network, Box([-1.0], [1.0]))
+    assert {tuple(found.pattern(k).tolist()) for k in range(len(found))} == set(expected)
+
+
+def test_a_limit_stops_along_a_line_too():
+    network = relu_network(*random_network(1, [1, 9, 6, 1]))
+    part = relukit.regions(network, Box([-3.0], [3.0]), limit=3, partial=True)
+    assert len(part) == 3 and not part.complete
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 16, 116, "random"])
+def test_threads_find_the_same_polygons(seed):
+    weights, biases = random_network(0, [2, 12, 10, 8, 1]) if seed == "random" else degenerate(seed, 2)
+    network, box = relu_network(weights, biases), Box([-2.0, -2.0], [2.0, 2.0])
+    one, two = relukit.regions(network, box), relukit.regions(network, box, threads=2)
+    assert {b.tobytes() for b in one.patterns} == {b.tobytes() for b in two.patterns}
+    assert (len(one), len(one.vertices), one.edges, one.exact) == (len(two), len(two.vertices), two.edges, two.exact)
+    assert two.area_error < 1e-12
+    assert np.count_nonzero(one.neighbors < 0) == np.count_nonzero(two.neighbors < 0)
+    A, c = two.maps
+    for k in range(0, len(two), max(1, len(two) // 20)):
+        center = two.polygon(k).mean(axis=0)
+        np.testing.assert_allclose(A[k] @ center + c[k], network(center), atol=1e-9)
