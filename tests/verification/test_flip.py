@@ -10,6 +10,9 @@ import relukit
 from relukit import Box, InvalidInput, UnsupportedOperation
 from relukit.activations import get
 from relukit.network import from_layers
+from relukit.search._few_chain import Rows
+from relukit.verification._flip_descent import Descent
+from relukit.verification._flip_question import Question
 from relukit.verification.flip import flips
 from tests.strategies import RELU
 
@@ -74,6 +77,28 @@ def test_against_all_patterns(norm):
                 assert found.upper == pytest.approx(best, abs=3e-6 * max(1, best))
                 proven += 1
     assert proven >= 3
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2])
+def test_balancing_on_the_boundary_comes_near(norm):
+    """The first flip is no proof, but it is a flip, and mostly within a tenth of the distance that every pattern gives."""
+    near = tried = 0
+    for seed in range(10):
+        W, b, V, c, network, x = small(seed, hidden=4, outputs=3)
+        question, kept = Question(network, x, None), []
+        A, offset = (np.concatenate([getattr(g, k) for g in question.goals.values()]) for k in ("A", "b"))
+        descent = Descent(
+            network, x, question, norm, np.full(3, -9.0), np.full(3, 9.0), lambda p, kept=kept: bool(kept.append(p))
+        )
+        descent.balance(Rows(network.append(A, offset)), 80)
+        best = nearest_by_patterns(W, b, V, c, x, question.source, norm)
+        for point in kept:
+            y = network(point)
+            assert y[question.source] <= np.delete(y, question.source).max() + 1e-4
+            assert np.linalg.norm(point - x, norm) >= best - 1e-3
+        tried += best < 4
+        near += min((np.linalg.norm(p - x, norm) for p in kept), default=9.0) <= 1.1 * best < 4.4
+    assert tried >= 6 and near >= 0.7 * tried, (near, tried)
 
 
 def test_many_decisions_in_one_tree():

@@ -147,6 +147,7 @@ class Descent:
         row = np.arange(rows.outputs)
         D, n = np.zeros((len(row), len(self.x))), len(self.x)
         best, reached, radius = np.full(len(row), np.inf), D.copy(), np.full(len(row), np.inf)
+        pace = np.zeros((len(row), 1))
         dual = np.inf if self.norm == 1 else 1 if self.norm == np.inf else 2
         for k in range(steps):
             value, slope = rows.slope(self.x + D, row=row)
@@ -158,10 +159,14 @@ class Descent:
             radius = np.where(
                 there, np.minimum(radius, best) * (1 - share), np.where(np.isinf(best), first, radius * (1 + share))
             )
-            pace = 0.036 * np.sqrt(n) * self.scale * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * k / steps)))
-            D = np.clip(
-                D - pace * slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-30), self.low, self.high
-            )
+            if k == 0:  # steps reach a tenth of where the boundary would be if the margin were linear, in each input
+                reach = (
+                    np.clip(0.1 * first, 0.036 * self.scale, self.scale) if self.norm == np.inf else 0.036 * self.scale
+                )
+                pace = np.sqrt(n) * np.broadcast_to(reach, len(row))[:, None]
+            step = pace * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * k / steps)))
+            D = D - step * slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-30)
+            D = np.clip(D, self.low, self.high)
             if self.norm == np.inf:
                 D = np.clip(D, -radius[:, None], radius[:, None])
             else:
