@@ -1,12 +1,13 @@
 """Exact maxima over boxes: value, proven bound, CPU seconds.
 
-python -m benchmarks optimize [--smoke] [--peers] [--limit S]
+python -m benchmarks optimize [--smoke] [--peers [--limit S] [--resume]]
 python -m benchmarks optimize --growth [--smoke]
 
 With `--peers`, OMLT + HiGHS and PySCIPOpt-ML run on the same files in the same run within a limit of CPU seconds each (24 unless said).
-Their times count from reading the file, imports left out, as ours do.
+With `--resume`, answers of an earlier run with the same limit stand. Their times count from reading the file, imports left out, as ours do.
 """
 
+import json
 import math
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import relukit
-from benchmarks._common import data_folder, keep
+from benchmarks._common import RESULTS, data_folder, keep
 from benchmarks._peers import omlt, scip_ml
 
 KNOWN = {
@@ -25,6 +26,8 @@ KNOWN = {
     "adv_digits_32x32_e0.05": -6.479835, "adv_digits_32x32_e0.1": -2.502695, "adv_digits_50x50_e0.05": -8.676698,
     "adv_digits_50x50_e0.1": -5.702491, "adv_digits_50x50_l1_e0.05": -7.423735, "adv_digits_50x50_l1_e0.1": -4.958991,
 }  # fmt: skip
+
+PEERS = {"omlt_highs": omlt, "scip_ml": scip_ml}
 
 
 def main(argv: list[str]) -> None:
@@ -50,10 +53,21 @@ def main(argv: list[str]) -> None:
             "cpu_seconds": round(found.cpu_seconds, 3),
         }
     summary = {}
-    if "--peers" in argv:
+    if not smoke:
         for summary in _beside_peers(folder, table, argv):  # kept after each problem: a long run may be cut off
             keep("optimize", {"problems": table, **summary}, smoke)
     keep("optimize", {"problems": table, **summary}, smoke)
+
+
+def _known(limit: float | None) -> tuple[dict[str, dict[str, Any]], float | None]:
+    """The peers' answers on file, where they had the same limit (any, if None), and that limit."""
+    path = RESULTS / "optimize.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    had = before.get("peers", {}).get("limit_cpu_seconds")
+    if limit is not None and had != limit:
+        return {}, limit
+    rows = before.get("problems", {}).items()
+    return {name: {p: row[p] for p in PEERS} for name, row in rows if all(p in row for p in PEERS)}, had
 
 
 def growth(smoke: bool) -> dict[str, Any]:
@@ -67,14 +81,14 @@ def growth(smoke: bool) -> dict[str, Any]:
     for axis, cases in axes.items():
         rows = []
         for inputs, depth, width in cases[: 2 if smoke else None]:
-            runs = [relukit.optimize(*_random(inputs, depth, width, seed), timeout=120) for seed in range(3)]
+            runs = [relukit.optimize(*_random(inputs, depth, width, seed), timeout=60) for seed in range(3)]
             middle = sorted(runs, key=lambda r: r.cpu_seconds)[1]
             rows.append({
                 "inputs": inputs, "layers": depth, "width": width, "proven": sum(r.status == "optimal" for r in runs),
                 "boxes": int(np.median([r.boxes for r in runs])), "cpu_seconds": round(middle.cpu_seconds, 4),
             })  # fmt: skip
             print(axis, rows[-1], file=sys.stderr, flush=True)
-            if rows[-1]["cpu_seconds"] > 20:
+            if rows[-1]["cpu_seconds"] > 4:
                 break
         found[axis] = rows
     return found
@@ -89,21 +103,33 @@ def _random(inputs: int, depth: int, width: int, seed: int) -> tuple[Any, ...]:
 
 
 def _beside_peers(folder: Path, table: dict[str, dict[str, Any]], argv: list[str]) -> Iterator[dict[str, Any]]:
-    """Adds the peers' answers to the rows; the geometric mean of (better peer / ours) over the problems that a peer solves."""
-    limit = float(argv[argv.index("--limit") + 1]) if "--limit" in argv else 24.0
+    """Adds the peers' answers to the rows; the geometric mean of (better peer / ours) over the problems that a peer solves.
+
+    Without `--peers` nobody is asked, and the answers on file stand beside our new times.
+    """
+    ask_them = "--peers" in argv
+    limit = float(argv[argv.index("--limit") + 1]) if "--limit" in argv else 24.0 if ask_them else None
     ratios: dict[str, float] = {}
-    for done, name in enumerate(sorted(table, key=lambda name: (not name.startswith("adv"), list(table).index(name)))):
+    known, limit = _known(limit) if "--resume" in argv or not ask_them else ({}, limit)
+    small_first = sorted(
+        table, key=lambda name: (not name.startswith("adv"), "2x32" not in name, list(table).index(name))
+    )
+    done = 0
+    for name in small_first:
         row, file = table[name], folder / f"{name}.npz"
+        if name not in known and not ask_them:
+            continue
         plus, minus = (0, -1) if name.startswith("max") else (3, 2)
-        row["omlt_highs"], row["scip_ml"] = omlt(file, plus, minus, limit), scip_ml(file, plus, minus, limit)
-        solved = [r["cpu_seconds"] for r in (row["omlt_highs"], row["scip_ml"]) if r["status"] == "optimal"]
+        row |= known.get(name) or {peer: ask(file, plus, minus, limit) for peer, ask in PEERS.items()}
+        solved = [r["cpu_seconds"] for r in (row[peer] for peer in PEERS) if r["status"] == "optimal"]
         if solved:
             ratios[name] = min(solved) / max(row["cpu_seconds"], 1e-3)
+        done += 1
         print(name, row, file=sys.stderr, flush=True)
         mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios)) if ratios else float("nan")
         yield {
             "peers": {
-                "limit_cpu_seconds": limit, "asked": done + 1, "solved_by_a_peer": len(ratios), "solved_by_none_of_them": done + 1 - len(ratios),
+                "limit_cpu_seconds": limit, "asked": done, "solved_by_a_peer": len(ratios), "solved_by_none_of_them": done - len(ratios),
                 "ratios": {k: round(v, 1) for k, v in ratios.items()}, "geometric_mean_ratio": round(mean, 1),
             }
         }  # fmt: skip
