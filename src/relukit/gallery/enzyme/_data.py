@@ -12,7 +12,7 @@ ABTS, OXIDASE, PUROMYCIN = "abts_laccase_dev.csv", "gox_deactivation.csv", "puro
 
 
 def read(path: str | Path) -> list[Curve]:
-    """Curves of a table with `measurement`, `time`, `rep0`, `rep1`, .. and `init_p0` (enzyme)."""
+    """Curves of a table with `measurement`, `time`, `rep0`, `rep1`, .. and `init_p0` (enzyme), each from its own first reading on."""
     import pandas as pd
 
     try:
@@ -27,12 +27,13 @@ def read(path: str | Path) -> list[Curve]:
     for name, run in frame.groupby("measurement", sort=False):
         run = run.sort_values("time")
         for column in replicates:
-            kept = run[["time", column, "init_p0"]].dropna()
+            kept = run[["time", column, "init_p0"]].dropna().drop_duplicates("time")
             if len(kept) < 2:
                 continue
             values = kept[column].to_numpy(float)
             given = {"enzyme": float(kept["init_p0"].iloc[0]), "start": float(max(values[0], 1e-9))}
-            curves.append(Curve(kept["time"].to_numpy(float), values[:, None], given, str(name)))
+            times = kept["time"].to_numpy(float)
+            curves.append(Curve(times - times[0], values[:, None], given, str(name)))
     return curves
 
 
