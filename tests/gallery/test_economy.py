@@ -467,3 +467,17 @@ def test_climada_agrees_with_its_own_curve_on_its_demo(tmp_path):
     np.testing.assert_allclose(ours["loss"][-20:], theirs["loss"][-20:], rtol=0.02)
     assert found["ReLU, masonry"]["annual"] < ours["annual"]
     assert (tmp_path / "florida.png").stat().st_size > 1e4
+
+
+def test_band_for_later_months_holds_nine_of_ten_quiet_ones_whatever_a_crisis_did():
+    import pandas as pd
+
+    from relukit.gallery.retail_index._sales import _scale
+
+    months = pd.period_range("2020-01", periods=21, freq="M")
+    walked = pd.DataFrame({"low": -3.0, "nowcast": 0.0, "high": 2.0, "scale": 2.0}, index=months)
+    truth = pd.Series([0.1 * k for k in range(20)] + [50.0], index=months)  # the last is a crisis
+    # at scale 1 the upper side is 1 wide: nine tenths of 0, 0.1, ..., 1.9 are below 1.71
+    assert _scale(walked, truth) == pytest.approx(1.71)
+    assert _scale(walked, -truth) == pytest.approx(1.71 / 1.5)
+    assert _scale(walked[:5], truth[:5]) == 1.0

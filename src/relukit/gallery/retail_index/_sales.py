@@ -41,9 +41,20 @@ def train(
     )  # fmt: skip
     write_json(
         out / "nowcast.json",
-        {"reader": asdict(reader), "seeds": seeds, "scale": float(np.median(walked.scale[-6:]))},
+        {"reader": asdict(reader), "seeds": seeds, "scale": _scale(walked, change[months])},
     )
     return {"months_with_cards": len(card), "reader": asdict(reader), "later_half": _backtest(card, change, quick)}
+
+
+def _scale(walked: Any, truth: Any) -> float:
+    """Of the band, for the months to come: what would have held 90 % of the quiet months walked.
+
+    A crisis widens the band for its own time, at the walk; carried on, its width would take a year and a half to wear off.
+    """
+    miss = truth - walked.nowcast
+    side = np.where(miss > 0, walked.high - walked.nowcast, walked.nowcast - walked.low) / walked.scale
+    ratio = (miss.abs() / side)[truth.abs() < _nowcast.QUIET]
+    return float(np.clip(ratio.quantile(_nowcast.BAND), 0.5, 4.0)) if len(ratio) >= _FIRST else 1.0
 
 
 def _backtest(card: Any, change: Any, quick: bool) -> dict[str, Any] | None:
