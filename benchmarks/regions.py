@@ -159,6 +159,7 @@ def main(argv: list[str]) -> None:
         key=lambda row: row["pieces"],
     )  # fmt: skip
     if "--peers" in argv and not smoke:
+        keep("regions", content, smoke)  # before the peers, which take minutes
         content["relucent"] = peer(
             folder, ["d2_32x2_rand", "d3_32x2_rand", "d4_16x2_rand", "d5_20x2_rand", "deg_grid"], 500
         )

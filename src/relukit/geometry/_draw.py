@@ -159,7 +159,7 @@ def _walls(found: Any, ax: Any) -> Any:
         ylabel="input 1",
         zlabel="input 2",
     )
-    ax.set_box_aspect((1, 1, 1), zoom=0.85)  # room for the axes' names
+    ax.set_box_aspect((1, 1, 1), zoom=0.78)  # room for the axes' names
     ax.legend(
         handles=[
             Patch(color=PALETTE[l % len(PALETTE)], alpha=0.5, label=f"walls of layer {l + 1}") for l in np.unique(layer)
