@@ -19,6 +19,7 @@ from relukit.search._few_attack import descend, resample
 from relukit.search._few_chain import Rows, bounds_of
 from relukit.search._few_least import LeastRow, least
 from relukit.search._few_wide import Pieces
+from relukit.search._graph import as_graph
 from relukit.search._small_program import minimize
 from relukit.sets import Box
 
@@ -42,6 +43,7 @@ _SAMPLED = (
 )  # populations resampled after so many boxes
 _LEAF = 6  # points of one leaf that are tried
 _DENSE = 100  # inputs up to which a selection of them is a dense matrix
+_LARGE = 3000  # units of a convolutional network from which it is bounded as it is where more than _INPUTS inputs move
 _GATES = 600  # a box with more open gates is halved before the dense compact form is made (300 takes 3 times as long)
 
 
@@ -197,8 +199,11 @@ class Search:
 
     @property
     def by_gates(self) -> bool:
-        """Whether there are so many moving inputs that gates are split from the start."""
-        return len(self.moving) > max(_INPUTS, _BOTH)
+        """Whether there are so many moving inputs, or some and a large convolutional network, that gates are split from the start."""
+        moving = len(self.moving)
+        return moving > max(_INPUTS, _BOTH) or (
+            moving > _INPUTS and self.rows.units > _LARGE and as_graph(self.rows) is not None
+        )
 
     def advance(self, boxes: int, stop: float) -> Decision | None:
         """Work on about `boxes` more boxes (or until `stop`, where gates are split); None while the question is open."""

@@ -14,7 +14,7 @@ from relukit.network import Affine, Network
 from relukit.network.affine import Conv
 from relukit.piecewise import PiecewiseLinear
 from relukit.search._lane_maps import Maps
-from relukit.sets import AbstractSet
+from relukit.sets import AbstractSet, Box
 
 
 def is_relu(op: object) -> bool:
@@ -140,17 +140,15 @@ def make_graph(network: Network, input_set: AbstractSet, stop: float, maps: Maps
 
     low, high = input_bounds(network, input_set)
     lower, upper, maps = [low], [high], maps or Maps(network)
-    linear_so_far = {0}
     read = {network.nodes[i].inputs[0] for i in network.activations} | {len(network) - 1}
     for i, node in enumerate(network.nodes[1:], start=1):
         low, high = node_interval(network, i, lower, upper)
         lower.append(low)
         upper.append(high)
-        if isinstance(node.op, Affine) and linear_so_far.issuperset(node.inputs) and len(node.inputs) == 1:
-            linear_so_far.add(i)
         last = i == len(network) - 1
         units = np.arange(node.size) if last else np.flatnonzero((low < 0) & (high > 0))
-        exact = node.inputs == (0,) and not last  # the interval of an affine function of the input is its range
+        # The interval of an affine function of a box is its range.
+        exact = node.inputs == (0,) and not last and isinstance(input_set, Box)
         if i not in read or not len(units) or exact or time.perf_counter() > stop:
             continue
         graph = Graph(network, input_set, tuple(lower), tuple(upper), maps)

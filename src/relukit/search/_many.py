@@ -82,12 +82,15 @@ def decide_cases(
         graph = make_graph(rows, region, stop, start.maps)
     bounds = linear(rows, region) if graph is None else graph.bounds
     open_ = ~np.any(member & (bounds.output[0] > 0), axis=1)
-    for k, row in enumerate(np.where(member, bounds.output[0], -np.inf).max(axis=1)):
+    level = np.where(member, bounds.output[0], -np.inf).max(axis=1)
+    for k, row in enumerate(level):
         on_level(k, float(row))
     if not open_.any():
         return Decision("unsat", None, 1, "linear bounds")
     small = compact(rows, region, bounds) if graph is None or graph.is_small else graph
-    return _Many(small, cases, member, open_, stop, seed, on_level).run()
+    search = _Many(small, cases, member, open_, stop, seed, on_level)
+    search.level = np.maximum(search.level, level)
+    return search.run()
 
 
 def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None], stop: float) -> Decision:
@@ -164,7 +167,8 @@ class _Many:
         self.small, self.cases, self.member, self.open = small, cases, member, open_
         self.stop, self.generator = stop, np.random.default_rng(seed)
         self.nodes, self.unresolved, self.engine = 0, 0, "optimized slopes"
-        self.level = np.full(len(cases), -np.inf)
+        self.level = np.full(len(cases), -np.inf)  # what the largest row of each case cannot go below
+        self.learned = self.level.copy()  # the same from optimized slopes, which gave x
         self.x = np.zeros((len(cases), small.input_set.size))
 
     def run(self) -> Decision:
@@ -260,8 +264,10 @@ class _Many:
         return self._proven()
 
     def _learn(self, case: int, bound: float, x: Array) -> None:
+        if bound > self.learned[case]:
+            self.learned[case], self.x[case] = bound, x
         if bound > self.level[case]:
-            self.level[case], self.x[case] = bound, x
+            self.level[case] = bound
             self.on_level(int(case), float(bound))
         self.open[case] &= bound <= 0
 

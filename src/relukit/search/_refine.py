@@ -14,6 +14,7 @@ from relukit.search._graph import Graph
 # A block is left for a later pass when the first rounds (four, or an eighth) decide less than a share _FEW of its gates and it has
 # over twice as many as the blocks before it have in the median.
 _TRIAL, _FEW = 4, 0.04
+_ENTRIES = 6_000_000  # parameters of rows that are worked on together
 
 
 def dual_of(small: CompactNetwork | Graph, stop: float) -> Dual:
@@ -40,11 +41,20 @@ def optimize_gates(small: CompactNetwork | Graph, steps: int, stop: float) -> Co
     for first, last in dual.blocks[1:]:
         if time.perf_counter() > stop:
             break
-        gates = first + np.flatnonzero(dual.phase[first:last] == 0)
-        rows = dual.gate_rows(gates)
-        P, S = dual.start(len(rows), first)
-        _tighten(dual, gates, dual.bound(rows, P, S, steps).bound)
+        for gates in _portions(dual, first, last):
+            if time.perf_counter() > stop:
+                break
+            rows = dual.gate_rows(gates)
+            P, S = dual.start(len(rows), first)
+            _tighten(dual, gates, dual.bound(rows, P, S, steps).bound)
     return _tightened(small, dual)
+
+
+def _portions(dual: Dual, first: int, last: int) -> list[np.ndarray]:
+    """The undecided gates of a block, as many at a time as their parameters fit in memory for."""
+    gates = first + np.flatnonzero(dual.phase[first:last] == 0)
+    size = max(_ENTRIES // (2 * max(first, 1)), 32)
+    return [gates[k : k + size] for k in range(0, len(gates), size)]
 
 
 def _tighten(dual: Dual, gates: np.ndarray, bound: Array) -> None:
@@ -67,24 +77,25 @@ def refine(small: CompactNetwork | Graph, rounds: int, stop: float, steps: int =
     for first, last in dual.blocks[1:]:
         if time.perf_counter() > stop:
             break
-        gates = first + np.flatnonzero(dual.phase[first:last] == 0)
-        forest = Forest(dual, dual.gate_rows(gates), first)
-        forest.plant(10 if hopeless else 2 * steps)
-        n, done = len(gates), 0
-        for k in range(0 if hopeless else rounds):
-            settled = (forest.bound[:n] > 0) | (
-                forest.bound[n:] > 0
-            )  # one sign proven: no bound of the other is needed
-            if k == max(_TRIAL, rounds // 8):
-                few = settled.sum() - done < _FEW * n and n > 2 * np.median(sizes)
-                hopeless = few and not isinstance(small, Graph)  # early rows of a graph cost their windows only
-                if hopeless:
-                    break
-            done = int(settled.sum()) if k == 0 else done
-            before = forest.nodes
-            forest.grow(1, steps, stop, skip=np.tile(settled, 2))
-            if forest.nodes == before:
+        for gates in _portions(dual, first, last):
+            if time.perf_counter() > stop:
                 break
-        _tighten(dual, gates, forest.bound)
+            forest = Forest(dual, dual.gate_rows(gates), first)
+            forest.plant(10 if hopeless else 2 * steps)
+            n, done = len(gates), 0
+            for k in range(0 if hopeless else rounds):
+                # One sign proven: no bound of the other is needed.
+                settled = (forest.bound[:n] > 0) | (forest.bound[n:] > 0)
+                if k == max(_TRIAL, rounds // 8):
+                    few = settled.sum() - done < _FEW * n and n > 2 * np.median(sizes)
+                    hopeless = few and not isinstance(small, Graph)  # early rows of a graph cost their windows only
+                    if hopeless:
+                        break
+                done = int(settled.sum()) if k == 0 else done
+                before = forest.nodes
+                forest.grow(1, steps, stop, skip=np.tile(settled, 2))
+                if forest.nodes == before:
+                    break
+            _tighten(dual, gates, forest.bound)
         sizes.append(int((dual.phase[first:last] == 0).sum()))
     return _tightened(small, dual)
