@@ -227,7 +227,7 @@ class BoxTree:
         self.is_split, self.restarts = True, self.restarts + 1
         self.closed = min(self.closed, self._proven(engine))
         state, count = engine.state, int(engine.state.head[0])
-        open_boxes = np.unique(state.x[:count].reshape(count, -1), axis=0).reshape(-1, 2, engine.n)
+        open_boxes = np.unique(state.x[:count].reshape(count, 2 * engine.n), axis=0).reshape(-1, 2, engine.n)
         self._bounded([(x[0].copy(), x[1].copy()) for x in open_boxes], self.low)
 
     def _leaf(self, engine: Engine) -> float:

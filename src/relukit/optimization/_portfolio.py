@@ -1,7 +1,8 @@
 """Searches that share one incumbent, run side by side: the best bound of any holds."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,23 +52,49 @@ def run(
         stop_at_first: Any feasible point ends the search.
     """
     work = _Work(problem, tolerance, time.perf_counter() + timeout, on_progress, stop_at_first)
-    reason = ""
-    try:
+    with _deferred_interrupt(work):
         if start is not None:
             work.incumbent.keep(start)
             work.incumbent.polish(np.atleast_2d(start)[0].copy())
         if not (stop_at_first and work.incumbent.witness is not None):
             work.incumbent.search(seed, work.stop)
         reason = work.bound_it()
-    except KeyboardInterrupt:
-        reason = "interrupted"
-    if reason:
-        work.settle()
+        if reason:
+            work.settle()
     value, witness = work.incumbent.value, work.incumbent.witness
     name = " and ".join(dict.fromkeys(s.name for s in work.searches)) or "linear bounds"
     boxes = 1 + sum(s.boxes for s in work.searches)
     work.note()
     return Found(value, witness, min(work.best, value), name, boxes, reason, work.incumbent.first, work.history)
+
+
+@contextmanager
+def _deferred_interrupt(work: "_Work") -> Iterator[None]:
+    """Ctrl-C asks the search to stop after its present step: in the middle of one, a box would be lost, and the bound with it.
+
+    A second Ctrl-C interrupts at once. Where something else than Python's own handler listens, it stays.
+    """
+    import signal
+    import threading
+
+    own = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if not own:
+        yield
+        return
+
+    def ask(number: int, frame: object) -> None:
+        work.interrupted = True
+        work.stop = min(work.stop, time.perf_counter())
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Work:
@@ -81,6 +108,7 @@ class _Work:
         self.history: list[tuple[float, float, float]] = []
         self.incumbent = Incumbent(problem, tolerance, lambda _: self.note())
         self.searches: list[Search] = []
+        self.interrupted = False
 
     def bound_it(self) -> str:
         """Raise the bound until it meets the value; the reason why not, where the time is up or nothing is left to do."""
@@ -91,8 +119,8 @@ class _Work:
         used: dict[int, float] = {}
         while not self._settled:
             now = time.perf_counter()
-            if now > self.stop:
-                return "time limit"
+            if self.interrupted or now > self.stop:
+                return "interrupted" if self.interrupted else "time limit"
             if waiting and all(s.done or used[k] > _ALONE for k, s in enumerate(self.searches)):
                 self.searches.append(waiting.pop(0)())
                 used[len(self.searches) - 1] = min(used.values(), default=0.0)
@@ -136,12 +164,9 @@ class _Work:
 
     def settle(self) -> None:
         """Bounds of what is still open."""
-        try:
-            for search in self.searches:
-                search.settle()
-                self._raise(search.bound)
-        except KeyboardInterrupt:
-            return
+        for search in self.searches:
+            search.settle()
+            self._raise(search.bound)
 
     def _raise(self, bound: float) -> None:
         if bound > self.best:
@@ -152,8 +177,11 @@ class _Work:
         """Both ends as they are now; the history keeps those that changed the gap."""
         value, bound = self.incumbent.value, min(self.best, self.incumbent.value)
         entry = (time.perf_counter() - self.began, value, bound)
-        if self.on_progress is not None:
-            self.on_progress(*entry)
+        if self.on_progress is not None and not self.interrupted:
+            try:
+                self.on_progress(*entry)
+            except KeyboardInterrupt:  # raised in the middle of a step: it is finished first
+                self.interrupted = True
         if self.history:
             _, v, b = self.history[-1]
             before, gap = v - b, value - bound
