@@ -70,7 +70,7 @@ def capabilities() -> dict[str, list[str] | str]:
         "Swish",
         "Erf",
     }
-    proven = {"Add", "Constant", "Dropout", "Flatten", "Gemm", "Identity", "MatMul", "Relu", "Reshape", "Sub"}
+    proven = {"Add", "Constant", "Conv", "Dropout", "Flatten", "Gemm", "Identity", "MatMul", "Relu", "Reshape", "Sub"}
     known = sorted(set(OPERATORS) - smooth)
     return {
         "onnx-opset-versions": ["7", "21"],
