@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 # Of stable training: the box, the weight of its term in the loss, and of each hidden layer in it.
-RADIUS, STABLE, LAYERS = 0.06, 0.01, (0.4, 2.0)
+RADIUS, STABLE, LAYERS = 0.06, 0.015, (0.4, 2.0)
 
 
 def build(kind: str) -> Any:
