@@ -91,13 +91,15 @@ def test_hybrid_finds_the_constants_of_a_known_law():
 
 def test_kinetics_start_from_the_first_reading_there_is(tmp_path):
     from relukit._errors import UnreadableFile
-    from relukit.gallery.enzyme._data import read
+    from relukit.gallery.enzyme._data import read, replicate_spread
 
     rows = "measurement,time,rep0,rep1,init_p0\na,0,,9,0.5\na,60,8,7,0.5\na,120,6,5,0.5\na,120,6,5,0.5\nb,0,3,,0.5\nb,60,2,,0.5\n"
     (tmp_path / "x.csv").write_text(rows)
     curves = read(tmp_path / "x.csv")
     assert [c.times.tolist() for c in curves] == [[0, 60], [0, 60, 120], [0, 60]]
     assert [c.given["start"] for c in curves] == [8, 9, 3] and [c.group for c in curves] == ["a", "a", "b"]
+    # a minute after its own start one replicate of a reads 6 and the other 7; of b there is one
+    assert replicate_spread(curves) == pytest.approx(0.5**0.5) and np.isnan(replicate_spread(curves[2:]))
     (tmp_path / "y.csv").write_text("measurement,time\na,0\n")
     with pytest.raises(UnreadableFile, match="init_p0, rep0"):
         read(tmp_path / "y.csv")

@@ -63,8 +63,12 @@ def hill(product: np.ndarray) -> np.ndarray:
 
 def replicate_spread(curves: Sequence[Curve]) -> float:
     """Root mean square distance of replicates to the mean of their measurement, unbiased, without the first reading."""
-    groups: dict[str, list[np.ndarray]] = {}
+    groups: dict[str, list[Curve]] = {}
     for c in curves:
-        groups.setdefault(c.group, []).append(c.values[1:, 0])
-    parts = [np.var(np.stack(v), axis=0, ddof=1) for v in groups.values() if len(v) > 1]
-    return float(np.sqrt(np.mean(np.concatenate(parts))))
+        groups.setdefault(c.group, []).append(c)
+    parts = []
+    for mine in groups.values():
+        common = set.intersection(*(set(c.times[1:].tolist()) for c in mine))
+        if len(mine) > 1 and common:
+            parts.append(np.var([c.values[np.isin(c.times, list(common)), 0] for c in mine], axis=0, ddof=1))
+    return float(np.sqrt(np.mean(np.concatenate(parts)))) if parts else float("nan")

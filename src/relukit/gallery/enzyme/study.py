@@ -144,14 +144,14 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     kinds = {"model": fits[0], **laws}
     groups = list(dict.fromkeys(c.group for c in curves))
     each = {k: {g: m.error([c for c in curves if c.group == g]) for g in groups} for k, m in kinds.items()}
-    spread = replicate_spread(curves) if len(curves) > len(groups) else None
+    spread = replicate_spread(curves)
     return {
         "study": NAME,
         "metrics": {
             "rmse": fits[0].error(curves),
             "rmse_of_starts": t_interval([f.error(curves) for f in fits]),
             "rmse_by_measurement": each["model"],
-            "replicates_differ_by": spread,
+            "replicates_differ_by": spread if np.isfinite(spread) else None,
         },
         "baselines": {k: {"rmse": m.error(curves), "rmse_by_measurement": each[k]} for k, m in laws.items()},
         "rows": sum(len(c.times) - 1 for c in curves),
