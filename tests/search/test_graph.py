@@ -9,6 +9,7 @@ import torch
 from relukit import Box, load
 from relukit.bounds import compact, linear
 from relukit.bounds._relu_form import relu_form
+from relukit.network.affine import Dense
 from relukit.search import Search, _many, decide_any
 from relukit.search import _few as few
 from relukit.search._dual import Dual
@@ -17,7 +18,7 @@ from relukit.search._graph_dual import GraphDual
 from relukit.search._lane_kernel import LANES
 from relukit.search._lane_maps import lane_map
 from relukit.sets import Ball
-from tests.search.conv_nets import milp_minimum, random_conv, random_network
+from tests.search.conv_nets import Builder, milp_minimum, random_conv, random_network
 
 
 def both(seed, region=None):
@@ -197,3 +198,26 @@ def test_activations_become_relus_exactly_or_not_at_all(activation):
     assert (as_graph(network) is None) == (
         activation in ("ReLU6", "Hardtanh", "Hardsigmoid")
     )  # small: their kinks are relaxed together
+
+
+def test_networks_without_an_undecided_gate(monkeypatch):
+    """Nothing is left to split: bounds are exact, and what no point confirms is unknown rather than an error."""
+    monkeypatch.setattr(Graph, "is_small", property(lambda graph: False))
+    g = np.random.default_rng(0)
+    builder = Builder((1, 3, 3))
+    conv, M = random_conv(g, (1, 3, 3), 2)
+    last = builder.relu(builder.affine([(conv, M, 0)], np.full(conv.out_size, 50.0), conv.out_shape))
+    ones = np.ones((1, conv.out_size))
+    builder.affine([(Dense(ones), ones, last)], np.zeros(1), (1,))
+    network = builder.network()
+    corner = np.where(network.gradient(np.full(9, 0.5), np.ones(1)) >= 0, 0.0, 1.0)
+    minimum = float(network(corner)[0])
+    for box, least in ((Box(np.zeros(9), np.ones(9)), minimum), (Box(corner, corner), minimum)):
+        ask = lambda level, confirm, box=box: (
+            _many.decide_cases(
+                network, box, [_many.Case(np.ones((1, 1)), np.array([-level]), confirm)], time.perf_counter() + 20
+            ).status
+        )
+        assert ask(least - 1e-6, lambda p: None) == "unsat"
+        assert ask(least + 1e-3, lambda p: p[0]) == "sat"
+        assert ask(least + 1e-3, lambda p: None) == "unknown"

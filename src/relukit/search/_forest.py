@@ -71,10 +71,11 @@ class Forest:
         scores = self.dual.scores(found, S)[open_]
         split = np.argsort(-scores, axis=1)[:, :_CANDIDATES] if self.joint else scores.argmax(axis=1)[:, None]
         split = np.where(np.take_along_axis(scores, split, axis=1) > 0, split, -1)
+        split = np.pad(split, ((0, 0), (0, _CANDIDATES - split.shape[1])), constant_values=-1)
         self.P[places], self.S[places] = P[open_], S[open_]
         if found.weights is not None:
             self.weights[places] = found.weights[open_]
-        self.split[places] = np.pad(split, ((0, 0), (0, _CANDIDATES - split.shape[1])), constant_values=-1)
+        self.split[places] = split
         for i, place, gate in zip(open_, places, split[:, 0]):
             if gate < 0:
                 self.stuck[which[i]] = min(self.stuck[which[i]], bound[i])
