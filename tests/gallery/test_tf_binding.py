@@ -1,6 +1,10 @@
 """TF binding: shuffles against all rearrangements, the network against plain loops, odd files."""
 
+import gzip
+import json
+import os
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from relukit.gallery._life import codes
 
 torch = pytest.importorskip("torch")
 LETTERS = np.array(list("ACGT"))
+DATA = Path(os.environ.get("RELUKIT_DATA", "/nonexistent")) / "dna_tfbinding"
 
 
 def pairs(s):
@@ -143,3 +148,27 @@ def test_files_that_cannot_be_read_say_why(tmp_path):
     (tmp_path / "X_4.seq").write_text("seq\tBound\n" + "A" * 101 + "\tyes\n")
     with pytest.raises(UnreadableFile, match="must hold 0 or 1"):
         read(tmp_path / "X_4.seq")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.exists(), reason="RELUKIT_DATA does not hold the peaks")
+def test_study_in_short_beats_the_matrix_on_peaks_it_did_not_see(tmp_path):
+    from relukit.gallery import tf_binding
+    from relukit.gallery.tf_binding._data import MATRICES
+
+    (source,) = DATA.glob("SP1_*")
+    lines = gzip.decompress(source.read_bytes()).decode().splitlines()
+    unseen, rest = lines[1:401:4], [line for k, line in enumerate(lines[1:]) if k >= 400 or k % 4]
+    (tmp_path / "SP1_x_AC.seq.gz").write_bytes(gzip.compress("\n".join([lines[0], *rest[:1500]]).encode()))
+    (tmp_path / "SP1_unseen.seq").write_text("\n".join([lines[0], *unseen]))
+    (tmp_path / MATRICES).write_bytes((DATA / MATRICES).read_bytes())
+    tf_binding.train(tmp_path, tmp_path, seeds=1, quick=True)
+    answer = tf_binding.score(tmp_path, [tmp_path / "SP1_unseen.seq"])
+    json.dumps(answer)
+    assert answer["rows"] == 200 and "seed 1" in answer["negatives"]["SP1"]
+    assert answer["metrics"]["auroc"] > answer["baselines"]["jaspar_matrix"]["auroc"] > 0.5
+    assert answer == tf_binding.score(tmp_path, [tmp_path / "SP1_unseen.seq"])
+    mixed = [lines[0], *unseen[:10], *(line[:-1] + "0" for line in unseen[10:30])]
+    (tmp_path / "SP1_mixed.seq").write_text("\n".join(mixed))
+    mixed = tf_binding.score(tmp_path, [tmp_path / "SP1_mixed.seq"])
+    assert mixed["rows"] == 30 and mixed["negatives"]["SP1"] == "of the file"
