@@ -9,7 +9,7 @@ import torch
 from relukit import Box, load
 from relukit.bounds import compact, linear
 from relukit.bounds._relu_form import relu_form
-from relukit.network.affine import Dense
+from relukit.network.affine import Conv, Dense
 from relukit.search import Search, _many, decide_any
 from relukit.search import _few as few
 from relukit.search._dual import Dual
@@ -221,3 +221,22 @@ def test_networks_without_an_undecided_gate(monkeypatch):
         assert ask(least - 1e-6, lambda p: None) == "unsat"
         assert ask(least + 1e-3, lambda p: p[0]) == "sat"
         assert ask(least + 1e-3, lambda p: None) == "unknown"
+
+
+def test_numbers_that_overflow_prove_nothing(monkeypatch):
+    """Kernels of 1e200 in a row: coefficients overflow, and a bound that is no number is no proof."""
+    monkeypatch.setattr(Graph, "is_small", property(lambda graph: False))
+    builder = Builder((1, 3, 3))
+    last = 0
+    for _ in range(3):
+        conv = Conv(np.array([[[[1e200, -1e200], [1e200, -1e200]]]]), builder.nodes[last].shape, (1, 1), (1, 1, 0, 0))
+        last = builder.relu(builder.affine([(conv, np.zeros((9, 9)), last)], np.full(9, -1.0), (1, 3, 3)))
+    ones = np.ones((1, 9))
+    builder.affine([(Dense(ones), ones, last)], np.zeros(1), (1,))
+    network, box = builder.network(), Box(-np.ones(9), np.ones(9))
+    with np.errstate(all="ignore"):
+        graph = make_graph(network, box, np.inf)
+        dual = GraphDual(graph)
+        P, S = dual.start(1)
+        assert not np.any(dual.certify(dual.output_rows(), P, S).bound > 0)  # the output is 0 where x is 0
+        assert not np.any(graph.lower[-1] > 0)

@@ -9,12 +9,15 @@ from numba import njit
 
 LANES = 64
 EPS = 2.220446049250313e-16
+# Products may be fused with sums. More than that is for single precision alone, which only proposes: where a double overflows, what
+# follows must be the infinity or NaN that voids a bound.
+_FUSED = {"contract"}
 
 
 # -- maps ----------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=_FUSED)
 def scatter(units, indptr, indices, data, lam, out):
     """`out += W' lam` over the rows `units` of a CSR matrix."""
     for a in range(len(units)):
@@ -25,7 +28,7 @@ def scatter(units, indptr, indices, data, lam, out):
                 o[q] += w * x[q]
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=_FUSED)
 def gather(units, indptr, indices, data, x, out):
     """`out += W x` over the rows `units` of a CSR matrix."""
     for a in range(len(units)):
@@ -73,7 +76,7 @@ def _run(units, a, plane, per_group):
     return b, at, group
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=_FUSED)
 def scatter_conv(units, kernel, shape, lam, out):
     """`out += W' lam` of a convolution, over some of its output units, position by position; four channels at a time.
 
@@ -105,7 +108,7 @@ def scatter_conv(units, kernel, shape, lam, out):
             a += 1
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=_FUSED)
 def gather_conv(units, kernel, shape, x, out):
     """`out += W x` of a convolution, for some of its output units, position by position; four taps at a time."""
     plane = shape[4] * shape[5]
