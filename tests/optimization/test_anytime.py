@@ -94,3 +94,13 @@ def test_a_proof_to_a_tolerance_of_a_value_that_falls_to_nearly_nothing():
     )
     found = relukit.optimize(net, "y[0]", box=Box([-1.0], [1.0]))
     assert found.status == "optimal" and found.value == pytest.approx(1e-4, rel=1e-3) and found.gap <= 1.001e-8
+
+
+def test_a_tolerance_that_shrinks_with_the_distance_is_still_met(data_folder):
+    """The first distance is a tenth larger than the last: a tolerance kept from the start leaves the gap open."""
+    from relukit.optimization import closest
+
+    net = relukit.load(data_folder / "bench" / "optimize" / "max_5d_4x50.npz")
+    found = closest(net, np.zeros(5), ["y[0] >= 2"], norm="l1")
+    assert found.status == "optimal" and found.gap <= 1.001e-4 * found.value
+    assert found.value == pytest.approx(np.abs(found.witness).sum(), abs=1e-9) and net(found.witness)[0] >= 2 - 2e-6

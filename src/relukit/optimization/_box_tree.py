@@ -76,11 +76,10 @@ class BoxTree:
             self._take()
         else:
             self._compiled(stop)
-        if self.done and self.closed < self.incumbent.value - 1.001 * self.incumbent.slack:
-            # The tolerance is a share of the value: where the value's size fell on the way, the proof must be finer.
-            slack = 0.95 * self.incumbent.slack
-            if slack < 0.9 * self.slack:
-                self._begin(max(self.bound, float(self.start.output[0][0])))
+        # The tolerance is a share of the value: where the value's size fell on the way, the proof must be finer.
+        finer = 0.95 * self.incumbent.slack < 0.999 * self.begun
+        if self.done and finer and self.closed < self.incumbent.value - 1.001 * self.incumbent.slack:
+            self._begin(max(self.bound, float(self.start.output[0][0])))
 
     def settle(self) -> None:
         """Before a stop: what is open in compiled code gets bounds of its own."""
@@ -89,7 +88,7 @@ class BoxTree:
 
     def _begin(self, low: float) -> None:
         self.heap, self.closed = [], np.inf
-        self.slack = 0.95 * self.incumbent.slack
+        self.slack = self.begun = 0.95 * self.incumbent.slack
         self._push(low, *self.root)
 
     def _push(self, low: float, lower: Array, upper: Array) -> None:
@@ -130,7 +129,7 @@ class BoxTree:
         state.threshold[0] = -value + self.slack if np.isfinite(value) else below
         self.vacuous = np.nan if np.isfinite(value) else below
         self.until = np.inf if self.finish is None else max(_FIRST if not self.is_split else 0.5, _SHARE * self.spent)
-        self.used = 0.0
+        self.used, self.raised = 0.0, float(state.threshold[0])
 
     def _bounded(self, parts: list[tuple[Array, Array]], low: float) -> None:
         """Linear bounds of several boxes at once; those that violate a constraint everywhere are dropped."""
@@ -197,35 +196,37 @@ class BoxTree:
             self._back()
 
     def _lift(self, engine: Engine) -> None:
-        """The threshold follows points found elsewhere; the first point brings the tolerance."""
+        """The threshold follows points found elsewhere, and never falls; the tolerance follows the value, which may shrink."""
         state, value = engine.state, self.incumbent.value
         if not np.isfinite(value):
             return
-        if not self.slack:
-            self.slack = 0.95 * self.incumbent.slack
+        slack = 0.95 * self.incumbent.slack
+        self.slack = min(self.slack, slack) if self.slack else slack
+        self.begun = self.begun or slack
         state.best[1] = self.slack
         if -value > state.best[0]:
             state.best[0] = -value
-        state.threshold[0] = max(float(state.threshold[0]), -value + self.slack)
+        # A smaller tolerance lets compiled code lower it, and what is closed already is closed under the higher one.
+        self.raised = max(self.raised, float(state.threshold[0]), -value + self.slack)
+        state.threshold[0] = self.raised
 
-    def _proven(self, engine: Engine) -> float:
+    def _proven(self) -> float:
         """What holds on all that was closed: nothing below minus the threshold, or below an open leaf's own bound."""
-        threshold = float(engine.state.threshold[0])
         # A threshold that never rose above all values closed nothing: there was no point that satisfies the constraints.
-        closed = np.inf if threshold == self.vacuous else -threshold
+        closed = np.inf if self.raised == self.vacuous else -self.raised
         return max(self.low, min(closed, self.leaves))
 
     def _close(self, engine: Engine) -> None:
         """The box is done."""
         self.engine = None
-        self.closed = min(self.closed, self._proven(engine))
+        self.closed = min(self.closed, self._proven())
 
     def _back(self) -> None:
         """Boxes left open in compiled code go back to the others, with linear bounds."""
         engine, self.engine = self.engine, None
         assert engine is not None
         self.is_split, self.restarts = True, self.restarts + 1
-        self.closed = min(self.closed, self._proven(engine))
+        self.closed = min(self.closed, self._proven())
         state, count = engine.state, int(engine.state.head[0])
         open_boxes = np.unique(state.x[:count].reshape(count, 2 * engine.n), axis=0).reshape(-1, 2, engine.n)
         self._bounded([(x[0].copy(), x[1].copy()) for x in open_boxes], self.low)
