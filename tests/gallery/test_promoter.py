@@ -151,4 +151,4 @@ def test_study_in_short_beats_both_baselines_on_rows_it_did_not_see(tmp_path):
     answer = promoter.score(tmp_path, [tmp_path / "unseen.csv"])
     json.dumps(answer)
     assert answer["rows"] == int(unseen.sum()) and set(answer["baselines"]) == {"matrices", "kmer_boosting"}
-    assert answer["metrics"]["auprc"] > max(b["auprc"] for b in answer["baselines"].values())
+    assert answer["metrics"]["auprc"] > 0.5 > max(b["auprc"] for b in answer["baselines"].values())
