@@ -86,3 +86,18 @@ def test_what_is_refused():
         relukit.regions(network)
     with pytest.raises(UnsupportedOperation, match="gelu"):
         relukit.regions(from_layers([np.eye(2)] * 2, [np.zeros(2)] * 2, [get("gelu")]), Box([0.0, 0.0], [1.0, 1.0]))
+
+
+def test_planes_of_one_network_do_not_mix():
+    g = np.random.default_rng(2)
+    network = from_layers(
+        [g.standard_normal((12, 5)), g.standard_normal((2, 12))], [g.standard_normal(12), np.zeros(2)], [get("relu")]
+    )
+    planes = [tuple(g.standard_normal((3, 5))) for _ in range(2)]
+    first, second, again = (relukit.regions(network, plane=planes[k]) for k in (0, 1, 0))
+    assert {b.tobytes() for b in first.patterns} == {b.tobytes() for b in again.patterns}
+    assert len({b.tobytes() for b in first.patterns} - {b.tobytes() for b in second.patterns}) > 0
+    for found in (first, second):
+        A, c = found.maps
+        center = found.polygon(0).mean(axis=0)
+        np.testing.assert_allclose(A[0] @ center + c[0], network(found.plane.points(center)), atol=1e-10)
