@@ -122,6 +122,14 @@ def scip_ml(file: Path, plus: int, minus: int, limit: float) -> dict[str, Any]:
 def _optimum(run: dict[str, Any]) -> dict[str, Any]:
     """What a peer of `optimize` printed, as fields."""
     status, *rest = run["answer"]
+    if status == "open" and not rest:  # wall time was up before the peer's own clock was
+        return {
+            "status": "open",
+            "value": None,
+            "bound": None,
+            "cpu_seconds": None,
+            "cpu_seconds_with_imports": run["cpu_seconds"],
+        }
     if status not in ("optimal", "open") or len(rest) < 3:
         return {
             "status": "failed",
