@@ -186,7 +186,7 @@ def test_smallest_substitution_agrees_with_trying_each_one():
     from relukit.gallery.tf_binding import _model
 
     with seeded(0):
-        module = _model.build().eval()
+        module = _model.build(codes(["ACGTACGT", "TTTGCAAA"])).eval()
     sequence = np.random.default_rng(1).integers(0, 4, 101).astype(np.int8)
     logits = []
     for i in range(101):
