@@ -92,7 +92,7 @@ def _result(
         bits = np.unpackbits(patterns, axis=1, bitorder="little")[:, cuts : form.hinges]
         patterns = np.packbits(bits, axis=1, bitorder="little")
     area, whole = 0.5 * float(found.area.sum()), float(np.prod(upper - lower))
-    sides = labels < cuts if cuts else None
+    sides = labels < cuts if cuts else labels[:0]
     if cuts:
         outline = np.stack([points[indices], points[indices[_next(offsets)]]])[:, sides]
         base = outline.mean(axis=(0, 1)) if complete else 0
