@@ -27,6 +27,7 @@ dev: .venv/dev
 
 .venv/dev: .venv/installed
 	$(PIP) -e ".[dev]"
+	$(BIN)/relukit doctor --compile
 	touch $@
 
 .venv/docs: .venv/dev

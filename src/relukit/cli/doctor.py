@@ -17,11 +17,18 @@ _NEEDED = (
 )  # fmt: skip
 
 
-def command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
+def command(
+    compiled: bool = typer.Option(
+        False, "--compile", help="Compile all loops now, so that no later command waits for it"
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
     """What is installed, what is missing and how to get it: versions, extras, threads, GPU."""
     from relukit.cli._frame import print_json
 
     content = _look()
+    if compiled:
+        content["compile_seconds"] = _compile()
     if as_json:
         print_json(content)
         return
@@ -36,6 +43,50 @@ def command(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -
         print(f"  extra {name:<10}{'complete' if not missing else 'without ' + ', '.join(missing)}")
         if missing:
             print(f"                  pip install 'relukit[{name}]'")
+
+
+def _compile() -> float:
+    """Asks each engine one small question; what they compile for it is kept on disk. Returns seconds."""
+    import time
+
+    import numpy as np
+    import torch
+
+    import relukit
+    from relukit.cli._frame import progress
+
+    def chain(*widths: int) -> relukit.Network:
+        rng = np.random.default_rng(sum(widths))
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        arrays = {f"W{k}": rng.normal(size=(b, a)) / a**0.5 for k, (a, b) in enumerate(pairs)}
+        return relukit.load(arrays | {f"b{k}": rng.normal(size=b) / 4 for k, (_, b) in enumerate(pairs)})
+
+    cube = lambda n: relukit.Box(-np.ones(n), np.ones(n))
+    torch.manual_seed(0)
+    layers = (
+        torch.nn.Conv2d(1, 4, 3, 2),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 3),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(64, 3),
+    )
+    images = relukit.load(torch.nn.Sequential(*layers), input_shape=(1, 13, 13))
+    small, wide = chain(3, 12, 12, 3), chain(60, 24, 24, 3)
+    jobs = [
+        *[lambda n=n: relukit.regions(chain(n, 8, 8, 2), cube(n)) for n in (1, 2, 3, 4)],
+        *[lambda m=m, norm=norm: relukit.flip(m, np.full(m.inputs, 0.3), norm=norm, timeout=20) for m in (small, wide) for norm in (np.inf, 2.0, 1.0)],
+        lambda: relukit.flip(images, np.full(images.inputs, 0.3), timeout=20),
+        lambda: relukit.optimize(chain(2, 16, 16, 1), maximize="y[0]", box=cube(2)),
+        lambda: relukit.compress(small, relukit.Ball(np.zeros(3), 0.05)),
+        lambda: relukit.speed(chain(256, 1024, 256)),
+    ]  # fmt: skip
+    started = time.perf_counter()
+    with progress("compiling", len(jobs)) as advance:
+        for k, job in enumerate(jobs):
+            job()
+            advance(k + 1, "")
+    return time.perf_counter() - started
 
 
 def _look() -> dict:

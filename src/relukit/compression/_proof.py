@@ -16,7 +16,9 @@ from relukit.network import Network
 from relukit.sets import Box
 from relukit.verification.certificate import Certificate, Claim, certify
 
-_HAIR = 1e-290  # puts a bound just across 0: the unit counts as undecided; no subnormal, which some processes flush to 0
+_HAIR = (
+    1e-290  # puts a bound just across 0: the unit counts as undecided; no subnormal, which some processes flush to 0
+)
 
 
 @dataclass(frozen=True, eq=False)

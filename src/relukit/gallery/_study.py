@@ -44,6 +44,7 @@ STUDIES: dict[str, Study] = {
     for s in [
         Study("robot-arm", "ReLU against sigmoid in a controller: natural frequency and damping", ""),
         Study("line-follower", "from camera pixels to steering, with a certificate for the sign", ""),
+        Study("car-racing", "a lap of gymnasium's CarRacing from pixels, by imitation", ""),
         Study("car", "speed and steering to turning radius: a formula and a ReLU residual", "vehicle_dynamics"),
         Study("maintenance", "machines that will fail, told before they do", "predictive_maintenance"),
         Study("promoter", "promoter activity from 150 bases", "dna_promoter"),

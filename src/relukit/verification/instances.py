@@ -23,7 +23,11 @@ def read_instances(path: Path) -> list[tuple[str, str, float]]:
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row and any(map(str.strip, row)) and not row[0].lstrip().startswith("#")]
+            rows = [
+                row
+                for row in csv.reader(file)
+                if row and any(map(str.strip, row)) and not row[0].lstrip().startswith("#")
+            ]
         if rows and len(rows[0]) > 2 and rows[0][2].strip().isalpha():
             rows = rows[1:]  # a line of titles
         return [(net.strip(), prop.strip(), float(limit)) for net, prop, limit in (row[:3] for row in rows)]
