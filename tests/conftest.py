@@ -1,6 +1,7 @@
 """Fixtures, and run-time type checks of the core floors."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ install_import_hook(
     ["relukit._numerics", "relukit.bounds", "relukit.network", "relukit.compression"], "tests.typecheck.check"
 )
 
+
+# A run in the background of a script starts with Ctrl-C ignored, and the commands that tests interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every CI run; new ones on a developer's machine.
 settings.register_profile("ci", derandomize=True, deadline=None)

@@ -152,7 +152,7 @@ def test_enzyme_study_beats_the_law_alone_on_what_it_fits(tmp_path):
     answer = enzyme.score(tmp_path, [DATA / "hybrid_ode" / "abts_laccase_dev.csv"])
     json.dumps(answer)
     assert answer["rows"] == 21 * 20
-    assert answer["metrics"]["rmse"] < 0.8 * answer["baselines"]["michaelis_menten"]["rmse"]
+    assert answer["metrics"]["rmse"] < 0.9 * answer["baselines"]["michaelis_menten"]["rmse"]
 
 
 @real
