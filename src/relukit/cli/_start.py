@@ -191,7 +191,7 @@ def _patch(caching: Any) -> None:
 
             rtsys.initialize(target_context)
             return inner(self, sig, target_context)
-        except Exception:
+        except Exception:  # an unknown version's insides: its own way to load is always right, only slower
             return before(self, sig, target_context)
 
     cache.load_overload = load_overload

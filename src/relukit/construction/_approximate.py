@@ -174,10 +174,9 @@ def interpolate(
 
 def _values(f: Callable[..., Any], axes: tuple[Array, ...]) -> Array:
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
-    values = None
     try:
         values = np.asarray(f(points), float).reshape(-1)
-    except Exception:
+    except Exception:  # f may take one point only; where it fails there too, its own error is raised below
         values = None
     if values is None or len(values) != len(points):
         one = (lambda p: f(p[0])) if len(axes) == 1 else f

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._errors import RelukitError
 from relukit._numerics import write_json
 from relukit.gallery._life import Array, bootstrap_difference, data_folder, load_states, t_interval
 from relukit.gallery.crispr import _baselines, _model
@@ -129,7 +130,7 @@ def _seen(sequences: list[str]) -> int | None:
     """How many of the guides the study was trained on, where its data are at hand; such rows flatter the figure."""
     try:
         folder = fetch()
-    except Exception:
+    except (RelukitError, OSError):
         return None
     known = {s for name in (FIRST, SECOND) for s in read(folder / name).sequences}
     return sum(s in known for s in sequences)
