@@ -2,10 +2,10 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -74,15 +74,21 @@ def test_what_interrupts_the_search_leaves_its_result():
 
 @pytest.mark.slow
 def test_ctrl_c_on_the_command_line_prints_the_answer_so_far(tmp_path):
-    net, box = hard(12)
+    """Interrupted when the progress bar, which needs a terminal on stderr, first names a bound: no guess at how long."""
+    net, box = hard(30)
     chain = net.dense_chain()
     arrays = {f"W{k}": W for k, W in enumerate(chain.weights)} | {f"b{k}": b for k, b in enumerate(chain.biases)}
     np.savez(tmp_path / "n.npz", lo=box.lower, hi=box.upper, **arrays)
     command = [sys.executable, "-m", "relukit", "optimize", str(tmp_path / "n.npz"), "--maximize", "y[0]", "--json"]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-    time.sleep(20)
+    terminal, stderr = pty.openpty()
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=os.environ)
+    os.close(stderr)
+    shown = b""
+    while b"bound " not in shown:
+        shown += os.read(terminal, 4096)
     run.send_signal(signal.SIGINT)
-    out, _ = run.communicate(timeout=60)
+    out, _ = run.communicate(timeout=120)
+    os.close(terminal)
     content = json.loads(out)
     assert run.returncode == 130 and content["reason"] == "interrupted" and content["bound"] >= content["value"]
 
