@@ -129,7 +129,7 @@ def read(path: str | Path) -> list[Track]:
         held = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UnreadableFile(
-            f"{path} is not JSON ({error}); see `docs/gallery/line-follower.md` for the format"
+            f"{path} is not JSON ({error}); see the README of the study (`relukit/gallery/line_follower/README.md`) for the format"
         ) from None
     except OSError as error:
         raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from None
