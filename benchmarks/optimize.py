@@ -60,14 +60,18 @@ def main(argv: list[str]) -> None:
 
 
 def _known(limit: float | None) -> tuple[dict[str, dict[str, Any]], float | None]:
-    """The peers' answers on file, where they had the same limit (any, if None), and that limit."""
+    """The peers' answers on file, where they had the same limit (any, if None), and that limit.
+
+    A peer that failed, or that wall time ended on a busy machine before its own clock did, is asked again.
+    """
     path = RESULTS / "optimize.json"
     before = json.loads(path.read_text()) if path.is_file() else {}
     had = before.get("peers", {}).get("limit_cpu_seconds")
     if limit is not None and had != limit:
         return {}, limit
     rows = before.get("problems", {}).items()
-    return {name: {p: row[p] for p in PEERS} for name, row in rows if all(p in row for p in PEERS)}, had
+    answered = lambda row: all(p in row and row[p].get("cpu_seconds") is not None for p in PEERS)
+    return {name: {p: row[p] for p in PEERS} for name, row in rows if answered(row)}, had
 
 
 def growth(smoke: bool) -> dict[str, Any]:
