@@ -110,13 +110,12 @@ def test_the_nearest_boundary_is_nearer_than_any_sampled_flip():
 
 def test_boundary_of_several_classes_ties_the_two_largest():
     from relukit import regions
-    from relukit.explorer._plane import Pieces
     from relukit.explorer._trainer import BOX
 
     run = Trainer(Settings(data="digits", widths=(16, 16)))
     run.run_to(60)
     network = run.network()
-    segments = Pieces.of(network, regions(network, BOX)).boundary()
+    segments = regions(network, BOX).boundary()
     top = np.sort(network(segments.mean(axis=1)), axis=1)
     assert len(segments) > 20 and np.abs(top[:, -1] - top[:, -2]).max() < 1e-8
     grid = np.stack(np.meshgrid(np.linspace(-1.2, 1.2, 60), np.linspace(-1.2, 1.2, 60)), -1).reshape(-1, 2)

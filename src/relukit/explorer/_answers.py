@@ -14,7 +14,7 @@ import numpy as np
 from relukit._errors import InvalidInput, RelukitError
 from relukit._types import Array
 from relukit.activations import get
-from relukit.explorer._plane import Pieces
+from relukit.explorer._plane import arrays_of, middles, nearest_boundary, neighbors
 from relukit.explorer._state import ACTIVATIONS, MAX_STEP, Settings, items, number, point, read_settings, whole
 from relukit.explorer._trainer import BOX, Trainer
 from relukit.geometry import regions
@@ -33,7 +33,9 @@ class Engine:
 
     def __init__(self, network: Network | None = None, rows: Array | None = None):
         self.network, self.rows = network, rows
-        self._runs: OrderedDict[str, Trainer] = OrderedDict()
+        self._runs: OrderedDict[str, list[Trainer]] = (
+            OrderedDict()
+        )  # of each tab the latest run, and where it last stood
         self._lock = Lock()
 
     def answer(self, question: str, asked: dict[str, Any]) -> Reply:
@@ -54,17 +56,24 @@ class Engine:
         }, {}
 
     def _run(self, asked: dict[str, Any]) -> Trainer:
-        """The run at the asked step: the tab's own if it leads there, else one from the start. Called with the lock held."""
+        """The run at the asked step: the tab's own if it leads there, else one from the start. Called with the lock held.
+
+        While the page draws a step it has already asked for the next one; who then pauses and clicks a point asks
+        about the step that is shown. So where the run stood before is kept too.
+        """
         settings, step = read_settings(asked.get("settings", {})), whole(asked.get("step", 0), "step", 0, MAX_STEP)
         tab = asked.get("tab", "")
         if not isinstance(tab, str) or len(tab) > 40:
             raise InvalidInput("tab must be a short text")
-        run = self._runs.pop(tab, None)
-        if run is None or not _leads_to(run, settings, step):
-            run = Trainer(settings)
-        run.settings = settings
+        kept = self._runs.pop(tab, [])
+        run = next((old for old in kept if _leads_to(old, settings, step)), None) or Trainer(settings)
+        if run.step == step and run.done == len(settings.events):
+            self._runs[tab] = kept
+            return run
+        before, run.settings = run.copy(), settings
+        self._runs[tab] = [before]  # also where an event is refused on the way
         run.run_to(step)
-        self._runs[tab] = run
+        self._runs[tab] = [run, before]
         while len(self._runs) > _KEPT:
             self._runs.popitem(last=False)
         return run
@@ -97,19 +106,20 @@ class Engine:
         header: dict[str, Any] = {"point": p.tolist(), "value": value.tolist(), "label": _label(value)}
         if not network.is_piecewise_linear:
             return header | {"sentence": _SMOOTH}, {}
-        pieces = Pieces.of(network, regions(network, BOX))
-        k = pieces.locate(p)
-        inside = pieces.means(pieces.found.vertices)[k]
-        A = np.stack([network.gradient(inside[None], direction)[0] for direction in np.eye(network.outputs)])
+        found = regions(network, BOX)
+        k = int(found.locate(p[None])[0])
+        if k < 0:
+            raise InvalidInput("the point lies outside the box")
+        A, c = found.maps
+        inside = middles(found)[k]
         on = [(np.asarray(network.values(inside[None])[i])[0] > 0).astype(int).tolist() for i in network.activations]
         header |= {
-            "piece": k, "slopes": A.tolist(), "offset": (network(inside[None])[0] - A @ inside).tolist(), "on": on,
-            "neighbors": pieces.neighbors(k), "count": len(pieces.found),
+            "piece": k, "slopes": A[k].tolist(), "offset": c[k].tolist(), "on": on, "neighbors": neighbors(found, k), "count": len(found),
         }  # fmt: skip
-        near = pieces.nearest(p)
+        near = nearest_boundary(found, p)
         if near is not None:
             header |= {"distance": near[0], "nearest": near[1].tolist()}
-        return header, {"polygon": pieces.found.polygon(k).astype("<f4")}
+        return header, {"polygon": found.polygon(k).astype("<f4")}
 
     def compare(self, asked: dict[str, Any]) -> Reply:
         """The same seed with every activation: loss, accuracy and the gradient's size by layer after the same steps."""
@@ -172,14 +182,8 @@ def _state_of(run: Trainer) -> dict[str, Any]:
 
 def _with_pieces(network: Network, header: dict[str, Any], arrays: dict[str, Array]) -> Reply:
     found = regions(network, BOX)
-    pieces = Pieces.of(network, found)
-    inside = pieces.means(pieces.values)
-    color = inside[:, 0] if inside.shape[1] == 1 else inside.argmax(axis=1)
-    header |= {"count": len(found), "area": found.area, "area_error": found.area_error, "boundary_exact": True}
-    return header, arrays | {
-        "vertices": found.vertices.astype("<f4"), "offsets": found.offsets.astype("<u4"), "indices": found.indices.astype("<u4"),
-        "color": color.astype("<f4"), "boundary": pieces.boundary().astype("<f4"),
-    }  # fmt: skip
+    header |= {"count": len(found), "area": found.area, "area_error": found.area_error}
+    return header, arrays | arrays_of(found)
 
 
 def _lines(run: Trainer) -> Array:
@@ -288,14 +292,8 @@ def _open(network: Network, rows: Array, given: bool) -> Reply:
     try:
         plane = None if network.inputs == 2 and network.box is not None else tuple(rows[:3])
         found = regions(network, None, plane, limit=200_000)
-        pieces = Pieces.of(network, found)
-        inside = pieces.means(pieces.values)
-        color = inside[:, 0] if inside.shape[1] == 1 else inside.argmax(axis=1)
         header |= {"count": len(found), "area": found.area, "area_error": found.area_error}
-        arrays = {
-            "vertices": found.vertices.astype("<f4"), "offsets": found.offsets.astype("<u4"), "indices": found.indices.astype("<u4"),
-            "color": color.astype("<f4"), "boundary": pieces.boundary().astype("<f4"),
-        }  # fmt: skip
+        arrays = arrays_of(found)
         if plane is not None:
             arrays["data"] = np.array([[0, 0], [1, 0], [0, 1]], "<f4")
     except RelukitError as error:

@@ -4,6 +4,7 @@ Written in NumPy with its own reverse pass: a step on 2-32-32 takes less time th
 page's server starts without torch.
 """
 
+from copy import copy, deepcopy
 from functools import cache
 from typing import Any
 
@@ -112,7 +113,20 @@ class Trainer:
         self.off_since: list[IntArray] = [np.full(m, -1) for m in settings.widths]
         self.losses: list[float] = []
         self.gradient_norms = np.zeros(len(self.W))
-        self.loss = self._forward_backward()[0]
+        self._look()
+
+    def copy(self) -> "Trainer":
+        """A run that goes on by itself from here; the points are shared."""
+        other = copy(self)
+        other.W, other.b, other.slope = [W.copy() for W in self.W], [b.copy() for b in self.b], self.slope.copy()
+        other.moments = [[m.copy(), v.copy(), count] for m, v, count in self.moments]
+        other.off_since, other.losses = [since.copy() for since in self.off_since], self.losses.copy()
+        other.rng = deepcopy(self.rng)
+        return other
+
+    def _look(self) -> None:
+        """Loss, gradients and silent units at the present weights: what the next step starts from."""
+        self.loss, self.gradients, _ = self._forward_backward()
         self._note_silent()
 
     def _draw(self, m: int, n: int) -> Array:
@@ -197,10 +211,9 @@ class Trainer:
             self._take_step()
 
     def _take_step(self) -> None:
-        _, gradients, _ = self._forward_backward()
-        if all(np.all(np.isfinite(g)) for g in gradients):
+        if all(np.all(np.isfinite(g)) for g in self.gradients):
             parameters = [*self.W, *self.b, self.slope]
-            for p, g, memory in zip(parameters, gradients, self.moments):
+            for p, g, memory in zip(parameters, self.gradients, self.moments):
                 memory[2] += 1
                 if not self.settings.momentum:
                     p -= self.lr * g
@@ -210,9 +223,8 @@ class Trainer:
                 first, second = (memory[i] / (1 - _BETA[i] ** memory[2]) for i in (0, 1))
                 p -= self.lr * first / (np.sqrt(second) + 1e-8)
         self.step += 1
-        self.loss = self._forward_backward()[0]
+        self._look()
         self.losses.append(self.loss)
-        self._note_silent()
 
     def _event(self, kind: str, value: float) -> None:
         if kind == "lr":
@@ -221,8 +233,7 @@ class Trainer:
             self.revive()
         else:
             self.construct()
-        self.loss = self._forward_backward()[0]
-        self._note_silent()
+        self._look()
 
     def revive(self) -> None:
         """Give each silent unit fresh incoming weights, its line through a row of the data, and no say in the output yet."""

@@ -4,13 +4,15 @@ import { Plane, drawLoss, drawUnits } from "/draw.js";
 
 const $ = id => document.getElementById(id);
 const start = () => ({ data: "spiral", points: [], widths: [32, 32], activation: "relu", init: "he", lr: 0.01, momentum: true, seed: 0, events: [] });
-const S = { view: "train", settings: start(), step: 0, point: null, drawn: [], shown: null, compared: false, ...readLink() };
+const linked = readLink() ?? {};
+const S = { view: "train", step: 0, point: null, drawn: [], shown: null, compared: false, ...linked, settings: { ...start(), ...linked.settings } };
 const NAMES = { relu: "ReLU", leaky_relu: "Leaky ReLU", prelu: "PReLU", elu: "ELU", gelu: "GELU", tanh: "tanh", sigmoid: "sigmoid" };
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+const THUMBNAILS = 5; // while it plays, the units are drawn each fifth step: together they cost as much as the plane
 const BOX = [[-1.25, -1.25], [1.25, 1.25]];
 const plane = new Plane($("plane"), BOX);
 let frame = null, found = null, curve = null, opened = null, compared = null, playing = false, dragged = null, queue = Promise.resolve(), maxStep = 20000;
-const relukit = window.relukit = { state: S, fps: 0, frames: 0, get frame() { return frame; }, get found() { return found; }, get curve() { return curve; }, get opened() { return opened; }, get compared() { return compared; } };
+const relukit = window.relukit = { state: S, fps: 0, frames: 0, spent: 0, get frame() { return frame; }, get found() { return found; }, get curve() { return curve; }, get opened() { return opened; }, get compared() { return compared; } };
 
 const say = text => { $("message").textContent = text; };
 const short = v => v === null || v === undefined ? "–" : Math.abs(v) >= 1e4 || (v && Math.abs(v) < 1e-3) ? v.toExponential(2) : String(Number(v.toPrecision(4)));
@@ -24,13 +26,13 @@ async function getFrame() {
   const asked = ahead?.step === S.step && playing ? ahead.answer : ask("frame", facts());
   ahead = null;
   frame = await asked;
-  if (playing && frame.step < maxStep) { const step = frame.step + 1; ahead = { step, answer: ask("frame", { settings: S.settings, step }) }; ahead.answer.catch(() => {}); }
+  if (playing && frame.step < maxStep) { const step = frame.step + 1; ahead = { step, answer: ask("frame", { settings: S.settings, step, thumbnails: step % THUMBNAILS === 0 }) }; ahead.answer.catch(() => {}); }
   S.step = frame.step; relukit.frames += 1;
-  draw();
+  const began = performance.now(); draw(); relukit.spent += performance.now() - began;
 }
 
 function draw() {
-  plane.clear();
+  plane.clear(); plane.show();
   $("sentence").textContent = "";
   if (S.view === "curve") return drawCurve();
   if (S.view === "open") return drawOpened();
@@ -39,7 +41,7 @@ function draw() {
   const classes = frame.kind === "classes";
   frame.vertices ? plane.pieces(frame, classes) : plane.contours(frame.grid, classes);
   if (frame.vertices) plane.hinges(frame.lines, frame.off_since[0]);
-  plane.dots(frame.data, frame.labels, frame.kind);
+  plane.dots(frame.data, frame.labels, frame.kind); plane.show();
   if (found?.polygon) plane.outline(found.polygon);
   if (found?.nearest) plane.arrow(found.point, found.nearest);
   if (found) plane.marker(dragged?.point ?? found.point, dragged?.label ?? found.label);
@@ -61,14 +63,18 @@ const aboutMax = () => S.settings.widths.length < 2
   : "Two hidden layers can: max(x, y) = y + relu(x − y), then relu again. Press “Set the weights that make it”: the error becomes 0 on the whole box, not only at samples.";
 
 function numbers(rows) {
+  const cells = $("numbers").children; // the names seldom change: then only the values are written
+  if (cells.length === 2 * rows.length && rows.every(([name], k) => cells[2 * k].textContent === name)) return rows.forEach(([, value], k) => { cells[2 * k + 1].textContent = value; });
   $("numbers").replaceChildren(...rows.flatMap(([name, value]) => [Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: value })]));
 }
 
 // ---- training
+let rounds = 0; // pressing twice in a row must not start two loops
 async function play() {
   playing = !playing; showPlay();
+  const round = ++rounds;
   let last = performance.now();
-  while (playing && training()) {
+  while (playing && training() && round === rounds) {
     S.step = Math.min(S.step + 1, maxStep); found = dragged = S.point = null;
     await then(getFrame);
     await new Promise(done => calm ? setTimeout(done, 500) : requestAnimationFrame(done));
@@ -76,6 +82,7 @@ async function play() {
     if (relukit.frames % 15 === 0) keep();
     if (S.step >= maxStep) { playing = false; showPlay(); say(`${maxStep} steps are the page's limit.`); }
   }
+  if (training() && round === rounds) await then(getFrame); // the step that is shown, with its units
   keep();
 }
 const showPlay = () => { $("play").textContent = playing ? "Pause" : "Play"; };
@@ -141,7 +148,7 @@ function drawOpened() {
     const xs = opened.vertices.filter((_, i) => i % 2 === 0), ys = opened.vertices.filter((_, i) => i % 2);
     const edge = (values, pick) => values.reduce((a, b) => pick(a, b));
     plane.box = [[edge(xs, Math.min), edge(ys, Math.min)], [edge(xs, Math.max), edge(ys, Math.max)]];
-    plane.pieces(opened, opened.outputs > 1); if (opened.data) plane.dots(opened.data, null, "rows");
+    plane.pieces(opened, opened.outputs > 1); if (opened.data) plane.dots(opened.data, null, "rows"); plane.show();
   }
   const dead = opened.health.layers.reduce((sum, layer) => sum + layer.dead, 0), units = opened.health.layers.reduce((sum, layer) => sum + layer.units, 0);
   const rows = [["inputs, outputs", `${opened.inputs}, ${opened.outputs}`], ["dead units", `${dead} of ${units}`], ["pieces in the picture", opened.count ?? "–"]];
@@ -237,7 +244,8 @@ document.onkeydown = e => {
 };
 document.ondragover = e => e.preventDefault();
 document.ondrop = e => { e.preventDefault(); const files = [...e.dataTransfer.files], rows = files.find(f => f.name.endsWith(".csv")); openFiles(files.find(f => f !== rows), rows); };
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { plane.themed(); draw(); });
+new ResizeObserver(() => { if (plane.fit()) draw(); }).observe($("plane"));
 
 then(async () => {
   const hello = await ask("hello"); relukit.model = hello.model; maxStep = hello.max_step;
