@@ -15,11 +15,13 @@ _COLLINEAR = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Channels:
-    """The smaller network, a bound of its difference, and how many channels were merged."""
+    """The smaller network, a bound of its difference, how many channels were merged, and (for proofs) its gates as in `Plain`."""
 
     network: Network
     error: float
     merged: int
+    gates: list[tuple[int, int]]
+    follow: list[tuple[int, int, int, float]]
 
 
 def channel_form(network: Network, bounds: Bounds) -> Channels | None:
@@ -30,10 +32,14 @@ def channel_form(network: Network, bounds: Bounds) -> Channels | None:
     """
     nodes, merged, changed = list(network.nodes), 0, False
     drift: dict[int, Array] = {}  # what merging adds to the sums of a node
-    for i in network.activations:
+    stay = {i: np.arange(network.nodes[i].size) for i in network.activations}
+    unread: list[tuple[int, int]] = []
+    follow: list[tuple[int, int, int, float]] = []  # layer, unit, unit that it follows, factor
+    for k, i in enumerate(network.activations):
         cut = _Layer.of(nodes, network, i)
         if cut is None:
             continue
+        followers: set[int] = set()
         keep = ~bounds.off(i).reshape(cut.channels, -1).all(axis=1)
         top = np.maximum(np.abs(bounds.lower[i]), np.abs(bounds.upper[i]))
         if network.nodes[i].op.is_relu:  # type: ignore[union-attr]
@@ -41,11 +47,17 @@ def channel_form(network: Network, bounds: Bounds) -> Channels | None:
                 if keep[a] and keep[b]:
                     cut.move(a, b, factor, top, drift)
                     keep[a], merged = False, merged + 1
+                    followers.add(a)
+                    pairs = zip(_places(cut.entries(a)), _places(cut.entries(b)))
+                    follow += [(k, p, q, factor) for p, q in pairs]
         keep &= cut.read()
         dead = ~keep & np.array([bool(np.all(top[cut.entries(c)] == 0)) for c in range(cut.channels)])
         gone = dead | (~keep & ~cut.read())
         if not gone.any() or gone.all():
             continue
+        entries = [_places(cut.entries(c)) for c in range(cut.channels)]
+        stay[i] = np.array([p for c in np.flatnonzero(~gone) for p in entries[c]], int)
+        unread += [(k, p) for c in np.flatnonzero(gone & ~dead) if c not in followers for p in entries[c]]
         cut.drop(np.flatnonzero(~gone))
         changed = True
     if not changed:
@@ -53,7 +65,14 @@ def channel_form(network: Network, bounds: Bounds) -> Channels | None:
     made = Network(
         tuple(nodes), ("equal only on the set it was compressed for",), network.head, network.dtype, network.box, origin=Origin("built")
     )  # fmt: skip
-    return Channels(made, _propagate(network, drift), merged)
+    gates = [(k, int(p)) for k, i in enumerate(network.activations) for p in stay[i]] + unread
+    number = {name: at for at, name in enumerate(gates)}
+    named = [(k, p, number[k, q], f) for k, p, q, f in follow if (k, q) in number]
+    return Channels(made, _propagate(network, drift), merged, gates, named)
+
+
+def _places(stretch: slice) -> range:
+    return range(stretch.start, stretch.stop)
 
 
 @dataclass

@@ -1,249 +1,243 @@
 """Checks the proof of a compression from three files: the proof, the original network, the smaller one.
 
-Stands by itself: NumPy, the ONNX format, and the checker of unit claims. Also runs alone:
+Stands by itself: NumPy, SciPy's sparse matrices, the ONNX format, and the checker of unit claims. Also runs alone:
 `python -m relukit.compression._check PROOF ORIGINAL SMALL`.
 
-Both networks are read as gates h = max(0, C x + W h + b), in the order of their layers. In the original, a unit that a claim shows to be never on in the
-box is 0, and one that is never off is its own sum; every other unit must be one that a gate of the smaller network stands for, a
-positive multiple of one, or one that nothing reads. What is left are matrices of equal shape. Their differences, times the largest values in the box,
-bound how far each gate and then each output can be apart; that bound must not exceed the claimed one.
-
-Rounding: sums of n products in float64 are off by at most g |a|.|b|, g = n u / (1 - n u); it is carried beside every matrix.
+Both networks are read as ReLUs h = max(0, z) over inputs x and other ReLUs. The proof names the units of the original that stay variables
+(`gates`: first those that the ReLUs of the smaller network stand for, in its order, then those that cancel), the units that are multiples of them
+(`merged`), and those that count as a line of their sum (`lines`). Every other unit counts as 0 or as its sum, whichever its bounds allow with less
+error, and a ReLU of the smaller network that stands for no unit (-1) likewise. What that leaves out is computed here from bounds made anew over
+the proof's domain, never taken from the proof. Then both networks are matrices over (1, x, gates), and their differences, times the
+largest values, bound how far each gate and then each output can be apart; that bound must not exceed the claimed one.
 """
 
 import sys
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from relukit.verification.checker import Rejected, check_claims, demand, read_network
+from relukit.compression._check_bounds import Bounder, U, g
+from relukit.compression._check_network import Node, read
+from relukit.verification.checker import Rejected, check_claims, demand
 
-U = 2.0**-53
-
-
-def g(n: int) -> float:
-    """Relative error of a sum of n products, with room for the rounding of the bound itself."""
-    return 1.05 * (n + 4) * U / (1 - (n + 4) * U)
+_ALL = 4_000  # ReLUs up to which all open ones are bounded by substitution; beyond, only those that have to be shown
 
 
 @dataclass
 class Form:
-    """A vector as `A (x, 1, h)`, exact up to `off` entrywise (times the sizes of x, 1 and h)."""
+    """A node's value as `A (1, x, gates)`, off by at most `error` over the domain."""
 
-    A: np.ndarray
-    off: np.ndarray
+    A: Any
+    error: np.ndarray
 
-    def times(self, W: np.ndarray, b: np.ndarray) -> "Form":
-        A = W @ self.A
-        off = np.abs(W) @ self.off + g(W.shape[1]) * (np.abs(W) @ np.abs(self.A))
-        A[:, self.one] += b
-        off[:, self.one] += 2 * U * np.abs(A[:, self.one])
-        return Form(A, off)
 
-    one = 0  # column of the constant
+def domain_of(arrays: dict[str, np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes `(count, n)` and rows `A x <= a` that hold in all of them."""
+    lower, upper = np.atleast_2d(arrays["lower"]).astype(float), np.atleast_2d(arrays["upper"]).astype(float)
+    A, a = arrays["rows"].astype(float).reshape(-1, n), arrays["sides"].astype(float).ravel()
+    fits = lower.shape == upper.shape and lower.shape[1] == n and len(lower) and len(A) == len(a)
+    demand(bool(fits) and all(np.isfinite(v).all() for v in (lower, upper, A, a)) and (lower <= upper).all(), "the proof's domain does not fit the network")  # fmt: skip
+    return lower, upper, A, a
+
+
+def bounds_of(nodes: list[Node], arrays: dict[str, np.ndarray], wanted: dict[int, np.ndarray] | None, claims: dict[int, Any]) -> list[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """Bounds over the whole domain of what each ReLU node reads, in the order of the ReLU nodes.
+
+    Arguments:
+        wanted: For each ReLU node's source, units that have to be bounded well; None for all.
+        claims: For a ReLU node's source, ends that trees have shown.
+    """
+    lower, upper, A, a = domain_of(arrays, nodes[0].size)
+    bounder = Bounder(nodes, A, a)
+    units = sum(nodes[i].size for i in bounder.relus)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for low, high in zip(lower, upper):
+        L, H = bounder.over(low, high, claims, {} if wanted is None or units <= _ALL else wanted)
+        at = [nodes[i].sources[0] for i in bounder.relus]
+        new = [(L[s], H[s]) for s in at]
+        found = [(np.minimum(p[0], q[0]), np.maximum(p[1], q[1])) for p, q in zip(found, new)] if found else new
+    return found
+
+
+def shown_by_trees(proof: str, original: str, nodes: list[Node], arrays: dict[str, np.ndarray]) -> dict[int, Any]:
+    """Ends that the proof's trees show: for the node that a ReLU reads, lower ends 0 and upper ends 0 of single units."""
+    if int(arrays["claims"]) == 0:
+        return {}
+    relus = [i for i, node in enumerate(nodes) if node.is_relu]
+    lower, upper = np.atleast_2d(arrays["lower"]).min(axis=0), np.atleast_2d(arrays["upper"]).max(axis=0)
+    found: dict[int, Any] = {}
+    for claim in check_claims(proof, original):
+        demand((claim.lower <= lower).all() and (claim.upper >= upper).all(), "a claim is about another box")
+        single = claim.layer < len(relus) and len(claim.d) == 1 and not claim.D.any() and claim.d[0] <= 0
+        demand(single and np.count_nonzero(claim.C[0]) == 1, "a claim is not about a unit")
+        source, j = nodes[relus[claim.layer]].sources[0], int(np.argmax(np.abs(claim.C[0])))
+        L, H = found.setdefault(source, (np.full(nodes[source].size, -np.inf), np.full(nodes[source].size, np.inf)))
+        side, value = (H, 0.0) if claim.C[0, j] < 0 else (L, 0.0)
+        side[j] = value
+    return found
 
 
 class Reader:
-    """The smaller network's gates and outputs over x, 1 and earlier gates."""
+    """One network's nodes as forms over (1, x, gates)."""
 
-    def __init__(self, path: str, x: Form, gates: int) -> None:
-        self.inputs, self.width = x.A.shape[0], x.A.shape[1]
-        self.gates: list[tuple[np.ndarray, np.ndarray]] = []
-        self.count, self.most = 0, gates
-        self.output = self._npz(path, x) if path.endswith(".npz") else self._onnx(path, x)
+    def __init__(self, nodes: list[Node], lower: np.ndarray, upper: np.ndarray, gates: int) -> None:
+        self.nodes, n = nodes, len(lower)
+        self.width = 1 + n + gates
+        self.reach = np.r_[1.0, np.maximum(np.abs(lower), np.abs(upper)), np.zeros(gates)]
+        fixed = lower == upper  # an input that does not move is a number
+        A = sparse.lil_matrix((n, self.width))
+        A[np.flatnonzero(~fixed), 1 + np.flatnonzero(~fixed)] = 1.0
+        A[np.flatnonzero(fixed), 0] = lower[fixed]
+        self.forms: dict[int, Form] = {0: Form(A.tocsr(), np.zeros(n))}
 
-    def relu(self, z: Form) -> Form:
-        size = len(z.A)
-        demand(self.count + size <= self.most, "the smaller network has more gates than the proof names")
-        self.gates += [(z.A[i], z.off[i]) for i in range(size)]
-        A = np.zeros((size, self.width))
-        A[np.arange(size), 1 + self.inputs + self.count + np.arange(size)] = 1
-        self.count += size
-        return Form(A, np.zeros_like(A))
+    def affine(self, i: int) -> Form:
+        node = self.nodes[i]
+        A = sparse.csr_matrix((node.size, self.width))
+        error, size = np.zeros(node.size), node.size_of_bias.copy()
+        for s, M in zip(node.sources, node.maps):
+            form = self.forms[s]
+            A = A + sparse.csr_matrix(M) @ form.A
+            error = error + abs(M) @ form.error
+            size = size + abs(M) @ (abs(form.A) @ self.reach)
+        bias = sparse.csr_matrix((node.bias, (np.arange(node.size), np.zeros(node.size, int))), (node.size, self.width))
+        return Form(sparse.csr_matrix(A + bias), 1.01 * (error + g(node.terms) * size))
 
-    def _npz(self, path: str, x: Form) -> Form:
-        for W, b, relu in read_network(path):
-            x = x.times(W, b)
-            x = self.relu(x) if relu else x
-        return x
-
-    def _onnx(self, path: str, x: Form) -> Form:
-        import onnx
-        from onnx import numpy_helper
-
-        graph = onnx.load(path).graph
-        constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
-        values: dict[str, Form] = {next(i.name for i in graph.input if i.name not in constants): x}
-        for node in graph.node:
-            names, kind = list(node.input), node.op_type
-            fixed = [np.asarray(constants[n]) for n in names if n in constants]
-            forms = [values[n] for n in names if n in values]
-            at = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-            demand(len(fixed) + len(forms) == len(names), f"the operator {kind} reads a value that is not there")
-            if kind in ("Flatten", "Reshape", "Identity"):
-                out = forms[0]
-            elif kind == "Gemm":
-                demand(
-                    at.get("alpha", 1.0) == 1 and at.get("beta", 1.0) == 1 and not at.get("transA", 0), "a scaled Gemm"
-                )
-                W = fixed[0].astype(float)
-                W = W if at.get("transB", 0) else W.T
-                bias = fixed[1].astype(float).ravel() if len(fixed) > 1 else np.zeros(len(W))
-                out = forms[0].times(W, np.broadcast_to(bias, (len(W),)))
-            elif kind == "Gather":
-                index = fixed[0].ravel()
-                out = Form(forms[0].A[index], forms[0].off[index])
-            elif kind == "Add" and len(forms) == 2:
-                out = Form(
-                    forms[0].A + forms[1].A, forms[0].off + forms[1].off + 2 * U * np.abs(forms[0].A + forms[1].A)
-                )
-            elif kind == "Add":
-                A = forms[0].A.copy()
-                A[:, 0] += fixed[0].astype(float).ravel()
-                out = Form(A, forms[0].off + 2 * U * np.abs(A) * (np.arange(self.width) == 0))
-            elif kind == "Relu":
-                out = self.relu(forms[0])
-            else:
-                raise Rejected(f"the checker does not read the operator {kind}")
-            values[node.output[0]] = out
-        return values[graph.output[0].name]
+    def lines(self, z: Form, slope: np.ndarray, offset: np.ndarray, L: np.ndarray, H: np.ndarray) -> Form:
+        """Units counted as `slope z + offset`: what a ReLU is off that at most between L and H."""
+        gap = lambda v: np.abs(np.maximum(v, 0) - slope * v - offset)
+        off = np.maximum(gap(L), np.maximum(gap(H), np.where((L < 0) & (H > 0), np.abs(offset), 0)))
+        plain = ((slope == 0) | (slope == 1)) & (offset == 0)
+        size = np.abs(slope) * (abs(z.A) @ self.reach) + np.abs(offset) + np.maximum(np.abs(L), np.abs(H))
+        start = sparse.csr_matrix((offset, (np.arange(len(offset)), np.zeros(len(offset), int))), z.A.shape)
+        return Form(sparse.csr_matrix(sparse.diags(slope) @ z.A + start), 1.01 * (np.abs(slope) * z.error + off + np.where(plain, 0, 8 * U * size)))  # fmt: skip
 
 
-def never(W: np.ndarray, b: np.ndarray, lower: np.ndarray, upper: np.ndarray, units: np.ndarray, sign: float) -> None:
-    """Units of the first layer: `sign * z >= 0` on the box, in rational arithmetic."""
-    for j in units:
-        total = sum((Fraction(sign * w) * Fraction(l if sign * w > 0 else u) for w, l, u in zip(W[j].tolist(), lower.tolist(), upper.tolist()) if w), Fraction(sign * float(b[j])))  # fmt: skip
-        demand(total >= 0, f"unit {j} of the first layer changes its phase in the box")
-
-
-def stable(proof: str, original: str, layers: list, arrays: Any) -> list[tuple[set[int], set[int]]]:
-    """Units never on and never off, layer by layer, as far as claims show it."""
-    lower, upper = arrays["lower"], arrays["upper"]
-    found: list[tuple[set[int], set[int]]] = [(set(), set()) for _ in layers]
-    relus = [k for k, layer in enumerate(layers) if layer[2]]
-    for which, sign in ((0, -1.0), (1, 1.0)):
-        units = arrays["first_off" if which == 0 else "first_on"].astype(np.int64)
-        if len(units):
-            demand(relus[0] == 0, "the network does not start with a layer of ReLUs")
-            never(*layers[0][:2], lower, upper, units, sign)
-            found[0][which].update(units.tolist())
-    for claim in check_claims(proof, original):
-        demand((claim.lower <= lower).all() and (claim.upper >= upper).all(), "a claim is about another box")
-        demand(
-            claim.layer < len(relus) and len(claim.d) == 1 and not claim.D.any() and claim.d[0] <= 0,
-            "a claim is not about a unit",
-        )
-        j = int(np.argmax(np.abs(claim.C[0])))
-        demand(np.count_nonzero(claim.C[0]) == 1 and abs(claim.C[0, j]) == 1, "a claim is not about one unit")
-        found[relus[claim.layer]][0 if claim.C[0, j] < 0 else 1].add(j)
-    return found
-
-
-def nobody_reads(layers: list, phases: list[tuple[set[int], set[int]]]) -> list[np.ndarray]:
-    """Units of each layer whose weights into the next one all go to units that are off or unread themselves."""
-    found = [np.zeros(len(layers[-1][1]), bool)]
-    for at in reversed(range(len(layers) - 1)):
-        reads = ~found[0]
-        reads[sorted(phases[at + 1][0])] = False
-        found.insert(0, ~np.any(layers[at + 1][0][reads], axis=0))
-    return found
+def sharper(reader: Reader, z: Form, L: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds with what the form itself shows: sums whose parts cancel are numbers."""
+    center = np.asarray(z.A[:, [0]].todense()).ravel()
+    size = abs(z.A) @ reader.reach
+    rest = 1.01 * (np.maximum(size - np.abs(center), 0) + z.error + g(reader.width) * size)
+    return np.maximum(L, center - rest), np.minimum(H, center + rest)
 
 
 def check(proof: str, original: str, small: str) -> dict[str, Any]:
-    """Raise `Rejected` unless the proof shows both networks equal on its box up to its bound; returns what was shown."""
-    layers = read_network(original)
+    """Raise `Rejected` unless the proof shows both networks equal on its domain up to its bound; returns what was shown."""
     try:
         with open(proof, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {k: file[k] for k in file.files}
-        lower, upper, kept, claimed = (
-            arrays["lower"],
-            arrays["upper"],
-            arrays["kept"].astype(np.int64),
-            float(arrays["error_bound"]),
-        )
+        real, claimed = int(arrays["real_gates"]), float(arrays["error_bound"])
+        _ = [arrays[k] for k in ("lower", "upper", "rows", "sides", "claims")]
+        gates = arrays["gates"].astype(np.int64).reshape(-1, 2).tolist()
+        merged = dict(zip(map(tuple, arrays["merged"].astype(np.int64).reshape(-1, 3)[:, :2].tolist()), zip(arrays["merged"].astype(np.int64).reshape(-1, 3)[:, 2].tolist(), arrays["factors"].tolist(), strict=True)))  # fmt: skip
+        lines = dict(zip(map(tuple, arrays["lines"].astype(np.int64).reshape(-1, 2).tolist()), arrays["line_values"].reshape(-1, 2).tolist(), strict=True))  # fmt: skip
     except Exception as error:
         raise Rejected(f"the proof is damaged: {error}") from error
-    n = layers[0][0].shape[1]
-    demand(
-        lower.shape == upper.shape == (n,)
-        and np.isfinite(lower).all()
-        and np.isfinite(upper).all()
-        and (lower <= upper).all(),
-        "the proof's box does not fit the network",
-    )
-    phases, K = stable(proof, original, layers, arrays), len(kept)
-    number = {(k, j): i for i, (k, j) in enumerate(kept.tolist())}
-    demand(len(number) == K, "two gates stand for one unit")
-    merged = {
-        (int(k), int(j)): (int(i), float(c))
-        for (k, j, i), c in zip(arrays["merged"].astype(np.int64).tolist(), arrays["factors"].tolist())
-    }
-    reach = np.r_[1.0, np.maximum(np.abs(lower), np.abs(upper)), np.zeros(K)]
-    A = np.zeros((n, 1 + n + K))
-    A[:, 1 : 1 + n] = np.diag(lower < upper).astype(float)
-    A[:, 0] = np.where(lower < upper, 0, lower)  # an input that does not move is a number
-    form, gates, apart = Form(A, np.zeros_like(A)), [], []
-    reader = Reader(small, form, K)
-    unread = nobody_reads(layers, phases)
-    demand(reader.count == K, f"the smaller network has {reader.count} gates, the proof names {K}")
-    last_gate = -1
-    gap = np.zeros(1 + n + K)  # how far each gate of the two networks can be apart
-    for at, (W, b, relu) in enumerate(layers):
-        z = form.times(W, b)
-        if not relu:
-            form = z
+    nodes = read(original)
+    lower, upper, *_ = domain_of(arrays, nodes[0].size)
+    relus = [i for i, node in enumerate(nodes) if node.is_relu]
+    number = {(k, j): i for i, (k, j) in enumerate(gates) if k >= 0}
+    demand(0 <= real <= len(gates), "the proof names fewer gates than it counts")
+    demand(len(number) == sum(k >= 0 for k, _ in gates), "two gates stand for one unit")
+    named = [*number, *merged, *lines]
+    demand(all(0 <= k < len(relus) and 0 <= j < nodes[relus[k]].size for k, j in named), "the proof names a unit that does not exist")  # fmt: skip
+    demand(all(np.isfinite(c) and c > 0 for _, c in merged.values()) and all(np.isfinite(v).all() for v in lines.values()), "a factor or a line is no number, or a factor not positive")  # fmt: skip
+    wanted = {nodes[i].sources[0]: np.array([(k, j) not in number for j in range(nodes[i].size)], bool) for k, i in enumerate(relus)}  # fmt: skip
+    ends = bounds_of(nodes, arrays, wanted, shown_by_trees(proof, original, nodes, arrays))
+
+    reader = Reader(nodes, lower.min(axis=0), upper.max(axis=0), len(gates))
+    first = 1 + nodes[0].size
+    rows: dict[int, tuple[Any, float]] = {}  # what each gate of the original reads, and its error
+    stable = 0
+    for i, node in enumerate(nodes[1:], start=1):
+        if not node.is_relu:
+            reader.forms[i] = reader.affine(i)
             continue
-        out = Form(np.zeros_like(z.A), np.zeros_like(z.off))
-        off, on = phases[at]
-        for j in range(len(W)):
-            if (at, j) in number:
-                i = number[at, j]
-                demand(i == last_gate + 1, "gates are not in the order of the units")
-                last_gate = i
-                rows = reader.gates[i]
-                both = z.off[j] + rows[1] + np.abs(z.A[j] - rows[0]) * (1 + 4 * U) + U * np.abs(z.A[j])
-                demand(
-                    not np.any(both[1 + n + i :]) and not np.any(rows[0][1 + n + i :]),
-                    "a gate reads itself or a later one",
-                )
-                gap[1 + n + i] = 1.01 * (both @ reach + np.abs(rows[0]) @ gap + z.off[j] @ gap)
-                reach[1 + n + i] = 1.01 * (np.abs(z.A[j]) + z.off[j]) @ reach  # a bound of the original's gate
-                tight = _interval(z.A[j], z.off[j], lower, upper, reach, n)
-                reach[1 + n + i] = min(reach[1 + n + i], max(tight, 0.0))
-                out.A[j, 1 + n + i] = 1.0
-                gates.append(z.A[j])
-                apart.append(z.off[j])
-            elif j in off or unread[at][j]:
-                pass
-            elif not np.any(z.A[j, 1:]):
-                out.A[j, 0], out.off[j] = max(z.A[j, 0], 0.0), z.off[j]
-            elif (at, j) in merged:
-                i, c = merged[at, j]
-                demand(c > 0 and 0 <= i <= last_gate, "a unit is merged into a gate that does not come before it")
-                out.A[j, 1 + n + i] = c
-                off_by = (np.abs(z.A[j] - c * gates[i]) + 2 * U * np.abs(z.A[j]) + z.off[j] + c * apart[i]) @ reach
-                out.off[j, 0] = 1.01 * off_by
-            else:
-                demand(j in on, f"unit {j} of layer {at} is gone without a reason")
-                out.A[j], out.off[j] = z.A[j], z.off[j]
-        form = out
-    demand(last_gate == K - 1, "the proof names a unit that does not exist")
-    demand(len(form.A) == len(reader.output.A), "the outputs differ in number")
-    both = form.off + reader.output.off + np.abs(form.A - reader.output.A) * (1 + 4 * U) + U * np.abs(form.A)
-    bound = float((1.01 * (both @ reach + np.abs(reader.output.A) @ gap + form.off @ gap)).max())
-    demand(bound <= claimed, f"the networks may be {bound:.3g} apart, the proof claims {claimed:.3g}")
-    return {"error_bound": bound, "gates": K, "stable_units": sum(len(a) + len(b) for a, b in phases)}
+        k = relus.index(i)
+        z = reader.forms[node.sources[0]]
+        L, H = sharper(reader, z, *ends[k])
+        stable += int(np.sum((L >= 0) | (H <= 0)))
+        slope, offset = (H > -L) * 1.0, np.zeros(node.size)
+        special = [j for j in range(node.size) if (k, j) in number or (k, j) in merged]
+        for j in range(node.size):
+            if (k, j) in lines:
+                slope[j], offset[j] = lines[k, j]
+        slope[special], offset[special] = 0.0, 0.0
+        out = reader.lines(z, slope, offset, L, H)
+        out.error[special] = 0
+        columns, factors = [], []
+        for j in special:
+            if (k, j) in number:
+                column = number[k, j]
+                reader.reach[first + column] = max(H[j], 0.0)
+                rows[column] = z.A[[j]], float(z.error[j])
+                columns.append(first + column)
+                factors.append(1.0)
+        for j in special:
+            if (k, j) in merged and (k, j) not in number:
+                column, c = merged[k, j]
+                demand(column in rows, "a unit is merged into a gate that does not come before it")
+                row, error = rows[column]
+                off = abs(z.A[[j]] - c * row) @ reader.reach + 4 * U * (abs(z.A[[j]]) @ reader.reach)
+                out.error[j] = 1.01 * (off.item() + z.error[j] + c * error)
+        order = [j for j in special if (k, j) in number] + [j for j in special if (k, j) not in number]
+        for j in order[len(columns) :]:
+            columns.append(first + merged[k, j][0])
+            factors.append(merged[k, j][1])
+        out.A = sparse.csr_matrix(out.A + sparse.csr_matrix((factors, (order, columns)), out.A.shape))
+        reader.forms[i] = out
+    demand(len(rows) == len(number), "the proof names a gate that is no ReLU")
+    bound = _apart(reader, rows, small, gates[:real], arrays, first)
+    demand(
+        np.isfinite(bound) and bound <= claimed,
+        f"the networks may be {bound:.3g} apart, the proof claims {claimed:.3g}",
+    )
+    return {"error_bound": bound, "gates": real, "stable_units": stable}
 
 
-def _interval(
-    row: np.ndarray, off: np.ndarray, lower: np.ndarray, upper: np.ndarray, reach: np.ndarray, n: int
-) -> float:
-    """An upper bound of `row (x, 1, h)` with h between 0 and its reach."""
-    x, h = row[1 : 1 + n], row[1 + n :]
-    sides = row[0] + np.where(x > 0, x * upper, x * lower).sum() + np.maximum(h, 0) @ reach[1 + n :]
-    return float(sides + 1.01 * (off @ reach + g(len(row)) * (np.abs(row) @ reach)))
+def _apart(theirs: Reader, rows: dict[int, tuple[Any, float]], small: str, gates: list, arrays: Any, first: int) -> float:  # fmt: skip
+    """How far the outputs of the smaller network can be from the original's over the domain."""
+    nodes = read(small)
+    demand(nodes[0].size == theirs.nodes[0].size, "the networks differ in their inputs")
+    relus = [i for i, node in enumerate(nodes) if node.is_relu]
+    count = sum(nodes[i].size for i in relus)
+    demand(count == len(gates), f"the smaller network has {count} gates, the proof names {len(gates)}")
+    ends = bounds_of(nodes, arrays, None, {}) if any(k < 0 for k, _ in gates) else []
+    lower, upper, *_ = domain_of(arrays, nodes[0].size)
+    ours = Reader(nodes, lower.min(axis=0), upper.max(axis=0), theirs.width - first)
+    gap, at = np.zeros(theirs.width), 0  # how far each gate of the two networks can be apart
+    for i, node in enumerate(nodes[1:], start=1):
+        if not node.is_relu:
+            ours.forms[i] = ours.affine(i)
+            continue
+        z = ours.forms[node.sources[0]]
+        stands = np.array([k >= 0 for k, _ in gates[at : at + node.size]], bool)
+        if stands.all():
+            out = Form(sparse.csr_matrix(z.A.shape), np.zeros(node.size))
+        else:
+            L, H = sharper(ours, z, *ends[relus.index(i)])
+            slope = np.where(stands, 0.0, H > -L)
+            out = ours.lines(z, slope, np.zeros(node.size), L, H)
+            out.error[stands] = 0
+        kept = np.flatnonzero(stands)
+        columns = first + at + kept
+        if len(kept):
+            A = sparse.vstack([rows[at + j][0] for j in kept], format="csr")
+            error = np.array([rows[at + j][1] for j in kept])
+            gap[columns] = _difference(A, error, z.A[kept], z.error[kept], theirs.reach, gap)
+            ours.reach[columns] = theirs.reach[columns] + gap[columns]
+        out.A = sparse.csr_matrix(out.A + sparse.csr_matrix((np.ones(len(kept)), (kept, columns)), out.A.shape))
+        ours.forms[i], at = out, at + node.size
+    one, two = theirs.forms[len(theirs.nodes) - 1], ours.forms[len(nodes) - 1]
+    demand(one.A.shape == two.A.shape, "the outputs differ in number")
+    return float(_difference(one.A, one.error, two.A, two.error, theirs.reach, gap).max())
+
+
+def _difference(A: Any, error: np.ndarray, B: Any, other: np.ndarray, reach: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """A bound of `|A v - B w|` for v within reach and w within `gap` of v, errors included."""
+    apart = abs(A - B) @ reach + 4 * U * (abs(A) @ reach + abs(B) @ reach) + abs(B) @ gap
+    return 1.01 * (apart + error + other)
 
 
 if __name__ == "__main__":

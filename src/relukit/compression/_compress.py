@@ -9,11 +9,12 @@ import numpy as np
 
 from relukit._errors import InvalidInput
 from relukit._types import Array, IntArray
-from relukit.bounds import Bounds, CompactNetwork, compact, linear
+from relukit.bounds import Bounds, CompactNetwork, compact, interval, linear
 from relukit.compression._channels import channel_form
+from relukit.compression._float32 import float32_error
 from relukit.compression._gates import error_bound, give_up, merge
 from relukit.compression._plain import plain_form
-from relukit.compression._proof import UnitProof, certified, write_proof
+from relukit.compression._proof import Domain, Record, confirmed, write_proof
 from relukit.network import Affine, Network, Origin
 from relukit.network.affine import Conv, Dense, Scale, Sparse
 from relukit.network.rewrite import RELU, Builder
@@ -39,6 +40,7 @@ class Compression:
         given_up: Gates replaced by lines within the tolerance.
         max_difference: Largest difference of any output seen on sampled inputs, both networks in float32.
         error_bound: Bound of the difference of the two functions in real arithmetic (rounding of the folded weights, and the tolerance used).
+        float32_bound: Bound of the difference when both are computed in float32, whatever the order of their sums.
         proven: Whether that bound covers the whole set.
         reason: One sentence.
     """
@@ -58,7 +60,8 @@ class Compression:
     cpu_seconds: float
     merged: int = 0
     given_up: int = 0
-    _proof: tuple[UnitProof, IntArray, list[tuple[int, int, int, float]]] | None = field(default=None, repr=False)
+    float32_bound: float = 0.0
+    _proof: Record | None = field(default=None, repr=False)
 
     @property
     def stable_units(self) -> int:
@@ -79,9 +82,7 @@ class Compression:
         """
         if self._proof is None:
             raise InvalidInput("this compression holds no proof: call compress(..., proof=True)")
-        units, kept, merged = self._proof
-        rows, factors = np.array([m[:3] for m in merged], np.int64), np.array([m[3] for m in merged])
-        return write_proof(path, units, kept, rows, factors, original, small)
+        return write_proof(path, self._proof, original, small)
 
     def to_dict(self) -> dict[str, Any]:
         keys = (
@@ -91,6 +92,7 @@ class Compression:
         return {k: getattr(self, k) for k in keys} | {
             "max_difference": self.max_difference,
             "max_difference_float32": self.max_difference,
+            "float32_bound": self.float32_bound,
         }
 
     def __repr__(self) -> str:
@@ -126,8 +128,8 @@ def compress(
         proof: Whether to keep a proof for `save_proof`; only units that the independent checker can follow count then.
 
     Raises:
-        UnsupportedOperation: An activation is smooth; a proof was asked for and the network is no chain of dense ReLU layers.
-        InvalidInput: No domain, weights that are not finite, a tolerance or margin below 0, a proof asked for another domain than one box.
+        UnsupportedOperation: An activation is smooth; a proof was asked for and an activation is no ReLU.
+        InvalidInput: No domain, weights that are not finite, a tolerance or margin below 0, a proof asked for a ball.
 
     References:
         Lossless Compression of Deep Neural Networks, Serra, Kumar, Ramalingam, 2020.
@@ -142,8 +144,7 @@ def compress(
     domain = _hull(cover) if cover is not None else network.box if input_set is None else input_set
     if domain is None:
         raise InvalidInput("compress needs a domain: a Box, Ball or Polytope, or data with a margin")
-    if proof and (cover is not None or not isinstance(domain, Box)):
-        raise InvalidInput("proof files cover one box: give a Box, or leave proof out")
+    shape = Domain.of(domain, cover) if proof else None
     points = domain.sample(_SAMPLES, seed) if cover is None else _near(cover, seed)
     both, moving = _witnessed(network, points), _moving_inputs(domain)
     seen = sum(int(b.sum()) for b in both.values())
@@ -151,75 +152,83 @@ def compress(
     done = lambda found, **changes: replace(found, cpu_seconds=time.process_time() - started, **changes)
     if seen == network.units and moving.all() and not tolerance and not _has_copies(network):
         return done(blank, reason=f"sampled inputs show both sides of every one of the {network.units} units: nothing can be removed")  # fmt: skip
-    bounds, units = _settled(network, domain, cover, points, timeout, seed), None
-    if proof:
-        assert isinstance(domain, Box)
-        bounds, units = certified(network, domain, bounds, max(timeout, 1.0))
+    bounds, record = _settled(network, domain, cover, points, timeout, seed), None
+    if shape is not None:
+        bounds, record = confirmed(network, shape, bounds, max(timeout, 1.0))
     dead = sum(int(bounds.off(i).sum()) for i in network.activations)
     on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
     blank = replace(blank, dead=dead, always_on=on)
-    forms = list(_forms(network, domain, bounds, moving, tolerance, proof))
+    forms = list(_forms(network, domain, bounds, moving, tolerance))
     if not forms or min(f.network.parameters for f in forms) >= network.parameters:
         reason = f"{dead} dead and {on} always-on units are proven, but no smaller form exists" if dead + on else "no unit is provably dead or always on"  # fmt: skip
-        return done(blank, reason=reason)
+        return done(blank, reason=reason, _proof=None if record is None else _same(network, record))
     best = min(forms, key=lambda f: f.network.parameters)
     # the bound is about real arithmetic: both networks in float32, on inputs of the set
     rows = domain.project(points.astype(np.float32)) if isinstance(domain, Box) and cover is None else points
     difference = float(np.abs(best.network(rows, np.float32) - network(rows, np.float32)).max())
+    single = best.error + float32_error(network, bounds) + float32_error(best.network, interval(best.network, domain))
     reason = f"{dead} dead and {on} always-on of {network.units} units, {int((~moving).sum())} inputs that do not move"
     reason += f", {best.merged} merged or unread" if best.merged else ""
-    reason += f", {best.given_up} given up within {tolerance:g}" if best.given_up else ""
-    record = None if units is None or (len(best.kept) + len(best.follow) == 0 and best.gates) else (units, best.kept, best.follow)  # fmt: skip
+    reason += f", {len(best.lines)} given up within {tolerance:g}" if best.lines else ""
+    if record is not None:
+        record = replace(record, gates=best.gates, real=best.network.units, merged=best.follow, lines=best.lines)
     return done(
-        blank, network=best.network, form=best.form, parameters_after=best.network.parameters, merged=best.merged, given_up=best.given_up,
-        max_difference=difference, error_bound=best.error, reason=reason, _proof=record,
+        blank, network=best.network, form=best.form, parameters_after=best.network.parameters, merged=best.merged, given_up=len(best.lines),
+        max_difference=difference, error_bound=best.error, float32_bound=single, reason=reason, _proof=record,
     )  # fmt: skip
+
+
+def _same(network: Network, record: Record) -> Record:
+    """The record of a network that stays as it is: every unit stands for itself."""
+    gates = [(k, j) for k, i in enumerate(network.activations) for j in range(network.nodes[i].size)]
+    return replace(record, gates=np.array(gates, np.int64).reshape(-1, 2), real=len(gates))
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A smaller form, the bound of its difference, and for proofs the units its gates stand for."""
+    """A smaller form, the bound of its difference, and for proofs what its gates stand for (see `Record`)."""
 
     form: str
     network: Network
     error: float
-    gates: int
-    merged: int = 0
-    given_up: int = 0
-    kept: IntArray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    follow: list[tuple[int, int, int, float]] = field(default_factory=list)
+    merged: int
+    gates: IntArray
+    follow: list[tuple[int, int, int, float]]
+    lines: list[tuple[int, int, float, float]] = field(default_factory=list)
 
 
-def _forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndarray, tolerance: float, proof: bool):
+def _forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndarray, tolerance: float):
     """All forms that can be built."""
     convolved = any(isinstance(m, Conv) for n in network.nodes if isinstance(n.op, Affine) for m in n.op.maps)
-    plain = None if convolved and not proof else plain_form(network, bounds, moving, domain, fold=not proof)
+    plain = None if convolved else plain_form(network, bounds, moving, domain)
     if plain is not None:
-        units = plain.network.units
-        yield _Candidate("plain", plain.network, plain.error, units, len(plain.merged) + plain.folded, 0, plain.kept, plain.merged)  # fmt: skip
-    elif not proof:
+        yield _Candidate(
+            "plain", plain.network, plain.error, len(plain.merged) + plain.folded, plain.gates, plain.merged
+        )
+    else:
         cut = channel_form(network, bounds)
         if cut is not None:
-            yield _Candidate("channels", cut.network, cut.error, cut.network.units, cut.merged)
+            yield _Candidate("channels", cut.network, cut.error, cut.merged, np.array(cut.gates, np.int64).reshape(-1, 2), cut.follow)  # fmt: skip
     undecided = sum(int(bounds.undecided(i).sum()) for i in network.activations)
     if plain is None and undecided > _GATES:
         return
     full = compact(network, domain, bounds)
-    small, follow, gone = merge(full)
+    small, follow, unread = merge(full)
+    gone = full.gates - small.gates
     layer = {node: k for k, node in enumerate(network.activations)}
     name = lambda row: (layer[int(row[0])], int(row[1]))
-    followers = [(*name(full.units[i]), j, f) for i, j, f in follow]
-    kept = np.array([name(row) for row in small.units], np.int64).reshape(-1, 2)
-    if not tolerance:
-        yield _Candidate("skip", skip_form(small, moving, network), error_bound(small), small.gates, gone, 0, kept, followers)  # fmt: skip
-        return
-    base = error_bound(small)
-    smaller, count = give_up(small, tolerance) if base <= tolerance else (small, 0)
-    form = skip_form(smaller, moving, network)
-    if not proof:
-        yield _Candidate("skip", form, error_bound(smaller), smaller.gates, gone, count)
-    else:  # lines in place of gates are no matter of units: proofs stay with the exact form
-        yield _Candidate("skip", skip_form(small, moving, network), base, small.gates, gone, 0, kept, followers)
+    lines: list[tuple[int, int, float, float]] = []
+    error = error_bound(small)
+    if tolerance and error <= tolerance:
+        small, given = give_up(small, tolerance)
+        lines, error = [(*name(g), g[3], g[4]) for g in given], error_bound(small)
+    named = [name(row) for row in small.units] + [name(full.units[i]) for i in unread]
+    number = {unit: i for i, unit in enumerate(named)}
+    pairs = [(name(full.units[i]), name(full.units[j]), f) for i, j, f in follow]
+    followers = [(*unit, number[other], f) for unit, other, f in pairs if other in number]
+    slopes = {line[:2]: line[2:] for line in lines}
+    lines += [(*unit, f * slopes[other][0], f * slopes[other][1]) for unit, other, f in pairs if other in slopes]
+    yield _Candidate("skip", skip_form(small, moving, network), error, gone, np.array(named, np.int64).reshape(-1, 2), followers, lines)  # fmt: skip
 
 
 def _settled(

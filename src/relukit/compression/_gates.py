@@ -11,8 +11,8 @@ from relukit.bounds import CompactNetwork
 _COLLINEAR = 1e-12  # of the largest entry: above what folding in float64 loses, far below what training makes apart
 
 
-def merge(small: CompactNetwork) -> tuple[CompactNetwork, list[tuple[int, int, float]], int]:
-    """An equal compact network without superfluous gates; merged ones (old number, new number of what they follow, factor); how many are gone.
+def merge(small: CompactNetwork) -> tuple[CompactNetwork, list[tuple[int, int, float]], list[int]]:
+    """An equal compact network without superfluous gates; merged ones (number, that of the gate they follow, factor); those that nothing reads.
 
     Gate i with :math:`(C_i, W_i, b_i) = c\\, (C_j, W_j, b_j)`, c > 0, is c times gate j; what reads it reads j. A gate without
     weights is a number. Differences that floats leave are added to the errors.
@@ -50,13 +50,13 @@ def merge(small: CompactNetwork) -> tuple[CompactNetwork, list[tuple[int, int, f
         W[:, i] = H[:, i] = 0
         keep[i] = False
         followed.append((i, j, float(factor)))
+    unread = []
     for i in reversed(range(small.gates)):
         if keep[i] and not W[:, i].any() and not H[:, i].any():
             W[i], keep[i] = 0, False
-    new = np.cumsum(keep) - 1
-    followed = [(i, int(new[j]), f) for i, j, f in followed if keep[j]]
+            unread.append(i)
     small = replace(small, W=W, H=H, b=b, c=c, error=error, output_error=output_error)
-    return _kept(small, keep), followed, int((~keep).sum())
+    return _kept(small, keep), followed, unread
 
 
 def _carry(error: Array, output_error: Array, weights: Array, heights: Array, off: float) -> None:
@@ -81,13 +81,15 @@ def error_bound(small: CompactNetwork) -> float:
     return float((1 + 1e-9) * (small.output_error + np.abs(small.H) @ gates).max(initial=0.0))
 
 
-def give_up(small: CompactNetwork, tolerance: float) -> tuple[CompactNetwork, int]:
+def give_up(small: CompactNetwork, tolerance: float) -> tuple[CompactNetwork, list[tuple[int, int, int, float, float]]]:
     r"""Fewer gates with outputs within `tolerance`, proven: the gates that matter least become lines.
+
+    Returns the lines, too: the gate's `units` row, slope, offset.
 
     On :math:`[l, u]` the line :math:`\frac{u}{u - l} z - \frac{u l}{2 (u - l)}` is within :math:`\frac{-u l}{2 (u - l)}` of
     max(0, z). Gates go in order of that times the largest weight on any path to an output, while the bound of all together allows.
     """
-    current, removed = small, 0
+    current, removed = small, []
     while current.gates:
         l, u = np.minimum(current.lower, 0), np.maximum(current.upper, 0)
         width = np.where(u - l > 0, u - l, 1)
@@ -102,8 +104,8 @@ def give_up(small: CompactNetwork, tolerance: float) -> tuple[CompactNetwork, in
                 high = middle - 1
         if not low:
             return current, removed
+        removed += [(*current.units[k].tolist(), float(u[k] / width[k]), float(loss[k])) for k in order[:low]]
         current = _lines(current, order[:low], l, u, width, loss)
-        removed += low
     return current, removed
 
 

@@ -20,25 +20,22 @@ class Plain:
     """A chain of dense layers, a bound of its difference, and which units it keeps.
 
     Arguments:
-        kept: Layer and unit of each hidden unit, shape `(K, 2)`; empty where units were folded into new ones.
-        merged: Units that follow a kept one: `(layer, unit, number of the kept one, factor)`.
+        gates: Layer and unit of each hidden unit, (-1, -1) for those that carry folded ones, and then of those that nothing reads.
+        merged: Units that follow a gate: `(layer, unit, number of the gate, factor)`.
     """
 
     network: Network
     error: float
-    kept: IntArray
+    gates: IntArray
     merged: list[tuple[int, int, int, float]]
     folded: int
 
 
-def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: AbstractSet, fold: bool = True) -> Plain | None:  # fmt: skip
+def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: AbstractSet) -> Plain | None:
     """Without dead units, unmoving inputs, copies and multiples; None for networks that are no chain of dense ReLU layers.
 
     Where a layer has more always-on units than the next one has units, each unit of the next layer gets one that carries their
     whole contribution, shifted so that it never falls below 0.
-
-    Arguments:
-        fold: Whether always-on units may be replaced in that way.
     """
     chain = network.dense_chain()
     if chain is None or not chain.is_relu or len(chain.activations) != len(network.activations):
@@ -68,15 +65,19 @@ def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: 
             off[k + 1] += gamma(3) * np.abs(W[k + 1][:, j]) * top[units[k][j]]
             W[k + 1][:, i] = 0
             merged[k].append((int(units[k][i]), int(units[k][j]), factor))
+    unread: list[tuple[int, int]] = []
     for k in reversed(range(last)):  # units that nothing reads, from the end
         read = np.any(W[k + 1], axis=0)
         if not read.any():
             return None
+        followers = {i for i, *_ in merged[k]}
+        unread += [(k, j) for j in units[k][~read].tolist() if j not in followers]
         W[k], b[k], off[k], units[k], W[k + 1] = W[k][read], b[k][read], off[k][read], units[k][read], W[k + 1][:, read]
-    kept = np.array([(k, j) for k, u in enumerate(units) for j in u.tolist()], np.int64).reshape(-1, 2)
-    number = {(int(k), int(j)): i for i, (k, j) in enumerate(kept)}
+    folded = _fold(network, bounds, W, b, off, units)
+    named = [(k if j >= 0 else -1, j) for k, u in enumerate(units) for j in u.tolist()] + unread
+    number = {name: i for i, name in enumerate(named)}
     follow = [(k, i, number[k, j], f) for k, found in enumerate(merged) for i, j, f in found if (k, j) in number]
-    folded = _fold(network, bounds, W, b, off, units) if fold else 0
+    gates = np.array(named, np.int64).reshape(-1, 2)
     error = off[0]
     for k in range(1, layers):
         error = np.abs(W[k]) @ error + off[k]
@@ -88,7 +89,7 @@ def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: 
             at = builder.activation(at, RELU, f"relu{k}")
     notes = ("equal only on the set it was compressed for",)
     made = builder.build(at, dtype=network.dtype, head=network.head, box=network.box, origin=Origin("built"), notes=notes)  # fmt: skip
-    return Plain(made, float((1 + 1e-9) * error.max(initial=0.0)), kept if not folded else kept[:0], follow, folded)
+    return Plain(made, float((1 + 1e-9) * error.max(initial=0.0)), gates, follow, folded)
 
 
 def _multiples(rows: Array) -> list[tuple[int, int, float]]:

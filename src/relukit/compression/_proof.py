@@ -1,8 +1,9 @@
-"""Proof files of compressions: claims about units, and which gate of the smaller network stands for which unit."""
+"""Proof files of compressions: the domain, claims about units, and which gate of the smaller network stands for which unit."""
 
 import io
+import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,67 +11,146 @@ import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit._numerics import write_bytes
-from relukit._types import IntArray
+from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
 from relukit.network import Network
-from relukit.sets import Box
+from relukit.sets import AbstractSet, Box, Polytope
 from relukit.verification.certificate import Certificate, Claim, certify
-
-_HAIR = (
-    1e-290  # puts a bound just across 0: the unit counts as undecided; no subnormal, which some processes flush to 0
-)
 
 
 @dataclass(frozen=True, eq=False)
-class UnitProof:
-    """Units shown to keep their phase in a box: those of the first layer by their sum's extreme, the others by claims."""
+class Domain:
+    """Boxes `(count, n)` and rows `A x <= a` that hold in all of them."""
 
-    box: Box
-    first_off: IntArray
-    first_on: IntArray
-    certificate: Certificate
+    lower: Array
+    upper: Array
+    A: Array
+    a: Array
 
+    @staticmethod
+    def of(domain: AbstractSet, cover: Box | None) -> "Domain":
+        """The domain of a proof.
 
-def certified(network: Network, box: Box, bounds: Bounds, timeout: float) -> tuple[Bounds, UnitProof]:
-    """Claims with their trees for all stable units, and bounds in which units without one are undecided.
+        Raises:
+            InvalidInput: The set is neither box nor polytope.
+        """
+        if cover is not None:
+            return Domain(cover.lower, cover.upper, np.zeros((0, cover.size)), np.zeros(0))
+        if isinstance(domain, Polytope):
+            return Domain(domain.within.lower[None], domain.within.upper[None], domain.A, domain.b)
+        if isinstance(domain, Box) and not domain.batch:
+            return Domain(domain.lower[None], domain.upper[None], np.zeros((0, domain.size)), np.zeros(0))
+        raise InvalidInput(f"proof files cover a box, a polytope or data with a margin, got {type(domain).__name__}: give its box, or leave proof out")  # fmt: skip
 
-    Raises:
-        UnsupportedOperation: The network is no chain of dense layers with ReLU.
-    """
-    chain = network.dense_chain()
-    if chain is None or not chain.is_relu or len(chain.activations) != len(network.activations):
-        raise UnsupportedOperation("proof files are written for chains of dense layers with ReLU; this network is none. Compress it without --proof.")  # fmt: skip
-    stop = time.perf_counter() + timeout
-    lower, upper, proven = list(bounds.lower), list(bounds.upper), []
-    first = network.activations[0]
-    for k, i in enumerate(network.activations[1:], start=1):
-        source, width = network.nodes[i].inputs[0], network.nodes[i].size
-        lower[source], upper[source] = lower[source].copy(), upper[source].copy()
-        for sign, units in ((-1.0, bounds.off(i)), (1.0, bounds.always_on(i))):
-            for j in np.flatnonzero(units):
-                C = np.zeros((1, width))
-                C[0, j] = sign
-                left = stop - time.perf_counter()
-                found = certify(network, [Claim(box, C, np.zeros(1), layer=k)], left) if left > 0 else None
-                if found is not None:
-                    proven += found.claims
-                elif sign < 0:
-                    upper[source][j] = _HAIR
-                else:
-                    lower[source][j] = -_HAIR
-    kept = Bounds(network, tuple(lower), tuple(upper))
-    units = (np.flatnonzero(v) for v in (bounds.off(first), bounds.always_on(first)))
-    return kept, UnitProof(box, *units, Certificate(tuple(proven), len(network.activations)))
+    def arrays(self) -> dict[str, Array]:
+        wide = lambda v: np.asarray(v, np.float64)
+        return {"lower": wide(self.lower), "upper": wide(self.upper), "rows": wide(self.A), "sides": wide(self.a)}
+
+    def hull(self) -> Box:
+        return Box(self.lower.min(axis=0).astype(float), self.upper.max(axis=0).astype(float))
 
 
-def write_proof(
-    path: str | Path, units: UnitProof, kept: np.ndarray, merged: np.ndarray, factors: np.ndarray, original: str | Path, small: str | Path
-) -> float:  # fmt: skip
-    """Write a proof once the checker accepts it for these two files; returns the bound of their difference.
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What a proof says about units.
 
     Arguments:
-        kept: Layer and unit of each gate of the smaller network, in order, shape `(K, 2)`.
-        merged: Layer and unit of each unit that is a multiple of a gate, and the gate, shape `(M, 3)`; `factors` the multiples.
+        gates: Layer and unit for each gate of the smaller network, (-1, -1) for gates that stand for none; then units that cancel.
+        real: How many of them the smaller network has.
+        merged: `(layer, unit, gate, factor)` of units that are a multiple of a gate.
+        lines: `(layer, unit, slope, offset)` of units that count as a line of their sum.
+    """
+
+    domain: Domain
+    certificate: Certificate
+    gates: IntArray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    real: int = 0
+    merged: list[tuple[int, int, int, float]] = field(default_factory=list)
+    lines: list[tuple[int, int, float, float]] = field(default_factory=list)
+
+
+def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float) -> tuple[Bounds, Record]:
+    """Bounds in which only those units are stable that the checker can follow, with trees for what it cannot bound by itself.
+
+    Raises:
+        UnsupportedOperation: An activation is no ReLU, or the checker reads the network otherwise.
+    """
+    from relukit.compression._check import bounds_of
+    from relukit.verification.checker import Rejected
+
+    chain = network.dense_chain()
+    try:
+        nodes = _as_the_checker_reads(network, chain is not None and chain.is_relu)
+        relus = [node for node in nodes if node.is_relu]
+        if [node.size for node in relus] != [network.nodes[i].size for i in network.activations]:
+            raise Rejected("its ReLUs are not those of the network")
+        sources = [network.nodes[i].inputs[0] for i in network.activations]
+        open_ = lambda s: (bounds.lower[s] < 0) & (bounds.upper[s] > 0)
+        wanted = {node.sources[0]: ~open_(s) for node, s in zip(relus, sources)}
+        arrays = domain.arrays()
+        ends = bounds_of(nodes, arrays, wanted, {})
+        certificate, known = Certificate((), len(relus)), {}
+        if chain is not None and chain.is_relu and len(chain.activations) == len(relus):
+            missing = [
+                (k, j, side) for k, (s, (L, H)) in enumerate(zip(sources, ends)) if k
+                for side, units in ((-1.0, (bounds.upper[s] <= 0) & (H > 0)), (1.0, (bounds.lower[s] >= 0) & (L < 0)))
+                for j in np.flatnonzero(units).tolist()
+            ]  # fmt: skip
+            certificate = _trees(network, domain.hull(), missing, timeout, len(relus))
+            known = _shown(certificate, nodes, relus)
+            ends = bounds_of(nodes, arrays, wanted, known) if known else ends
+    except Rejected as error:
+        raise UnsupportedOperation(f"proof files are written for dense layers and convolutions with ReLU, sums and concatenations of them: {error}. Compress without --proof.") from error  # fmt: skip
+    lower, upper = list(bounds.lower), list(bounds.upper)
+    for s, (L, H) in zip(sources, ends):
+        low, high = np.maximum(lower[s], L), np.minimum(upper[s], H)
+        follows = ((low >= 0) == (L >= 0)) & ((high <= 0) == (H <= 0))
+        lower[s], upper[s] = np.where(follows, low, L), np.where(follows, high, H)
+    return Bounds(network, tuple(lower), tuple(upper)), Record(domain, certificate)
+
+
+def _as_the_checker_reads(network: Network, is_chain: bool) -> list[Any]:
+    from relukit.compression._check_network import read
+    from relukit.network.arrays import write_npz
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("net.npz" if is_chain else "net.onnx")
+        if is_chain:
+            write_npz(network, path)
+        else:
+            from relukit.network.onnx_write import to_onnx
+
+            path.write_bytes(to_onnx(network).SerializeToString())
+        return read(str(path))
+
+
+def _trees(network: Network, box: Box, missing: list[tuple[int, int, float]], timeout: float, layers: int) -> Certificate:  # fmt: skip
+    """Claims with trees for the units that need them, as far as the time allows."""
+    stop, proven = time.perf_counter() + timeout, []
+    for k, j, side in missing:
+        left = stop - time.perf_counter()
+        if left <= 0:
+            break
+        C = np.zeros((1, network.nodes[network.activations[k]].size))
+        C[0, j] = side
+        found = certify(network, [Claim(box, C, np.zeros(1), layer=k)], left)
+        proven += [] if found is None else list(found.claims)
+    return Certificate(tuple(proven), layers)
+
+
+def _shown(certificate: Certificate, nodes: list[Any], relus: list[Any]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
+    for claim in certificate.claims:
+        assert claim.layer is not None
+        source = relus[claim.layer].sources[0]
+        L, H = found.setdefault(source, (np.full(nodes[source].size, -np.inf), np.full(nodes[source].size, np.inf)))
+        j = int(np.argmax(np.abs(claim.C[0])))
+        (H if claim.C[0, j] < 0 else L)[j] = 0.0
+    return found
+
+
+def write_proof(path: str | Path, record: Record, original: str | Path, small: str | Path) -> float:
+    """Write a proof once the checker accepts it for these two files; returns the bound of their difference.
 
     Raises:
         InvalidInput: The checker does not accept it; nothing is written.
@@ -82,24 +162,24 @@ def write_proof(
     with atomic_path(path) as temporary:
         named = temporary.with_name(temporary.name + ".npz")
         try:
-            units.certificate.save(named)
+            record.certificate.save(named)
             with np.load(named) as file:
                 arrays = {k: file[k] for k in file.files}
         finally:
             named.unlink(missing_ok=True)
-        arrays |= {
-            "lower": units.box.lower.astype(float), "upper": units.box.upper.astype(float), "first_off": units.first_off,
-            "first_on": units.first_on, "kept": np.asarray(kept, np.int64).reshape(-1, 2),
-            "merged": np.asarray(merged, np.int64).reshape(-1, 3), "factors": np.asarray(factors, float), "error_bound": np.array(np.inf),
+        table = lambda rows, width, kind: np.array(rows, kind).reshape(-1, width)
+        arrays |= record.domain.arrays() | {
+            "gates": record.gates, "real_gates": np.array(record.real), "error_bound": np.array(np.inf),
+            "merged": table([m[:3] for m in record.merged], 3, np.int64), "factors": np.array([m[3] for m in record.merged], float),
+            "lines": table([m[:2] for m in record.lines], 2, np.int64), "line_values": table([m[2:] for m in record.lines], 2, float),
         }  # fmt: skip
         try:
             _save(temporary, arrays)
             bound = check(str(temporary), str(original), str(small))["error_bound"] * (1 + 1e-9)
-            arrays["error_bound"] = np.array(bound)
-            _save(temporary, arrays)
-            check(str(temporary), str(original), str(small))
         except Rejected as error:
-            raise InvalidInput(f"the checker does not accept this proof: {error}. Write both networks as .npz or .onnx of dense layers.") from error  # fmt: skip
+            raise InvalidInput(f"the checker does not accept this proof: {error}. It reads .npz and .onnx files of dense layers and convolutions with ReLU.") from error  # fmt: skip
+        arrays["error_bound"] = np.array(bound)
+        _save(temporary, arrays)
     return bound
 
 
