@@ -22,6 +22,9 @@ def command(
         None, help="Write a proof for `relukit check` here where the answer is unsat"
     ),
     execution: str = typer.Option("", help="real, or float32/float64: prove that execution as well"),
+    device: str = typer.Option(
+        "", help="cuda, or another torch device: propose many bounds at once there; the CPU certifies them"
+    ),
     serialise_assignments: Path | None = typer.Option(
         None, help="Write the witness as one .pb tensor per variable into this folder"
     ),
@@ -41,7 +44,7 @@ def command(
     if instances is not None:
         if arguments or network:
             raise InvalidInput("--instances FILE.csv names networks and properties itself; leave out the others")
-        _all(instances, out, timeout, memory, as_json)
+        _all(instances, out, timeout, memory, as_json, device)
         return
     models, question, rest = _files(arguments, network)
     try:
@@ -60,7 +63,8 @@ def command(
         proof = max(3 * limit, 30.0) if certificate is not None else 0.0  # seconds that its derivation may take
         with deadline(limit + proof + 0.5):
             asked = vnnlib.read(question)
-            verdict = verify(models, asked, timeout=limit, certificate=certificate is not None, execution=execution)
+            proven = certificate is not None
+            verdict = verify(models, asked, timeout=limit, certificate=proven, execution=execution, device=device)
     except Contradiction as error:  # the file contradicts itself: nothing can violate the property
         verdict = Verified(0, "contradiction", 0.0, None, str(error))
     except TimeIsUp:
@@ -142,7 +146,7 @@ def _limit_memory(gigabytes: float) -> None:
         say_error("this system sets no memory limit; --memory is ignored")
 
 
-def _all(path: Path, out: Path, timeout: float | None, memory: float | None, as_json: bool) -> None:
+def _all(path: Path, out: Path, timeout: float | None, memory: float | None, as_json: bool, device: str) -> None:
     import time
 
     from relukit.cli._frame import print_json, progress
@@ -158,7 +162,8 @@ def _all(path: Path, out: Path, timeout: float | None, memory: float | None, as_
         return ", ".join(f"{v} {k}" for k, v in sorted(so_far.items())) + f", {rate:.2g}/s"
 
     with progress("verifying", len(read_instances(path))) as step:
-        counts = run_instances(path, out, timeout, lambda done, total, so_far: step(done, text(done, so_far)))
+        tell = lambda done, total, so_far: step(done, text(done, so_far))
+        counts = run_instances(path, out, timeout, tell, device)
     if as_json:
         print_json({"counts": counts, "results": str(out / "results.jsonl")})
     else:

@@ -398,7 +398,7 @@ def decide(
     return decide_any([Search(network, box, A, b, confirm, seed)], timeout)
 
 
-def decide_any(searches: list[Search], timeout: float) -> Decision:
+def decide_any(searches: list[Search], timeout: float, device: Any = None) -> Decision:
     """Whether any of several questions is answered by a point: all are begun, then worked on in turn with growing slices.
 
     A disjunction is often settled by an easy case while another is hard; taking them in turn costs at most a small factor.
@@ -407,7 +407,7 @@ def decide_any(searches: list[Search], timeout: float) -> Decision:
     if searches and all(s.by_gates for s in searches):
         from relukit.search._many import decide_searches
 
-        return decide_searches(searches, stop)
+        return decide_searches(searches, stop, device)
     waiting: list[Search] = []
     boxes, engines, unknown = 0, {"linear bounds"}, ""
     for search in searches:

@@ -46,6 +46,11 @@ class Forest:
         return np.minimum([heap[0][0] if heap else np.inf for heap in self.heaps], self.stuck)
 
     @property
+    def promised(self) -> Array:
+        """What the bounds look like while trees grow: here the proven ones."""
+        return self.bound
+
+    @property
     def leaves(self) -> int:
         """Leaves that can be split."""
         return sum(map(len, self.heaps))

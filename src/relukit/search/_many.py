@@ -22,10 +22,9 @@ from relukit.network import Network
 from relukit.search._attack import descend_rows
 from relukit.search._decision import Decision
 from relukit.search._dual import Dual
-from relukit.search._forest import Forest
 from relukit.search._graph import Graph, as_graph, graph_of_intervals, make_graph
 from relukit.search._leaves import split_by_programs
-from relukit.search._refine import dual_of, optimize_gates, refine
+from relukit.search._refine import dual_of, forest_of, optimize_gates, refine
 from relukit.sets import AbstractSet
 
 _PASSES = (8, 25, 80, 160, 320, 640, 1280)
@@ -34,6 +33,7 @@ _NODES = 400  # of the search over gates after the first pass
 _DOUBLING, _LEFT = 256, 0.6
 _SHARE = 0.25  # of the time of a pass that the search after it gets at least
 _MOST = 0.5  # of the time left that one pass over all gates may take
+_WIDTH = 64  # leaves that are split at once
 _NEAR = 1e-6
 _DENSE = 30_000_000  # entries of the matrices of a linear program at most
 
@@ -58,6 +58,7 @@ def decide_cases(
     stop: float,
     seed: int = 0,
     on_level: Callable[[int, float], None] = lambda case, level: None,
+    device: Any = None,
 ) -> Decision:
     """Whether any case has a point in the region.
 
@@ -66,6 +67,7 @@ def decide_cases(
         region: A `Box` or a `Ball`.
         stop: Wall-clock time to stop at (`time.perf_counter`).
         on_level: Told what the largest row of a case cannot go below, whenever that becomes known better.
+        device: A `Device` (`_torch_dual`) that proposes many leaves at once; by default compiled loops on the CPU do.
     """
     A, b = np.vstack([c.A for c in cases]), np.concatenate([c.b for c in cases])
     rows = network.append(A, b)
@@ -75,7 +77,7 @@ def decide_cases(
     if kept is not None:  # bounds of a large network take long: a short attack comes first
         rows = kept
         start = graph_of_intervals(rows, region)
-        quick = _Many(start, cases, member, np.ones(len(cases), bool), stop, seed)
+        quick = _Many(start, cases, member, np.ones(len(cases), bool), stop, seed, device=device)
         found = quick._attack(5, 15, None)
         if found is not None:
             return found
@@ -88,7 +90,7 @@ def decide_cases(
     if not open_.any():
         return Decision("unsat", None, 1, "linear bounds")
     small = compact(rows, region, bounds) if graph is None or graph.is_small else graph
-    search = _Many(small, cases, member, open_, stop, seed, on_level)
+    search = _Many(small, cases, member, open_, stop, seed, on_level, device)
     search.level = np.maximum(search.level, level)
     return search.run()
 
@@ -106,13 +108,21 @@ def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None],
     return _Many(small, [case], np.ones((1, R), bool), np.ones(1, bool), stop, 0).run()
 
 
-def decide_searches(searches: Sequence[Any], stop: float) -> Decision:
+def decide_searches(searches: Sequence[Any], stop: float, device: Any = None) -> Decision:
     """Whether any of several questions has a point; those about one network and box share all bounds.
 
     Arguments:
         searches: `Search` objects.
         stop: Wall-clock time to stop at (`time.perf_counter`).
+        device: A `Device` (`_torch_dual`), or None.
     """
+    if device is None:
+        return _decide(searches, stop, None)
+    with device.threads_apart():
+        return _decide(searches, stop, device)
+
+
+def _decide(searches: Sequence[Any], stop: float, device: Any) -> Decision:
     groups: dict[tuple, list[Any]] = {}
     for s in searches:
         groups.setdefault((id(s.network), s.box.lower.tobytes(), s.box.upper.tobytes()), []).append(s)
@@ -121,7 +131,7 @@ def decide_searches(searches: Sequence[Any], stop: float) -> Decision:
         cases = [Case(*s.question, s._confirmed) for s in group]
         limit = time.perf_counter() + (stop - time.perf_counter()) / (len(groups) - k)
         tell = lambda case, level, group=group: setattr(group[case], "level", level)
-        found = decide_cases(group[0].network, group[0].box, cases, limit, group[0].seed, tell)
+        found = decide_cases(group[0].network, group[0].box, cases, limit, group[0].seed, tell, device)
         if found.status == "sat":
             return found
         nodes, unknown = nodes + found.boxes, unknown or found.reason
@@ -142,8 +152,8 @@ def _phases_of(searched: CompactNetwork | Graph, small: CompactNetwork, phases: 
 class _Pace:
     """Whether a search's gap shrinks fast enough, looked at whenever its nodes have doubled."""
 
-    def __init__(self, bound: float) -> None:
-        self.at, self.bound, self.good = _DOUBLING, bound, True
+    def __init__(self, bound: float, first: int = _DOUBLING) -> None:
+        self.at, self.bound, self.good = first, bound, True
 
     def see(self, nodes: int, bound: float) -> None:
         if nodes >= 2 * self.at:
@@ -162,8 +172,10 @@ class _Many:
         stop: float,
         seed: int,
         on_level: Callable[[int, float], None] = lambda case, level: None,
+        device: Any = None,
     ) -> None:
-        self.on_level = on_level
+        self.on_level, self.device = on_level, device
+        self.many = 1 if device is None else max(device.batch // _WIDTH, 1)  # times as many nodes are affordable
         self.small, self.cases, self.member, self.open = small, cases, member, open_
         self.stop, self.generator = stop, np.random.default_rng(seed)
         self.nodes, self.unresolved, self.engine = 0, 0, "optimized slopes"
@@ -180,13 +192,13 @@ class _Many:
             if time.perf_counter() > self.stop:
                 return None
             self.engine, began = "refined bounds", time.perf_counter()
-            self.small = refine(self.small, rounds, self._soon())
+            self.small = refine(self.small, rounds, self._soon(), device=self.device)
             if time.perf_counter() > self.stop:
                 return None
             found = (
                 self._bound_rows(30)
                 or self._attack(6, 40, self.x)
-                or self._search(_NODES * 2**k, _SHARE * (time.perf_counter() - began))
+                or self._search(self.many * _NODES * 2**k, _SHARE * (time.perf_counter() - began))
             )
             if found is not None:
                 return found
@@ -215,7 +227,7 @@ class _Many:
         """Descents for every open case, from random points or from around given ones."""
         if time.perf_counter() > self.stop:
             return None
-        dual = dual_of(self.small, self.stop)
+        dual = dual_of(self.small, self.stop, self.device)
         starts = max(starts, dual.lanes // max(int(self.open.sum()), 1))
         which = np.repeat(np.flatnonzero(self.open), starts)
         spread = self.generator.random((len(which), dual.n))
@@ -225,7 +237,10 @@ class _Many:
         else:
             share = np.where(np.arange(len(which)) % starts == 0, 0.0, 0.3)[:, None]
             D = (1 - share) * dual.steps_to(around[which]) + share * D
-        best, value = descend_rows(dual, self.member, dual.project(D), which, steps)
+        if self.device is None:
+            best, value = descend_rows(dual, self.member, dual.project(D), which, steps)
+        else:
+            best, value = dual.descend(self.member, dual.project(D), which, steps, self.stop)
         for k in np.argsort(value):
             if value[k] > _NEAR:
                 break
@@ -240,15 +255,15 @@ class _Many:
         found = self._bound_rows(10)
         if found is not None or time.perf_counter() > self.stop:
             return found
-        self.small = optimize_gates(self.small, 10, self._soon())
+        self.small = optimize_gates(self.small, 10, self._soon(), self.device)
         found = self._bound_rows(30)
         if found is not None or time.perf_counter() > self.stop:
             return found
-        return self._attack(6, 40, self.x) or self._search(_DOUBLING, 0.0)
+        return self._attack(6, 40, self.x) or self._search(self.many * _DOUBLING, 0.0)
 
     def _bound_rows(self, steps: int) -> Decision | None:
         """Optimized bounds of the rows of open cases: of each row, and where a case has several of the best sum of them."""
-        dual = dual_of(self.small, self.stop)
+        dual = dual_of(self.small, self.stop, self.device)
         outputs = dual.output_rows()
         which = np.flatnonzero(self.member[self.open].any(axis=0))
         P, S = dual.start(len(which))
@@ -279,18 +294,18 @@ class _Many:
         Nodes of small networks are cheap: the budget is at least a quarter of the time that the bounds of the gates took.
         """
         until = min(time.perf_counter() + seconds, self.stop)
-        dual = dual_of(self.small, self.stop)
+        dual = dual_of(self.small, self.stop, self.device)
         for case in sorted(np.flatnonzero(self.open), key=lambda c: -self.level[c]):
             self.engine = "gate splitting"
-            forest = Forest(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)
+            forest = forest_of(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)
             forest.plant(20)
-            pace = _Pace(float(forest.bound[0]))
+            pace = _Pace(float(forest.promised[0]), self.many * _DOUBLING)
             while forest.leaves and time.perf_counter() < (self.stop if forest.nodes < budget or pace.good else until):
-                x = forest.grow(1, 5, self.stop, width=64, look_ahead=True)
+                x = forest.grow(1, 5, self.stop, width=_WIDTH, look_ahead=True)
                 hit = self._try(case, dual, x) if len(x) else None
                 if hit is not None:
                     return hit
-                pace.see(forest.nodes, float(forest.bound[0]))
+                pace.see(forest.nodes, float(forest.promised[0]))
             hit = self._finish(case, forest)
             if hit is not None:
                 return hit
@@ -303,7 +318,7 @@ class _Many:
             self.open[case] = False
         return self._proven()
 
-    def _finish(self, case: int, forest: Forest) -> Decision | None:
+    def _finish(self, case: int, forest: Any) -> Decision | None:
         """Leaves that no split helps: a linear program each, and splits by its solution where gates are left."""
         small = self.small
         A = np.eye(self.member.shape[1])[self.member[case]]

@@ -1,6 +1,7 @@
 """Tighter bounds of every gate: optimized slopes first, then a small branch and bound for each."""
 
 import time
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +18,29 @@ _TRIAL, _FEW = 4, 0.04
 _ENTRIES = 6_000_000  # parameters of rows that are worked on together
 
 
-def dual_of(small: CompactNetwork | Graph, stop: float) -> Dual:
-    """What computes bounds over a network in either form, until `stop` (`time.perf_counter`)."""
-    if isinstance(small, Graph):
+def dual_of(small: CompactNetwork | Graph, stop: float, device: Any = None) -> Dual:
+    """What computes bounds over a network in either form, until `stop` (`time.perf_counter`); with a `Device` it proposes there."""
+    if device is not None:
+        from relukit.search._torch_dual import DeviceDual, DeviceGraphDual
+
+        dual: Dual = DeviceGraphDual(small, device) if isinstance(small, Graph) else DeviceDual(small, device)
+    elif isinstance(small, Graph):
         from relukit.search._graph_dual import GraphDual
 
-        dual: Dual = GraphDual(small)
+        dual = GraphDual(small)
     else:
         dual = Dual(small)
     dual.stop = stop
     return dual
+
+
+def forest_of(dual: Dual, rows: Any, columns: int, joint: bool = False) -> Any:
+    """Trees over the gates of a dual: a `Forest`, or a `DeviceForest` where it has a device."""
+    if getattr(dual, "device", None) is None:
+        return Forest(dual, rows, columns, joint)
+    from relukit.search._torch_tree import DeviceForest
+
+    return DeviceForest(dual, rows, columns, joint)
 
 
 def _tightened(small: CompactNetwork | Graph, dual: Dual) -> CompactNetwork | Graph:
@@ -35,9 +49,11 @@ def _tightened(small: CompactNetwork | Graph, dual: Dual) -> CompactNetwork | Gr
     return shrink(small, dual.lower, dual.upper)[0]
 
 
-def optimize_gates(small: CompactNetwork | Graph, steps: int, stop: float) -> CompactNetwork | Graph:
+def optimize_gates(
+    small: CompactNetwork | Graph, steps: int, stop: float, device: Any = None
+) -> CompactNetwork | Graph:
     """Bounds of every gate by optimized slopes, block by block, and the smaller network that they give."""
-    dual = dual_of(small, stop)
+    dual = dual_of(small, stop, device)
     for first, last in dual.blocks[1:]:
         if time.perf_counter() > stop:
             break
@@ -66,13 +82,15 @@ def _tighten(dual: Dual, gates: np.ndarray, bound: Array) -> None:
     dual.set_bounds(lower, upper)
 
 
-def refine(small: CompactNetwork | Graph, rounds: int, stop: float, steps: int = 3) -> CompactNetwork | Graph:
+def refine(
+    small: CompactNetwork | Graph, rounds: int, stop: float, steps: int = 3, device: Any = None
+) -> CompactNetwork | Graph:
     """One pass of small branch and bounds, block by block from the second.
 
     Where a block's bounds are so wide that the first rounds decide almost none of its gates, the work is better spent on the blocks
     before it: from there on slopes alone are optimized, until a later pass.
     """
-    dual = dual_of(small, stop)
+    dual = dual_of(small, stop, device)
     hopeless, sizes = False, [last - first for first, last in dual.blocks[:1]]
     for first, last in dual.blocks[1:]:
         if time.perf_counter() > stop:
@@ -80,12 +98,13 @@ def refine(small: CompactNetwork | Graph, rounds: int, stop: float, steps: int =
         for gates in _portions(dual, first, last):
             if time.perf_counter() > stop:
                 break
-            forest = Forest(dual, dual.gate_rows(gates), first)
+            forest = forest_of(dual, dual.gate_rows(gates), first)
             forest.plant(10 if hopeless else 2 * steps)
             n, done = len(gates), 0
             for k in range(0 if hopeless else rounds):
                 # One sign proven: no bound of the other is needed.
-                settled = (forest.bound[:n] > 0) | (forest.bound[n:] > 0)
+                promised = forest.promised
+                settled = (promised[:n] > 0) | (promised[n:] > 0)
                 if k == max(_TRIAL, rounds // 8):
                     few = settled.sum() - done < _FEW * n and n > 2 * np.median(sizes)
                     hopeless = few and not isinstance(small, Graph)  # early rows of a graph cost their windows only

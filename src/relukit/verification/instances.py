@@ -42,6 +42,7 @@ def run_instances(
     out: Path,
     timeout: float | None = None,
     on_progress: Callable[[int, int, dict[str, int]], None] | None = None,
+    device: str = "",
 ) -> dict[str, int]:
     """Verify all instances of a file; append one JSON line each to `out/results.jsonl`, skipping those it already holds.
 
@@ -49,10 +50,15 @@ def run_instances(
         path: CSV; networks and properties are relative to its folder (`.gz` beside them is found too).
         timeout: Overrides the file's seconds.
         on_progress: Called with `(done, total, counts by status)`.
+        device: As for `verify`.
 
     Returns:
         How many instances ended with each status.
     """
+    if device:
+        from relukit.search._torch_dual import device_named
+
+        device_named(device)  # one clear error rather than one per instance
     instances, results = read_instances(path), out / "results.jsonl"
     done = _already(results)
     counts: dict[str, int] = {}
@@ -63,7 +69,7 @@ def run_instances(
         with open(results, "a", encoding="utf-8") as file:
             for k, (net, prop, limit) in enumerate(instances):
                 if (net, prop) not in done:
-                    line = _one(path.parent, net, prop, limit if timeout is None else timeout)
+                    line = _one(path.parent, net, prop, limit if timeout is None else timeout, device)
                     # One write of one line: an interrupted run leaves whole lines only.
                     file.write(json.dumps(line) + "\n")
                     file.flush()
@@ -97,7 +103,7 @@ def _network(path: Path) -> Network:
     return load(path)
 
 
-def _one(folder: Path, net: str, prop: str, limit: float) -> dict[str, Any]:
+def _one(folder: Path, net: str, prop: str, limit: float, device: str) -> dict[str, Any]:
     wall, cpu = time.perf_counter(), time.process_time()
     entry: dict[str, Any] = {"network": net, "property": prop}
     try:
@@ -105,7 +111,8 @@ def _one(folder: Path, net: str, prop: str, limit: float) -> dict[str, Any]:
         network = _network(path if path.exists() else folder / f"{net}.gz")
         spec = folder / prop
         with deadline(limit + 1.0):
-            entry |= verify(network, spec if spec.exists() else folder / f"{prop}.gz", timeout=limit).to_dict()
+            question = spec if spec.exists() else folder / f"{prop}.gz"
+            entry |= verify(network, question, timeout=limit, device=device).to_dict()
     except TimeIsUp:
         entry |= {"status": "timed-out", "reason": "time is up while bounding the network", "engine": ""}
     except MemoryError:

@@ -28,6 +28,7 @@ def verify(
     seed: int = 0,
     certificate: bool = False,
     execution: str = "",
+    device: str = "",
 ) -> Verdict:
     """Whether a property holds: a proof, a replayed counterexample, or neither.
 
@@ -44,11 +45,13 @@ def verify(
         execution: "" proves the network in real arithmetic; `"float32"` or `"float64"` also any execution of the file in that
             precision, whatever the order of its sums. For a 2.0 file that declares such types this is tried first, and the
             verdict's note says what was proven.
+        device: A torch device such as `"cuda"` that proposes bounds of many leaves at once where gates are split (more than 40 inputs
+            that move); the CPU certifies each of them. By default all is done by compiled loops on the CPU.
 
     Raises:
         UnsupportedOperation: A smooth activation, or an execution that cannot be bounded.
         ShapeMismatch: The property is about another number of inputs or outputs.
-        InvalidInput: The question is no property.
+        InvalidInput: The question is no property, or torch cannot use the device.
         Interrupted: Ctrl-C; its `verdict` holds the bounds known so far.
 
     Example:
@@ -64,6 +67,11 @@ def verify(
         stop = time.perf_counter() + timeout
     if execution not in ("", "real", *_FLOATS):
         raise InvalidInput(f"execution is real, float32 or float64, got '{execution}'")
+    place = None
+    if device:
+        from relukit.search._torch_dual import device_named
+
+        place = device_named(device)
     try:
         asked = _question.ask(network, question)
     except Contradiction as error:
@@ -75,7 +83,7 @@ def verify(
         note = f"holds in real arithmetic and in {kind} with any order of sums"
     elif execution == "" and declared in _FLOATS:
         # The file asks about floats: a short try at the wider question, then real arithmetic, and the verdict says which.
-        wider = _in_execution(asked, network, question, declared, 0.1 * timeout, seed, certificate)
+        wider = _in_execution(asked, network, question, declared, 0.1 * timeout, seed, certificate, device)
         if wider is not None:
             return wider
         note = f"proven in real arithmetic; its {declared} execution is not bounded closely enough (--execution {declared} insists on it)"
@@ -83,7 +91,7 @@ def verify(
         Search(asked.network, box, A, -b, c, seed) for box, (A, b), c in zip(asked.boxes, asked.rows, asked.confirms)
     ]
     try:
-        decision = decide_any(searches, max(stop - time.perf_counter(), 0.0))
+        decision = decide_any(searches, max(stop - time.perf_counter(), 0.0), place)
     except KeyboardInterrupt as stopped:
         known = so_far(searches)
         raise Interrupted(
@@ -113,14 +121,23 @@ def verify(
 
 
 def _in_execution(
-    asked: Question, network: Any, question: Any, kind: str, seconds: float, seed: int, certificate: bool
+    asked: Question,
+    network: Any,
+    question: Any,
+    kind: str,
+    seconds: float,
+    seed: int,
+    certificate: bool,
+    device: str,
 ) -> Verdict | None:
     """The verdict about a float execution where linear bounds and a few boxes give one, else None."""
     try:
         _for_execution(asked, kind)
     except UnsupportedOperation:
         return None
-    found = verify(network, *question, timeout=min(seconds, 2.0), seed=seed, certificate=certificate, execution=kind)
+    found = verify(
+        network, *question, timeout=min(seconds, 2.0), seed=seed, certificate=certificate, execution=kind, device=device
+    )
     return None if isinstance(found, Undecided) else found
 
 

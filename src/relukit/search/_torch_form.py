@@ -1,0 +1,322 @@
+"""The lines of `_dual` on a torch device: many rows at once, over a compact network or node by node through a graph.
+
+Everything here proposes. What a proof rests on is `Dual.certify`, in double precision with error terms on the CPU.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from relukit._errors import InvalidInput, UnsupportedOperation
+from relukit._types import Array, IntArray
+from relukit.network import Affine
+from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Scale, Sparse
+
+
+def device_of(name: Any) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        InvalidInput: torch knows no such device, or cannot use it here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        why = "this torch is built for the CPU" if torch.version.cuda is None else "torch finds no usable GPU"
+        raise InvalidInput(
+            f"device {name!r} cannot be used: {why if 'cuda' in str(name) else str(error).splitlines()[0]}. "
+            "`relukit doctor` shows what torch sees; leave the device out to work on the CPU."
+        ) from error
+    return device
+
+
+class Lines:
+    """How each row goes on from h to z: of free gates by a line below or above, of held gates with their multiplier."""
+
+    def __init__(self, P: Tensor, S: Tensor, slope: Tensor, top: Tensor) -> None:
+        self.P, self.slope, self.top = P, slope, top
+        self.free = S == 0
+        self.sign = S.to(P.dtype)
+        self.on, self.loose = (S > 0).to(P.dtype), self.free.to(P.dtype)
+
+    def below(self, v: Tensor, k: Any) -> tuple[Tensor, Tensor]:
+        """Coefficients on z from those on h, and what the lines above add to the constant."""
+        P = self.P[:, k]
+        line = v * torch.where(v >= 0, P, self.slope[k])
+        m = torch.where(self.free[:, k], line, self.on[:, k] * v - self.sign[:, k] * P)
+        return m, (v.clamp(max=0) * self.loose[:, k]) @ self.top[k]
+
+    def along(self, z: Tensor, v: Tensor, k: Any) -> Tensor:
+        """h from z along the same lines."""
+        line = torch.where(v >= 0, self.P[:, k] * z, self.slope[k] * z + self.top[k])
+        return torch.where(self.free[:, k], line, self.on[:, k] * z)
+
+    def derivative(self, z: Tensor, v: Tensor) -> Tensor:
+        """Of the bound by the parameters."""
+        return torch.where(self.free, v.clamp(min=0) * z, -self.sign * z)
+
+
+class CompactForm:
+    """A `Dual`'s matrices on a device.
+
+    Arguments:
+        dual: Over a compact network.
+    """
+
+    def __init__(self, dual: Any, device: torch.device, dtype: torch.dtype) -> None:
+        put = lambda a: torch.as_tensor(np.ascontiguousarray(a), dtype=dtype, device=device)
+        self.C, self.W, self.b, self.blocks = put(dual.C), put(dual.W), put(dual.b), dual.blocks
+        self.put, self.K = put, dual.K
+        self.low, self.high, self.steps = put(dual.low), put(dual.high), slice(None)
+        self.floats = 12 * dual.K + 4 * dual.n  # per row while it is worked on
+
+    def rows(self, rows: Any) -> tuple[Tensor, Tensor, Tensor]:
+        return self.put(rows.X), self.put(rows.H), self.put(rows.c)
+
+    def seed(self, rows: Any, weights: Tensor | None, which: Tensor | None) -> Any:
+        """What the batch starts from: some of the rows, or sums of all."""
+        if weights is not None:
+            return tuple(weights @ a for a in rows)
+        return tuple(a[which] for a in rows)
+
+    def backward(self, seed: Any, lines: Lines) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients on h, the constant, and coefficients on the steps from the center."""
+        X, H, c = seed
+        columns = lines.P.shape[1]
+        A, value, M = H[:, :columns].clone(), c.clone(), torch.empty_like(lines.P)
+        for first, last in reversed([p for p in self.blocks if p[1] <= columns]):
+            k = slice(first, last)
+            M[:, k], paid = lines.below(A[:, k], k)
+            value += paid
+            if first:
+                A[:, :first].addmm_(M[:, k], self.W[k, :first])
+        value = value + M @ self.b[:columns]
+        return A, value, torch.addmm(X, M, self.C[:columns])
+
+    def forward(self, rows: Any, D: Tensor, lines: Lines, v: Tensor) -> tuple[Tensor, Tensor]:
+        """z of all gates at D, and the values of all rows."""
+        columns = lines.P.shape[1]
+        Z, h = torch.addmm(self.b[:columns], D, self.C[:columns].T), torch.empty_like(lines.P)
+        for first, last in (p for p in self.blocks if p[1] <= columns):
+            k = slice(first, last)
+            h[:, k] = lines.along(Z[:, k], v[:, k], k)
+            if last < columns:
+                Z[:, last:].addmm_(h[:, k], self.W[last:columns, k].T)
+        return Z, D @ rows[0].T + h @ rows[1][:, :columns].T + rows[2]
+
+    def outputs(self, rows: Any, D: Tensor) -> Tensor:
+        """Values of all rows at steps D of the network itself."""
+        Z = torch.addmm(self.b, D, self.C.T)
+        h = torch.zeros_like(Z)
+        for first, last in self.blocks:
+            h[:, first:last] = Z[:, first:last].clamp(min=0)
+            if last < self.K:
+                Z = torch.cat([Z[:, :last], torch.addmm(Z[:, last:], h[:, first:last], self.W[last:, first:last].T)], 1)
+        return D @ rows[0].T + h @ rows[1].T + rows[2]
+
+
+class DeviceMap:
+    """A linear map on rows `(B, in)` of a device."""
+
+    def __init__(self, m: AbstractLinear, put: Any, device: torch.device) -> None:
+        self.m, self.weight = m, None
+        if isinstance(m, Dense):
+            self.weight = put(m.W)
+        elif isinstance(m, Conv):
+            self.weight = put(m.kernel)
+            self._window(m)
+        elif isinstance(m, Scale):
+            self.weight = put(m.diagonal)
+        elif isinstance(m, Gather):
+            self.index = torch.as_tensor(np.where(m.index < 0, m.in_size, m.index), device=device)
+        elif isinstance(m, Sparse):
+            self.weight, self.turned = (self._sparse(W.tocoo(), put, device) for W in (m.W, m.W.T))
+        elif not isinstance(m, Identity):
+            raise UnsupportedOperation(f"{type(m).__name__} has no form on a device; leave the device out")
+
+    def _sparse(self, W: Any, put: Any, device: torch.device) -> Tensor:
+        place = torch.as_tensor(np.stack([W.row, W.col]).astype(np.int64), device=device)
+        return torch.sparse_coo_tensor(place, put(W.data), W.shape, check_invariants=False).coalesce()
+
+    def _window(self, m: Conv) -> None:
+        """Even padding is left to torch where its adjoint gives the input's size; else images are padded and cut here."""
+        top, left, bottom, right = m.padding
+        rest = self._rest(m, (top, left), m.in_shape[1:])
+        room = [max(pair) for pair in zip(m.stride, m.dilation)]
+        self.even = top == bottom and left == right and all(0 <= r < most for r, most in zip(rest, room))
+        self.pad = (top, left) if self.even else (0, 0)
+        whole = (m.in_shape[1] + top + bottom, m.in_shape[2] + left + right)
+        self.rest = rest if self.even else self._rest(m, (0, 0), whole)
+
+    def _rest(self, m: Conv, pad: tuple[int, int], size: tuple[int, ...]) -> tuple[int, int]:
+        """Lines of the input that the adjoint, its padding cut off, leaves out."""
+        each = zip(size, m.out_shape[1:], m.stride, pad, m.dilation, m.kernel.shape[2:])
+        down, right = (n - ((o - 1) * s - 2 * p + d * (k - 1) + 1) for n, o, s, p, d, k in each)
+        return down, right
+
+    def apply(self, x: Tensor) -> Tensor:
+        m = self.m
+        if isinstance(m, Dense):
+            return x @ self.weight.T
+        if isinstance(m, Conv):
+            image = x.reshape(len(x), *m.in_shape)
+            if not self.even:
+                top, left, bottom, right = m.padding
+                image = F.pad(image, (left, right, top, bottom))
+            return F.conv2d(image, self.weight, None, m.stride, self.pad, m.dilation, m.groups).flatten(1)
+        if isinstance(m, Scale):
+            return x * self.weight
+        if isinstance(m, Gather):
+            return F.pad(x, (0, 1))[:, self.index]
+        return torch.sparse.mm(self.weight, x.T).T if isinstance(m, Sparse) else x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        m = self.m
+        if isinstance(m, Dense):
+            return y @ self.weight
+        if isinstance(m, Conv):
+            image, more = y.reshape(len(y), *m.out_shape), self.rest if self.even else 0
+            image = F.conv_transpose2d(image, self.weight, None, m.stride, self.pad, more, m.groups, m.dilation)
+            if not self.even:
+                top, left = m.padding[:2]
+                image = F.pad(image, (0, self.rest[1], 0, self.rest[0]))
+                image = image[:, :, top : top + m.in_shape[1], left : left + m.in_shape[2]]
+            return image.flatten(1)
+        if isinstance(m, Scale):
+            return y * self.weight
+        if isinstance(m, Gather):
+            return y.new_zeros(len(y), m.in_size + 1).index_add_(1, self.index, y)[:, :-1]
+        return torch.sparse.mm(self.turned, y.T).T if isinstance(m, Sparse) else y
+
+
+class GraphForm:
+    """A `GraphDual`'s network on a device; rows are values of one node.
+
+    Arguments:
+        dual: Over a graph.
+    """
+
+    def __init__(self, dual: Any, device: torch.device, dtype: torch.dtype) -> None:
+        put = lambda a: torch.as_tensor(np.array(a), dtype=dtype, device=device)
+        graph, self.put, self.device, self.K = dual.graph, put, device, dual.K
+        self.network, box = graph.network, graph.input_set.box()
+        low, high = np.zeros(box.size), np.zeros(box.size)
+        low[dual.moving], high[dual.moving] = dual.low, dual.high
+        self.low, self.high, self.center = put(low), put(high), put(dual.center)
+        self.steps = torch.as_tensor(dual.moving, device=device)
+        kept = graph.maps.__dict__.setdefault("_on_device", {})  # the same for all bounds
+        self.maps, self.bias = kept.setdefault((str(device), str(dtype)), ({}, {}))
+        self.always: dict[int, Tensor] = {}
+        self.gates: dict[int, tuple[Tensor, Any]] = {}  # units of a node that are gates, and their numbers
+        for i, running in dual.running.items():
+            self.always[i] = put(running & (dual.gate[i] == -1))
+        for first, last in dual.blocks:
+            i, free = int(graph.units[first, 0]), np.flatnonzero(dual.phase[first:last] == 0)
+            units = torch.as_tensor(graph.units[first:last, 1][free], device=device)
+            numbers = torch.as_tensor(first + free, device=device)
+            self.gates[i] = units, slice(first, last) if len(free) == last - first else numbers
+        self.floats = 12 * dual.K + 4 * sum(n.size for n in self.network.nodes)
+
+    def _affine(self, i: int) -> tuple[list[DeviceMap], Tensor]:
+        op = self.network.nodes[i].op
+        assert isinstance(op, Affine)
+        if i not in self.maps:
+            self.maps[i] = [DeviceMap(m, self.put, self.device) for m in op.maps]
+            self.bias[i] = self.put(op.bias)
+        return self.maps[i], self.bias[i]
+
+    def rows(self, rows: Any) -> tuple[int, Tensor, Tensor]:
+        units: IntArray = rows.units
+        return rows.node, torch.as_tensor(units, device=self.device), self.put(rows.signs)
+
+    def seed(self, rows: Any, weights: Tensor | None, which: Tensor | None) -> tuple[int, Tensor]:
+        node, units, signs = rows
+        if weights is not None:
+            top = weights.new_zeros(len(weights), self.network.nodes[node].size)
+            return node, top.index_add_(1, units, weights * signs)
+        top = torch.zeros(len(which), self.network.nodes[node].size, dtype=signs.dtype, device=self.device)
+        return node, top.scatter_(1, units[which][:, None], signs[which][:, None])
+
+    def backward(self, seed: tuple[int, Tensor], lines: Lines) -> tuple[Tensor, Tensor, Tensor]:
+        node, top = seed
+        nodes = self.network.nodes
+        V, value, coefficients = torch.zeros_like(lines.P), top.new_zeros(len(top)), {node: top}
+        for i in range(node, 0, -1):
+            lam = coefficients.pop(i, None)
+            if lam is None:
+                continue
+            if isinstance(nodes[i].op, Affine):
+                maps, bias = self._affine(i)
+                value = value + lam @ bias
+                parts = [(j, m.adjoint(lam)) for m, j in zip(maps, nodes[i].inputs)]
+            else:
+                below = lam * self.always[i]
+                if i in self.gates:
+                    units, k = self.gates[i]
+                    V[:, k] = lam[:, units]
+                    m, paid = lines.below(V[:, k], k)
+                    below[:, units] = m
+                    value = value + paid
+                parts = [(nodes[i].inputs[0], below)]
+            for j, part in parts:
+                coefficients[j] = coefficients[j] + part if j in coefficients else part
+        X = coefficients.get(0)
+        X = top.new_zeros(len(top), len(self.center)) if X is None else X
+        return V, value + X @ self.center, X
+
+    def forward(self, rows: Any, D: Tensor, lines: Lines, v: Tensor) -> tuple[Tensor, Tensor]:
+        node, units, signs = rows
+        nodes, values, Z = self.network.nodes, {0: self.center + D}, torch.zeros_like(lines.P)
+        for i in range(1, node + 1):
+            if isinstance(nodes[i].op, Affine):
+                values[i] = self._applied(i, values)
+                continue
+            z = values[nodes[i].inputs[0]]
+            h = z * self.always[i]
+            if i in self.gates:
+                at, k = self.gates[i]
+                Z[:, k] = z[:, at]
+                h[:, at] = lines.along(Z[:, k], v[:, k], k)
+            values[i] = h
+        return Z, values[node][:, units] * signs
+
+    def _applied(self, i: int, values: dict[int, Tensor]) -> Tensor:
+        maps, bias = self._affine(i)
+        return sum((m.apply(values[j]) for m, j in zip(maps, self.network.nodes[i].inputs)), bias)
+
+    def outputs(self, rows: Any, D: Tensor) -> Tensor:
+        node, units, signs = rows
+        values = {0: self.center + D}
+        for i in range(1, node + 1):
+            n = self.network.nodes[i]
+            values[i] = self._applied(i, values) if isinstance(n.op, Affine) else values[n.inputs[0]].clamp(min=0)
+        return values[node][:, units] * signs
+
+
+def least(X: Tensor, low: Tensor, high: Tensor, norm: float, radius: float) -> Tensor:
+    """Steps of a box, cut with a ball of that norm, where `X d` is least."""
+    far = torch.where(X >= 0, low, high)
+    if norm == np.inf:
+        return far
+    if norm == 1:
+        order = X.abs().argsort(dim=1, descending=True)
+        room = far.abs().gather(1, order)
+        step = torch.minimum(room, (radius - (room.cumsum(1) - room)).clamp(min=0))
+        return torch.zeros_like(X).scatter_(1, order, step) * torch.where(X >= 0, -1, 1)
+    hi = X.norm(dim=1, keepdim=True) / (2 * radius)
+    lo = torch.zeros_like(hi)
+    for _ in range(30):
+        mid = 0.5 * (lo + hi)
+        outside = torch.minimum(torch.maximum(-X / (2 * mid), low), high).norm(dim=1, keepdim=True) > radius
+        lo, hi = torch.where(outside, mid, lo), torch.where(outside, hi, mid)
+    inside = far.norm(dim=1, keepdim=True) <= radius
+    return torch.where(inside, far, torch.minimum(torch.maximum(-X / (2 * hi.clamp(min=1e-30)), low), high))
+
+
+def minimizers(D: Tensor, form: CompactForm | GraphForm) -> Array:
+    """Steps of the inputs that move."""
+    return D[:, form.steps].cpu().numpy()

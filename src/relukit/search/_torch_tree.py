@@ -1,0 +1,300 @@
+"""`Forest` on a torch device: thousands of leaves are split at once, and their state stays there.
+
+The device proposes which leaves are closed, with which parameters; a leaf counts as closed once threads on the CPU have certified it,
+in double precision with error terms. A leaf that they do not confirm is open again.
+"""
+
+import time
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from relukit._types import Array, IntArray
+from relukit.search._torch_dual import PART, Proposed, exact_products
+
+_CANDIDATES = 6  # gates that are tried where splits are chosen by looking at both children
+_LAST = 60  # steps for a leaf that no split helps
+_WAITING = 64  # parts that wait for their certificate at most: then splitting pauses
+_POINTS = 16  # minimizers handed back from a round: those where the rows are lowest
+_GAIN = 1e-6  # a row's new bound is worth certifying where it rises by more than this share
+
+
+class DeviceForest:
+    """One tree per row, or one for all rows; see `Forest`, whose place it takes.
+
+    Arguments:
+        dual: A `DeviceDual` or `DeviceGraphDual`.
+        rows: Rows over its gates.
+        columns: Only the first so many gates are read by the rows.
+        joint: There is one tree, and a leaf is closed where some sum of the rows with weights at least 0 is above 0.
+    """
+
+    def __init__(self, dual: Any, rows: Any, columns: int, joint: bool = False) -> None:
+        self.dual, self.rows, self.columns, self.joint = dual, rows, columns, joint
+        self.there, self.place = dual.form.rows(rows), dual.device.place
+        self.trees = 1 if joint else len(rows)
+        self.nodes, self.used = 0, 0
+        self.ends: list[tuple[int, float, np.ndarray]] = []  # leaves that no split helps: row, bound, phases
+        self.stuck = np.full(self.trees, np.inf)
+        self.safe = np.full(self.trees, -np.inf)  # certified at the roots
+        self.pending: list[tuple[Future, IntArray]] = []
+        new = lambda *shape, dtype=dual.device.dtype: torch.zeros(*shape, dtype=dtype, device=self.place)
+        self.P, self.S = new(0, columns), new(0, columns, dtype=torch.int8)
+        self.value, self.row = new(0), new(0, dtype=torch.long)
+        self.split = new(0, _CANDIDATES, dtype=torch.long)
+        self.weights = new(0, len(rows) if joint else 0)
+        self.state = new(0, dtype=torch.int8)  # 0 unused, 1 open, 2 closed or being certified, 3 an end
+
+    # -- what is known -----------------------------------------------------------------------------------------------
+
+    @property
+    def leaves(self) -> int:
+        """Leaves that can be split or that wait for their certificate."""
+        return int((self.state[: self.used] == 1).sum()) + len(self.pending)
+
+    @property
+    def promised(self) -> Array:
+        """What the device says about each tree: the least over its leaves, infinite where none is open."""
+        low = torch.full((self.trees,), np.inf, dtype=self.value.dtype, device=self.place)
+        mine = (self.state[: self.used] % 2 == 1).nonzero()[:, 0]
+        low = low.scatter_reduce(0, self.row[mine], self.value[mine], "amin")
+        if self.pending:
+            low = low.clamp(max=0)
+        return low.cpu().numpy().astype(np.float64)
+
+    @property
+    def bound(self) -> Array:
+        """The certified lower bound of every tree; infinite where all its leaves are certified to be positive."""
+        if self.joint:
+            done = not self.leaves and not self.ends
+            return np.array([np.inf]) if done else np.minimum(self.safe, self.stuck)
+        return self._certified()
+
+    def _certified(self) -> Array:
+        """Leaves of all trees whose bound rose, certified now."""
+        promised = self.promised
+        gained = promised > self.safe + _GAIN * np.maximum(np.abs(self.safe), 1e-3)
+        wanted = torch.as_tensor(gained, device=self.place)
+        k = (wanted[self.row[: self.used]] & (self.state[: self.used] > 0)).nonzero()[:, 0]
+        which = self.row[k].cpu().numpy()
+        found = self.dual.certify(self.rows[which], *self._home(k)).bound
+        bound = np.where(gained, np.inf, self.safe)
+        np.minimum.at(bound, which, np.where(found > 0, np.inf, found))
+        return np.maximum(bound, self.safe)
+
+    # -- growing -----------------------------------------------------------------------------------------------------
+
+    def plant(self, steps: int, which: IntArray | None = None) -> Array:
+        """The roots, after so many steps, certified; returns their minimizers."""
+        assert which is None
+        P, S = self.dual.start(self.trees, self.columns)
+        weights = np.full((1, len(self.rows)), 1 / len(self.rows)) if self.joint else None
+        found = self.dual.bound(self.rows, P, S, steps, weights)
+        self.safe = found.bound.copy()
+        put = self.dual.form.put
+        row = torch.arange(self.trees, device=self.place)
+        w = None if weights is None else put(found.weights)
+        least = put(np.full(self.trees, -np.inf))
+        with exact_products():
+            self._grown(row, put(found.P), torch.as_tensor(S, device=self.place), w, least, 0, new=True)
+        return found.x
+
+    def grow(
+        self, rounds: int, steps: int, stop: float, width: int = 1, skip: np.ndarray | None = None,
+        look_ahead: bool = False,
+    ) -> Array:  # fmt: skip
+        """So many rounds; each splits worst leaves, as many as fill a batch. Returns the minimizers worth a try."""
+        x = np.zeros((0, len(self.dual.center)))
+        for _ in range(rounds):
+            if time.perf_counter() > stop:
+                break
+            self._collect(wait=False)
+            places = self._worst(skip)
+            if not len(places):
+                if not self.pending:
+                    break
+                self._collect(wait=True)
+                continue
+            with exact_products():
+                D = self._round(places, steps, look_ahead)
+            if self.joint and len(D):
+                x = np.tile(self.dual.center, (len(D), 1))
+                x[:, self.dual.moving] += D[:, self.dual.form.steps].cpu().numpy()
+        return x
+
+    def _worst(self, skip: np.ndarray | None) -> Tensor:
+        """The open leaves to split next: of every tree that goes on the worst, as many each as fill the batch."""
+        going = self.state[: self.used] == 1
+        if self.joint:
+            open_ = going.nonzero()[:, 0]
+            k = min(len(open_), self.dual.device.batch)
+            return open_ if k == len(open_) else open_[self.value[open_].topk(k, largest=False).indices]
+        held = torch.as_tensor(self.stuck <= 0 if skip is None else skip | (self.stuck <= 0), device=self.place)
+        open_ = (going & ~held[self.row[: self.used]]).nonzero()[:, 0]
+        if not len(open_):
+            return open_
+        order = open_[self.value[open_].argsort(stable=True)]
+        order = order[self.row[order].argsort(stable=True)]
+        row, counts = self.row[order].unique_consecutive(return_counts=True)
+        first = counts.cumsum(0) - counts
+        rank = torch.arange(len(order), device=self.place) - first.repeat_interleave(counts)
+        return order[rank < max(self.dual.device.batch // (2 * len(row)), 1)]
+
+    def _round(self, places: Tensor, steps: int, look_ahead: bool) -> Tensor:
+        P, S, row, value = self.P[places], self.S[places], self.row[places], self.value[places]
+        weights = self.weights[places] if self.joint else None
+        gates = self.split[places, 0]
+        if look_ahead:
+            gates = self._look_ahead(P, S, row, weights, self.split[places])
+        P, S = _children(P, S, gates)
+        self.state[places] = 0
+        twice = lambda a: torch.cat([a, a])
+        w = None if weights is None else twice(weights)
+        return self._grown(twice(row), P, S, w, twice(value), steps, places)
+
+    def _look_ahead(self, P: Tensor, S: Tensor, row: Tensor, weights: Tensor | None, split: Tensor) -> Tensor:
+        """Of each leaf's candidates the one whose children are bounded best with their parent's parameters."""
+        leaf, k = (split >= 0).nonzero(as_tuple=True)
+        score = torch.full(split.shape, -np.inf, dtype=P.dtype, device=self.place)
+        part = max(self.dual.device.batch, 1)
+        for a in range(0, len(leaf), part):
+            mine, at = leaf[a : a + part], k[a : a + part]
+            child_P, child_S = _children(P[mine], S[mine], split[mine, at])
+            w = None if weights is None else torch.cat([weights[mine]] * 2)
+            found = self.dual.ascend(self.there, torch.cat([row[mine]] * 2), child_P, child_S, 0, w).value
+            on, off = found[: len(mine)], found[len(mine) :]
+            score[mine, at] = torch.minimum(on, off) + 0.5 * torch.maximum(on, off)
+        return split.gather(1, score.argmax(1, keepdim=True))[:, 0]
+
+    def _grown(
+        self, row: Tensor, P: Tensor, S: Tensor, weights: Tensor | None, least: Tensor, steps: int,
+        free: Tensor | None = None, new: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Bound new leaves and store them, the first of them where their parents were; returns minimizers of open ones."""
+        found = self.dual.ascend(self.there, row, P, S, steps, weights)
+        self.nodes += 0 if new else len(P)
+        value = torch.maximum(found.value, least)
+        value = torch.where(value.isnan(), torch.full_like(value, -np.inf), value)
+        scores = torch.where(S == 0, -found.coefficients.clamp(max=0) * self.dual.lines[1][: self.columns], 0.0)
+        open_ = value <= 0
+        if self.joint:
+            self._polish(found, S, value, open_ & (scores.amax(1) <= 0) if self.columns else open_, row)
+            open_ = value <= 0
+        count = min(_CANDIDATES, self.columns)
+        top = scores.topk(count, dim=1) if count else None
+        split = torch.full((len(P), _CANDIDATES), -1, dtype=torch.long, device=self.place)
+        if top is not None:
+            split[:, :count] = torch.where(top.values > 0, top.indices, -1)
+        ends = open_ & (split[:, 0] < 0)
+        state = torch.where(open_, torch.where(ends, 3, 1), 2).to(torch.int8)
+        kept = torch.arange(len(P), device=self.place) if not self.joint else open_.nonzero()[:, 0]
+        self._store(kept, free, row, found, S, value, split, state)
+        if ends.any():
+            self._end(ends.nonzero()[:, 0], row, S, value)
+        if not self.joint:
+            return found.D[:0]
+        closed = (~open_).nonzero()[:, 0]
+        if len(closed):
+            self._submit(closed, row, found, S, split)
+        lowest = kept[found.value[kept].topk(min(_POINTS, len(kept)), largest=False).indices]
+        return found.D[lowest]
+
+    def _polish(self, found: Proposed, S: Tensor, value: Tensor, ends: Tensor, row: Tensor) -> None:
+        """Leaves that no split helps are linear where they matter: what is open is how far their multipliers have converged."""
+        k = ends.nonzero()[:, 0]
+        if len(k):
+            w = None if found.weights is None else found.weights[k]
+            more = self.dual.ascend(self.there, row[k], found.P[k], S[k], _LAST, w, rate=0.05, rate_fixed=0.05)
+            better = more.value > value[k]
+            found.P[k] = torch.where(better[:, None], more.P, found.P[k])
+            if w is not None:
+                found.weights[k] = torch.where(better[:, None], more.weights, w)
+            value[k] = torch.maximum(more.value, value[k])
+
+    def _end(self, k: Tensor, row: Tensor, S: Tensor, value: Tensor) -> None:
+        for r, v, s in zip(row[k].tolist(), value[k].tolist(), S[k].cpu().numpy()):
+            self.stuck[r] = min(self.stuck[r], v)
+            self.ends.append((r, v, s))
+
+    # -- the store ---------------------------------------------------------------------------------------------------
+
+    def _store(
+        self, kept: Tensor, free: Tensor | None, row: Tensor, found: Proposed, S: Tensor, value: Tensor, split: Tensor,
+        state: Tensor,
+    ) -> None:  # fmt: skip
+        reused = free[: len(kept)] if free is not None else kept[:0]
+        self.state[reused] = 1  # taken, before others are looked for
+        places = torch.cat([reused, self._places(len(kept) - len(reused))])
+        self.P[places], self.S[places], self.row[places] = found.P[kept], S[kept], row[kept]
+        self.value[places], self.split[places], self.state[places] = value[kept], split[kept], state[kept]
+        if self.joint:
+            self.weights[places] = found.weights[kept]
+
+    def _places(self, count: int) -> Tensor:
+        """Unused places, the arrays made longer where needed."""
+        if count and self.used + count > len(self.P):
+            gone = (self.state[: self.used] == 0).nonzero()[:, 0][:count] if self.joint else self.row[:0]
+            if len(gone) == count:
+                return gone
+            size = max(2 * len(self.P), self.used + count, 1024)
+            grow = lambda a: torch.cat([a, a.new_zeros(size - len(a), *a.shape[1:])])
+            names = ("P", "S", "value", "row", "split", "weights", "state")
+            for name in names:
+                setattr(self, name, grow(getattr(self, name)))
+        self.used += count
+        return torch.arange(self.used - count, self.used, device=self.place)
+
+    def _home(self, k: Tensor) -> tuple[Array, np.ndarray]:
+        return self.P[k].cpu().numpy().astype(np.float32), self.S[k].cpu().numpy()
+
+    # -- certificates ------------------------------------------------------------------------------------------------
+
+    def _submit(self, k: Tensor, row: Tensor, found: Proposed, S: Tensor, split: Tensor) -> None:
+        """Closed leaves go to the CPU; what it says is read later."""
+        P, S_home = found.P[k].cpu().numpy().astype(np.float32), S[k].cpu().numpy()
+        weights = found.weights[k].cpu().numpy().astype(np.float64)
+        splits = split[k].cpu().numpy()
+        futures = self.dual.later(self.rows.weighed(weights), P, S_home)
+        at = 0
+        for future in futures:
+            n = min(PART, len(P) - at)
+            part = slice(at, at + n)
+            self.pending.append((future, (P[part], S_home[part], weights[part], splits[part])))
+            at += n
+        while len(self.pending) > _WAITING * self.dual.device.workers:
+            self._collect(wait=True)
+
+    def _collect(self, wait: bool) -> None:
+        """Certificates that are ready; leaves that they do not close are open again."""
+        left = []
+        for n, (future, leaves) in enumerate(self.pending):
+            if not (future.done() or (wait and n == 0)):
+                left.append((future, leaves))
+                continue
+            self._reopen(future.result().bound, leaves)
+        self.pending = left
+
+    def _reopen(self, bound: Array, leaves: tuple) -> None:
+        failed = np.flatnonzero(~(bound > 0))
+        if not len(failed):
+            return
+        P, S, weights, split = (torch.as_tensor(a[failed], device=self.place) for a in leaves)
+        put = self.dual.form.put
+        value = put(np.minimum(bound[failed], 0.0))
+        found = Proposed(put(P.cpu().numpy()), put(weights.cpu().numpy()), value, value, value)
+        ends = split[:, 0] < 0
+        state = torch.where(ends, 3, 1).to(torch.int8)
+        kept = torch.arange(len(failed), device=self.place)
+        self._store(kept, None, torch.zeros_like(kept), found, S, value, split, state)
+        if ends.any():
+            self._end(ends.nonzero()[:, 0], torch.zeros_like(kept), S, value)
+
+
+def _children(P: Tensor, S: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
+    """Both children of every leaf: all that hold the gate on, then all that hold it off."""
+    P = P.scatter(1, gates[:, None], 0.0)
+    on, off = S.scatter(1, gates[:, None], 1), S.scatter(1, gates[:, None], -1)
+    return torch.cat([P, P]), torch.cat([on, off])
