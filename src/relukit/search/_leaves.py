@@ -10,11 +10,10 @@ import numpy as np
 
 from relukit._types import Array
 from relukit.bounds import CompactNetwork
+from relukit.search._ball_program import BallProgram
 from relukit.search._decision import Decision
 from relukit.search._relaxation import OFF, ON, Solution, rows_program
 from relukit.sets import Ball
-
-_CUTS = 60  # half-spaces added for one node
 
 
 def split_by_programs(
@@ -38,7 +37,9 @@ def split_by_programs(
     References:
         Evaluating Robustness of Neural Networks with Mixed Integer Programming, Tjeng, Xiao, Tedrake, 2019.
     """
-    program = _Programs(small, A, b)
+    region = small.input_set
+    curved = isinstance(region, Ball) and region.norm != np.inf
+    program = BallProgram(small, A, b) if curved else rows_program(small, A, b)
     counter = itertools.count()
     heap: list[tuple[float, int, np.ndarray, Solution | None, Any]] = [
         (-np.inf, next(counter), phases.astype(np.int8), None, None)
@@ -51,7 +52,12 @@ def split_by_programs(
                 None,
                 solved,
                 "linear programs",
-                f"time is up after {solved} linear programs; the rows reach at most {heap[0][0]:.3g} below 0",
+                f"time is up after {solved} linear programs; "
+                + (
+                    f"a relaxation reaches {-heap[0][0]:.3g} into the ball"
+                    if curved
+                    else f"the rows reach at most {heap[0][0]:.3g} below 0"
+                ),
             )
         bound, _, fixed, found, basis = heapq.heappop(heap)
         if found is None:
@@ -79,37 +85,3 @@ def split_by_programs(
             "unknown", None, solved, "linear programs", f"{unresolved} leaves touch the boundary within rounding"
         )
     return Decision("unsat", None, solved, "linear programs")
-
-
-class _Programs:
-    """The program over a box; over an l1 or l2 ball with half-spaces around it that are added where a solution lies outside."""
-
-    def __init__(self, small: CompactNetwork, A: Array, b: Array) -> None:
-        self.small, self.A, self.b = small, A, b
-        region = small.input_set
-        self.ball = region if isinstance(region, Ball) and region.norm != np.inf else None
-        self.normals: list[Array] = []
-        self.program = rows_program(small, A, b)
-
-    def solve(self, fixed: np.ndarray, basis: Any, stop: float) -> Solution:
-        found = self.program.solve(fixed, basis if self.ball is None else None, stop)
-        if self.ball is None:
-            return found
-        radius = float(self.ball.radius)
-        for _ in range(_CUTS):
-            if found.x is None or found.bound > 0 or time.perf_counter() > stop:
-                break
-            step = found.x - self.ball.middle
-            size = float(np.linalg.norm(step, ord=self.ball.norm))
-            if size <= radius * (1 + 1e-10):
-                break
-            # |d| <= r gives c . d <= r for every c of dual norm 1; the one that supports the ball towards the solution cuts it off.
-            self.normals.append(np.sign(step) if self.ball.norm == 1 else step / size)
-            ends = radius * np.array([self._dual_norm(c) for c in self.normals]) * (1 + 1e-14 * (4 + len(step)))
-            self.program = rows_program(self.small, self.A, self.b, (np.array(self.normals), ends))
-            found = self.program.solve(fixed, None, stop)
-        return found
-
-    def _dual_norm(self, c: Array) -> float:
-        assert self.ball is not None
-        return float(np.abs(c).max()) if self.ball.norm == 1 else float(np.sqrt((c * c).sum()))

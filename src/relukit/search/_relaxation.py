@@ -229,11 +229,8 @@ def distance_program(small: CompactNetwork, x0: Array, radius: float, q: Array, 
     return GateProgram(small, x0, (0.0, float(np.nextafter(radius, inf))), [*ball, margin])
 
 
-def rows_program(small: CompactNetwork, A: Array, b: Array, cuts: tuple[Array, Array] | None = None) -> GateProgram:
-    """Minimize the largest of the rows `A y + b`: a positive minimum proves that they are never all at most 0.
-
-    `cuts` are further half-spaces `c . (x - center) <= r` that hold on the set, shapes `(k, n)` and `(k,)`.
-    """
+def rows_program(small: CompactNetwork, A: Array, b: Array) -> GateProgram:
+    """Minimize the largest of the rows `A y + b`: a positive minimum proves that they are never all at most 0."""
     x0 = small.input_set.center()
     moving = moving_inputs(small, x0)
     X, H, value, slack = _output_rows(small, x0, A, b)
@@ -241,9 +238,4 @@ def rows_program(small: CompactNetwork, A: Array, b: Array, cuts: tuple[Array, A
     reach = np.abs(X) @ (box.upper - box.lower) + np.abs(H) @ np.maximum(small.upper, 0.0) + np.abs(value)
     limit = float(2 * reach.max(initial=1.0) + 1)
     rows = (X[:, moving], -np.ones(len(b)), H, np.full(len(b), -np.inf), -value + slack)
-    more = []
-    if cuts is not None and len(cuts[1]):
-        normals, ends = cuts[0][:, moving], cuts[1]
-        none = np.zeros((len(ends), small.gates))
-        more = [(normals, np.zeros(len(ends)), none, np.full(len(ends), -np.inf), ends)]
-    return GateProgram(small, x0, (-limit, limit), [rows, *more])
+    return GateProgram(small, x0, (-limit, limit), [rows])
