@@ -52,8 +52,10 @@ def test_proves_just_inside_the_nearest_point_and_never_beyond_it(norm, seed):
     """With every gate split, what is proven empty is what all patterns say; with open gates it is never more."""
     weights, biases, net = made(seed)
     g = np.random.default_rng(100 + seed)
-    x, low, high = 0.3 * g.normal(size=3), -np.ones(3), np.ones(3)
-    y = net(g.uniform(low, high, (200, 3)))
+    low, high = -np.ones(3), np.ones(3)
+    points = g.uniform(low, high, (200, 3))
+    y = net(points)
+    x = points[y[:, 0].argmin()]
     A, b = np.array([[-1.0, 0.0], [0.3, 1.0]]), np.array([np.quantile(y[:, 0], 0.8), -np.quantile(y[:, 1], 0.9)])
     exact = truth(weights, biases, x, A, b, low, high, norm)
     assert 1e-3 < exact < np.inf
