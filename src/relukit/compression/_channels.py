@@ -1,4 +1,4 @@
-"""Convolutions with fewer channels: dead ones, copies, and those that nothing reads."""
+"""Convolutions and layers beside skip connections with fewer channels: dead ones, copies, and those that nothing reads."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from relukit._numerics import gamma
 from relukit._types import Array
 from relukit.bounds import Bounds
 from relukit.network import Affine, Network, Node, Origin
-from relukit.network.affine import AbstractLinear, Conv, Dense, Identity, Sparse, dense_or_sparse
+from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Sparse, dense_or_sparse
 
 _COLLINEAR = 1e-12
 
@@ -27,8 +27,8 @@ class Channels:
 def channel_form(network: Network, bounds: Bounds) -> Channels | None:
     """Convolutions and dense layers with fewer channels and units; None where nothing goes.
 
-    A layer is cut if its affine node has one map (a convolution without groups or a matrix), only a piecewise-linear activation reads it, and
-    that is read only by convolutions without groups and matrices, directly or through a change of shape.
+    A layer is cut if its affine node is a sum of convolutions without groups, matrices and selections, only a piecewise-linear activation reads
+    it, and that is read only by such maps, directly or through a change of shape. A skip connection then selects what is left.
     """
     nodes, merged, changed = list(network.nodes), 0, False
     drift: dict[int, Array] = {}  # what merging adds to the sums of a node
@@ -44,8 +44,7 @@ def channel_form(network: Network, bounds: Bounds) -> Channels | None:
         top = np.maximum(np.abs(bounds.lower[i]), np.abs(bounds.upper[i]))
         if network.nodes[i].op.is_relu:  # type: ignore[union-attr]
             for a, b, factor in _multiples(cut.rows()):
-                if keep[a] and keep[b]:
-                    cut.move(a, b, factor, top, drift)
+                if keep[a] and keep[b] and cut.move(a, b, factor, top, drift):
                     keep[a], merged = False, merged + 1
                     followers.add(a)
                     pairs = zip(_places(cut.entries(a)), _places(cut.entries(b)))
@@ -75,6 +74,10 @@ def _places(stretch: slice) -> range:
     return range(stretch.start, stretch.stop)
 
 
+def _fits(m: AbstractLinear) -> bool:
+    return isinstance(m, Dense | Sparse | Identity | Gather) or (isinstance(m, Conv) and m.groups == 1)
+
+
 @dataclass
 class _Layer:
     """One activation with the affine node before it and those that read it."""
@@ -83,98 +86,114 @@ class _Layer:
     source: int
     at: int
     between: list[int]  # changes of shape
-    readers: list[int]
+    readers: list[tuple[int, int]]  # nodes, and which of their maps
     channels: int
 
     @staticmethod
     def of(nodes: list[Node], network: Network, at: int) -> "_Layer | None":
         source = nodes[at].inputs[0]
         op = nodes[source].op
-        if not isinstance(op, Affine) or len(op.maps) != 1 or network.consumers[source] != (at,) or source == 0:
+        if not isinstance(op, Affine) or network.consumers[source] != (at,) or not all(_fits(m) for m in op.maps):
             return None
-        m = op.maps[0]
-        if not (isinstance(m, Dense | Sparse) or (isinstance(m, Conv) and m.groups == 1)):
+        counts = {m.kernel.shape[0] for m in op.maps if isinstance(m, Conv)} or {nodes[at].size}
+        if len(counts) > 1:
             return None
-        between, readers, queue = [], [], list(network.consumers[at])
+        channels = counts.pop()
+        between: list[int] = []
+        readers: list[tuple[int, int]] = []
+        queue = [(at, j) for j in network.consumers[at]]
         while queue:
-            j = queue.pop()
+            value, j = queue.pop()
             reader = nodes[j].op
-            if not isinstance(reader, Affine) or len(reader.maps) != 1:
+            if not isinstance(reader, Affine) or not all(_fits(m) for m in reader.maps):
                 return None
-            n = reader.maps[0]
-            if isinstance(n, Identity) and not reader.bias.any() and j != len(nodes) - 1:
+            alone = len(reader.maps) == 1 and isinstance(reader.maps[0], Identity) and not reader.bias.any()
+            if alone and j != len(nodes) - 1:
                 between.append(j)
-                queue += network.consumers[j]
-            elif isinstance(n, Dense | Sparse) or (isinstance(n, Conv) and n.groups == 1):
-                readers.append(j)
-            else:
-                return None
-        if not readers:
-            return None
-        channels = m.kernel.shape[0] if isinstance(m, Conv) else m.out_size
-        fits = all(not isinstance(nodes[j].op.maps[0], Conv) or nodes[j].op.maps[0].in_shape[0] == channels for j in readers)  # type: ignore[union-attr]  # fmt: skip
-        return _Layer(nodes, source, at, between, readers, channels) if fits else None
+                queue += [(j, r) for r in network.consumers[j]]
+                continue
+            for p in (p for p, source_ in enumerate(nodes[j].inputs) if source_ == value):
+                m = reader.maps[p]
+                if isinstance(m, Conv) and m.in_shape[0] != channels:
+                    return None
+                readers.append((j, p))
+        return _Layer(nodes, source, at, between, sorted(set(readers)), channels) if readers else None
 
     def entries(self, channel: int) -> slice:
         size = self.nodes[self.at].size // self.channels
         return slice(channel * size, (channel + 1) * size)
 
     def rows(self) -> Array:
-        """Weights and bias of each channel; a bias that varies within a channel keeps it apart from all others."""
+        """Weights and bias of each channel; a bias that varies within a channel keeps it apart from all others. None are compared beside selections."""
         op = self.nodes[self.source].op
         assert isinstance(op, Affine)
-        m = op.maps[0]
-        weights = m.kernel.reshape(self.channels, -1) if isinstance(m, Conv) else m.matrix()
-        return np.c_[weights, op.bias.reshape(self.channels, -1)]
+        kinds = {isinstance(m, Conv) for m in op.maps}
+        if len(kinds) > 1 or any(isinstance(m, Identity | Gather) for m in op.maps):
+            return np.zeros((self.channels, 1))
+        weights = [m.kernel.reshape(self.channels, -1) if isinstance(m, Conv) else m.matrix() for m in op.maps]
+        return np.c_[*weights, op.bias.reshape(self.channels, -1)]
 
-    def _weights(self, j: int) -> tuple[AbstractLinear, Array]:
+    def _map(self, reader: tuple[int, int]) -> AbstractLinear:
+        return self.nodes[reader[0]].op.maps[reader[1]]  # type: ignore[union-attr]
+
+    def _weights(self, reader: tuple[int, int]) -> tuple[AbstractLinear, Array]:
         """A reader's weights by channel of its input: shape `(out, channels, rest)`."""
-        m = self.nodes[j].op.maps[0]  # type: ignore[union-attr]
+        m = self._map(reader)
         if isinstance(m, Conv):
             return m, m.kernel.reshape(m.kernel.shape[0], self.channels, -1)
         return m, m.matrix().reshape(m.out_size, self.channels, -1)
 
-    def _put(self, j: int, weights: Array) -> None:
-        node = self.nodes[j]
-        m, op = node.op.maps[0], node.op  # type: ignore[union-attr]
+    def _put(self, reader: tuple[int, int], new: AbstractLinear) -> None:
+        node = self.nodes[reader[0]]
+        op = node.op
         assert isinstance(op, Affine)
-        if isinstance(m, Conv):
-            count = weights.shape[1]
-            new: AbstractLinear = Conv(
-                weights.reshape(m.kernel.shape[0], count, *m.kernel.shape[2:]), (count, *m.in_shape[1:]), m.stride, m.padding, m.dilation, 1
-            )  # fmt: skip
-        else:
-            new = dense_or_sparse(weights.reshape(len(weights), -1))
-        self.nodes[j] = Node(Affine((new,), op.bias), node.inputs, node.shape, node.name, node.source)
+        maps = tuple(new if p == reader[1] else m for p, m in enumerate(op.maps))
+        self.nodes[reader[0]] = Node(Affine(maps, op.bias), node.inputs, node.shape, node.name, node.source)
+
+    def _kernel(self, m: AbstractLinear, weights: Array) -> AbstractLinear:
+        if not isinstance(m, Conv):
+            return dense_or_sparse(weights.reshape(len(weights), -1))
+        count = weights.shape[1]
+        return Conv(weights.reshape(m.kernel.shape[0], count, *m.kernel.shape[2:]), (count, *m.in_shape[1:]), m.stride, m.padding, m.dilation, 1)  # fmt: skip
 
     def read(self) -> np.ndarray:
         """Which channels have a weight that is not 0 in a reader."""
-        return np.any([self._weights(j)[1].any(axis=(0, 2)) for j in self.readers], axis=0)
+        found = np.zeros(self.channels, bool)
+        for reader in self.readers:
+            m = self._map(reader)
+            if isinstance(m, Identity | Gather):
+                index = m.index if isinstance(m, Gather) else np.arange(m.in_size)
+                found[index[index >= 0] // (m.in_size // self.channels)] = True
+            else:
+                found |= self._weights(reader)[1].any(axis=(0, 2))
+        return found
 
-    def move(self, a: int, b: int, factor: float, top: Array, drift: dict[int, Array]) -> None:
-        """Channel a is `factor` times channel b: readers take it from b."""
+    def move(self, a: int, b: int, factor: float, top: Array, drift: dict[int, Array]) -> bool:
+        """Channel a is `factor` times channel b: readers take it from b. Not where a selection reads it."""
+        if any(isinstance(self._map(r), Identity | Gather) for r in self.readers):
+            return False
         size = top[self.entries(a)].max()
-        for j in self.readers:
-            m, weights = self._weights(j)
+        for reader in self.readers:
+            m, weights = self._weights(reader)
             weights = weights.copy()
             off = 1.01 * (gamma(6) + _COLLINEAR * m.terms) * (np.abs(weights[:, a]).sum(axis=1) + np.abs(weights[:, b]).sum(axis=1)) * size * max(1.0, 1 / factor)  # fmt: skip
             weights[:, b] += factor * weights[:, a]
             weights[:, a] = 0
-            self._put(j, weights)
-            spread = np.repeat(off, self.nodes[j].size // len(off))
-            drift[j] = drift.get(j, 0.0) + spread
+            self._put(reader, self._kernel(m, weights))
+            spread = np.repeat(off, self.nodes[reader[0]].size // len(off))
+            drift[reader[0]] = drift.get(reader[0], 0.0) + spread
+        return True
 
     def drop(self, keep: np.ndarray) -> None:
         node, size = self.nodes[self.source], self.nodes[self.at].size // self.channels
-        op, m = node.op, node.op.maps[0]  # type: ignore[union-attr]
+        op = node.op
         assert isinstance(op, Affine)
         entries = (keep[:, None] * size + np.arange(size)).ravel()
-        if isinstance(m, Conv):
-            new: AbstractLinear = Conv(m.kernel[keep], m.in_shape, m.stride, m.padding, m.dilation, 1)
-        else:
-            new = dense_or_sparse(m.matrix()[keep])
-        shape = (len(keep), *node.shape[1:]) if isinstance(m, Conv) and len(node.shape) == 3 else (len(entries),)
-        self.nodes[self.source] = Node(Affine((new,), op.bias[entries]), node.inputs, shape, node.name, node.source)
+        maps = tuple(self._rows_of(m, keep, entries) for m in op.maps)
+        shape = (
+            (len(keep), *node.shape[1:]) if len(node.shape) == 3 and node.shape[0] == self.channels else (len(entries),)
+        )
+        self.nodes[self.source] = Node(Affine(maps, op.bias[entries]), node.inputs, shape, node.name, node.source)
         act = self.nodes[self.at]
         self.nodes[self.at] = Node(act.op.take(entries), act.inputs, shape, act.name, act.source)  # type: ignore[union-attr]
         for j in self.between:
@@ -182,9 +201,24 @@ class _Layer:
             flat = shape if len(old.shape) == len(shape) else (len(entries),)
             bias = np.zeros(len(entries))
             self.nodes[j] = Node(Affine((Identity(len(entries)),), bias), old.inputs, flat, old.name, old.source)
-        for j in self.readers:
-            self._put(j, self._weights(j)[1][:, keep])
+        place = np.full(self.channels * size, -1)
+        place[entries] = np.arange(len(entries))
+        for reader in self.readers:
+            m = self._map(reader)
+            if isinstance(m, Identity | Gather):
+                index = m.index if isinstance(m, Gather) else np.arange(m.in_size)
+                self._put(reader, Gather(np.where(index >= 0, place[index], -1), len(entries)))
+            else:
+                self._put(reader, self._kernel(m, self._weights(reader)[1][:, keep]))
         self.channels = len(keep)
+
+    @staticmethod
+    def _rows_of(m: AbstractLinear, keep: np.ndarray, entries: np.ndarray) -> AbstractLinear:
+        if isinstance(m, Conv):
+            return Conv(m.kernel[keep], m.in_shape, m.stride, m.padding, m.dilation, 1)
+        if isinstance(m, Identity | Gather):
+            return Gather(m.index[entries] if isinstance(m, Gather) else entries, m.in_size)
+        return dense_or_sparse(m.matrix()[entries])
 
 
 def _multiples(rows: Array) -> list[tuple[int, int, float]]:

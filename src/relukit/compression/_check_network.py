@@ -181,15 +181,26 @@ class _Graph:
         return self._put([source], [sparse.diags(scale, format="csr")], wide(beta) - shift, shape, np.abs(wide(beta)) + np.abs(shift))  # fmt: skip
 
     def _selected(self, source: int, index: np.ndarray) -> tuple[int, tuple[int, ...]]:
-        flat = index.ravel()
-        M = sparse.csr_matrix((np.ones(len(flat)), (np.arange(len(flat)), flat)), (len(flat), self.nodes[source].size))
+        flat = index.ravel()  # -1 for a zero
+        rows = np.flatnonzero(flat >= 0)
+        M = sparse.csr_matrix((np.ones(len(rows)), (rows, flat[rows])), (len(flat), self.nodes[source].size))
         return self._put([source], [M], np.zeros(len(flat)), index.shape)
 
     def _Gather(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
         source, shape, (index,) = self._one(names)
         axis = at.get("axis", 0) % (len(shape) + 1)
         demand(axis > 0, "a Gather along the batch")
+        demand(bool(np.all((index >= -shape[axis - 1]) & (index < shape[axis - 1]))), "a Gather outside its value")
         return self._selected(source, np.take(np.arange(int(np.prod(shape))).reshape(shape), index, axis - 1))
+
+    def _Pad(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
+        source, shape, other = self._one(names)
+        pads = other[0].ravel().tolist()
+        demand(at.get("mode", b"constant") == b"constant" and not any(np.any(v) for v in other[1:]) and len(pads) == 2 * len(shape) + 2, "a padding by something else than 0")  # fmt: skip
+        sides = list(zip(pads[: len(shape) + 1], pads[len(shape) + 1 :]))
+        demand(sides[0] == (0, 0) and min(pads) >= 0, "a padding of the batch, or a negative one")
+        index = np.pad(np.arange(int(np.prod(shape))).reshape(shape), sides[1:], constant_values=-1)
+        return self._selected(source, index)
 
     def _Transpose(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
         source, shape, _ = self._one(names)
