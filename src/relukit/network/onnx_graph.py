@@ -1,5 +1,6 @@
 """What reading an ONNX graph works on: its operators, its constants, and the values built so far."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,36 @@ class Operator:
 
     def refuse(self, why: str) -> UnsupportedOperation:
         return UnsupportedOperation(f"{self.kind} at node '{self.name}': {why}")
+
+
+# -- the arguments of an operator ----------------------------------------------------------------------------------------
+
+
+def constant(o: Operator, r: Reading, position: int, default: Any = None) -> Any:
+    """Input number `position` as a constant array."""
+    if position >= len(o.inputs) or o.inputs[position] == "":
+        return default
+    value = r.get(o.inputs[position])
+    if value is None:
+        raise o.refuse(f"input {position} ('{o.inputs[position]}') must be a constant")
+    return value
+
+
+def value_of(o: Operator, r: Reading, position: int = 0) -> int:
+    """Input number `position` as a node; constants are refused with a reason."""
+    name = o.inputs[position]
+    if name not in r.values:
+        raise o.refuse(f"input {position} ('{name}') must depend on the network's input")
+    return r.values[name]
+
+
+def axes_of(o: Operator, r: Reading) -> list[int] | None:
+    given = constant(o, r, 1) if len(o.inputs) > 1 else o.attribute("axes")
+    return None if given is None else [int(a) for a in np.ravel(given)]
+
+
+def reindex(o: Operator, r: Reading, change: Callable[[AnyArray], AnyArray]) -> int:
+    """Any operator that only moves entries: run it on the entries' numbers."""
+    x = value_of(o, r)
+    numbers = change(np.arange(r.builder.nodes[x].size).reshape(r.builder.shape(x)))
+    return r.builder.gather(x, numbers, numbers.shape, o.name, o.source)

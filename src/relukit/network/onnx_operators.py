@@ -1,4 +1,7 @@
-"""The table from ONNX operator to nodes: each row takes an operator and the reading, and returns a node, a constant, or a list."""
+"""The table from ONNX operator to nodes: each row takes an operator and the reading, and returns a node, a constant, or a list.
+
+What works on images and signals stands in `onnx_spatial`.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,36 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from relukit._types import AnyArray, Shape
+from relukit._types import AnyArray
 from relukit.activations import catalogue
-from relukit.network.affine import Conv
-from relukit.network.onnx_graph import Operator, Reading
+from relukit.network import onnx_spatial
+from relukit.network.onnx_graph import Operator, Reading, axes_of, constant, reindex, value_of
 from relukit.network.rewrite import size_of
-
-# -- operators: each takes (operator, reading) and returns a node index, a constant, or a list of them --------------------
-
-
-def _constant(o: Operator, r: Reading, position: int, default: Any = None) -> Any:
-    """Input number `position` as a constant array."""
-    if position >= len(o.inputs) or o.inputs[position] == "":
-        return default
-    value = r.get(o.inputs[position])
-    if value is None:
-        raise o.refuse(f"input {position} ('{o.inputs[position]}') must be a constant")
-    return value
-
-
-def _value(o: Operator, r: Reading, position: int = 0) -> int:
-    """Input number `position` as a node; constants are refused with a reason."""
-    name = o.inputs[position]
-    if name not in r.values:
-        raise o.refuse(f"input {position} ('{name}') must depend on the network's input")
-    return r.values[name]
-
-
-def _axes(o: Operator, r: Reading) -> list[int] | None:
-    given = _constant(o, r, 1) if len(o.inputs) > 1 else o.attribute("axes")
-    return None if given is None else [int(a) for a in np.ravel(given)]
 
 
 def _matmul(o: Operator, r: Reading) -> int:
@@ -44,13 +22,13 @@ def _matmul(o: Operator, r: Reading) -> int:
         if b.ndim == 1:
             shape = r.shape(o.inputs[0])
             return r.builder.reshape(
-                r.builder.matmul(_value(o, r), b[:, None], name=o.name, source=o.source), shape[:-1] or (1,)
+                r.builder.matmul(value_of(o, r), b[:, None], name=o.name, source=o.source), shape[:-1] or (1,)
             )
         if b.ndim > 2 and size_of(b.shape[:-2]) == 1:
             b = b.reshape(b.shape[-2:])
         if b.ndim != 2:
             raise o.refuse(f"a stack of matrices of shape {b.shape} is not supported")
-        x = _value(o, r)
+        x = value_of(o, r)
         shape = r.builder.shape(x)
         if len(shape) == 1:
             return r.builder.reshape(
@@ -58,7 +36,7 @@ def _matmul(o: Operator, r: Reading) -> int:
             )
         return r.builder.matmul(x, b, name=o.name, source=o.source)
     if a is not None and a.ndim == 2:
-        x = _value(o, r, 1)
+        x = value_of(o, r, 1)
         shape = r.builder.shape(x)
         if len(shape) == 1:
             return r.builder.reshape(
@@ -75,19 +53,19 @@ def _matmul(o: Operator, r: Reading) -> int:
 
 
 def _gemm(o: Operator, r: Reading) -> int:
-    W = _constant(o, r, 1)
+    W = constant(o, r, 1)
     W = W if o.attribute("transB", 0) else W.T
     if o.attribute("transA", 0):
         raise o.refuse("transA is not supported")
     W = W if (alpha := o.attribute("alpha", 1.0)) == 1 else alpha * W.astype(np.float64)
-    bias = _constant(o, r, 2)
+    bias = constant(o, r, 2)
     bias = (
         None
         if bias is None
         else o.attribute("beta", 1.0)
         * np.broadcast_to(bias.ravel() if bias.size > 1 else bias, (W.shape[0],)).astype(np.float64)
     )
-    return r.builder.matmul(_value(o, r), W.T, bias, o.name, o.source)
+    return r.builder.matmul(value_of(o, r), W.T, bias, o.name, o.source)
 
 
 def _add(o: Operator, r: Reading, signs: tuple[float, float] = (1.0, 1.0)) -> int:
@@ -121,159 +99,47 @@ def _mul(o: Operator, r: Reading, divide: bool = False) -> int:
     return r.builder.scale(value, 1 / factor if divide else factor, 0.0, o.name, o.source)
 
 
-def _spatial(
-    o: Operator, shape: Shape, kernel: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Stride, dilation and padding `(before..., after...)` of a window operator."""
-    n = len(kernel)
-    stride = tuple(o.attribute("strides", [1] * n))
-    dilation = tuple(o.attribute("dilations", [1] * n))
-    auto = o.attribute("auto_pad", "NOTSET")
-    if auto in ("NOTSET", ""):
-        return stride, dilation, tuple(o.attribute("pads", [0] * 2 * n))
-    if auto == "VALID":
-        return stride, dilation, (0,) * 2 * n
-    total = [
-        max((-(-s // t) - 1) * t + d * (k - 1) + 1 - s, 0) for s, t, d, k in zip(shape[2:], stride, dilation, kernel)
-    ]
-    low = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
-    return stride, dilation, (*low, *(t - b for t, b in zip(total, low)))
-
-
-def _plane(o: Operator, r: Reading, x: int) -> tuple[int, bool]:
-    """The value with two spatial axes: 1-D data get a height of 1."""
-    shape = r.builder.shape(x)
-    if len(shape) == 4:
-        return x, False
-    if len(shape) == 3:
-        return r.builder.reshape(x, (*shape[:2], 1, shape[2])), True
-    raise o.refuse(f"works on 1-D and 2-D images, got a value of shape {shape}")
-
-
-def _flat_back(r: Reading, index: int, line: bool) -> int:
-    shape = r.builder.shape(index)
-    return r.builder.reshape(index, (*shape[:-2], shape[-1])) if line else index
-
-
-def _two(values: tuple[int, ...], line: bool, fill: int) -> tuple[int, ...]:
-    """Window numbers of one axis as those of two (padding has two per axis)."""
-    if not line:
-        return values
-    return (fill, *values) if len(values) == 1 else (fill, values[0], fill, values[1])
-
-
-def _conv(o: Operator, r: Reading) -> int:
-    W = _constant(o, r, 1)
-    x, line = _plane(o, r, _value(o, r))
-    if W.ndim not in (3, 4):
-        raise o.refuse(f"a kernel of shape {W.shape} is not 1-D or 2-D")
-    stride, dilation, pads = _spatial(o, r.shape(o.inputs[0]), W.shape[2:])
-    kernel = W[:, :, None] if line else W
-    conv = Conv(
-        kernel,
-        r.builder.shape(x)[1:],
-        _two(stride, line, 1),
-        _two(pads, line, 0),
-        _two(dilation, line, 1),
-        o.attribute("group", 1),
-    )
-    return _flat_back(
-        r, r.builder.convolve(x, conv, _constant(o, r, 2, 0.0), (1, *conv.out_shape), o.name, o.source), line
-    )
-
-
 def _batch_norm(o: Operator, r: Reading) -> int:
-    scale, shift, mean, var = (_constant(o, r, k).astype(np.float64) for k in range(1, 5))
+    scale, shift, mean, var = (constant(o, r, k).astype(np.float64) for k in range(1, 5))
     if o.attribute("training_mode", 0) or len([n for n in o.outputs if n]) > 1:
         raise o.refuse("is in training mode; export the model after model.eval()")
     factor = scale / np.sqrt(var + o.attribute("epsilon", 1e-5))
-    x = _value(o, r)
+    x = value_of(o, r)
     spread = lambda a: a.reshape(-1, *[1] * (len(r.builder.shape(x)) - 2))
     return r.builder.scale(x, spread(factor), spread(shift - mean * factor), o.name, o.source)
 
 
-def _average_pool(o: Operator, r: Reading, everything: bool = False) -> int:
-    x, line = _plane(o, r, _value(o, r))
-    shape = r.builder.shape(x)
-    C = shape[1]
-    if everything:
-        conv = Conv(np.full((C, 1, *shape[2:]), 1 / size_of(shape[2:])), shape[1:], groups=C)
-        return _flat_back(r, r.builder.convolve(x, conv, 0.0, (1, *conv.out_shape), o.name, o.source), line)
-    if o.attribute("ceil_mode", 0):
-        raise o.refuse("ceil_mode is not supported for average pooling")
-    sides = tuple(o.attribute("kernel_shape"))
-    stride, dilation, pads = _spatial(o, r.shape(o.inputs[0]), sides)
-    stride, dilation, pads, sides = (
-        _two(stride, line, 1),
-        _two(dilation, line, 1),
-        _two(pads, line, 0),
-        _two(sides, line, 1),
-    )
-    conv = Conv(np.full((C, 1, *sides), 1 / size_of(sides)), shape[1:], stride, pads, dilation, C)
-    pooled = r.builder.convolve(x, conv, 0.0, (1, *conv.out_shape), o.name, o.source)
-    if any(pads) and not o.attribute("count_include_pad", 0):
-        share = conv.apply(np.ones(conv.in_size))
-        pooled = r.builder.scale(pooled, (1 / share).reshape(1, *conv.out_shape), 0.0, o.name, o.source)
-    return _flat_back(r, pooled, line)
-
-
-def _max_pool(o: Operator, r: Reading, everything: bool = False) -> int:
-    x, line = _plane(o, r, _value(o, r))
-    if len([n for n in o.outputs if n]) > 1:
-        raise o.refuse("also returns indices, which are not continuous")
-    if everything:
-        sides, stride, dilation, pads = r.builder.shape(x)[2:], (1, 1), (1, 1), (0, 0, 0, 0)
-    else:
-        sides = tuple(o.attribute("kernel_shape"))
-        stride, dilation, pads = _spatial(o, r.shape(o.inputs[0]), sides)
-        stride, dilation, pads, sides = (
-            _two(stride, line, 1),
-            _two(dilation, line, 1),
-            _two(pads, line, 0),
-            _two(sides, line, 1),
-        )
-    pooled = r.builder.max_pool(x, sides, stride, pads, dilation, bool(o.attribute("ceil_mode", 0)), o.name, o.source)
-    return _flat_back(r, pooled, line)
-
-
-def _reindex(o: Operator, r: Reading, change: Callable[[AnyArray], AnyArray]) -> int:
-    """Any operator that only moves entries: run it on the entries' numbers."""
-    x = _value(o, r)
-    numbers = change(np.arange(r.builder.nodes[x].size).reshape(r.builder.shape(x)))
-    return r.builder.gather(x, numbers, numbers.shape, o.name, o.source)
-
-
 def _reshape(o: Operator, r: Reading) -> int:
-    target = [int(s) for s in _constant(o, r, 1)] if len(o.inputs) > 1 else list(o.attribute("shape"))
+    target = [int(s) for s in constant(o, r, 1)] if len(o.inputs) > 1 else list(o.attribute("shape"))
     shape = r.shape(o.inputs[0])
     if not o.attribute("allowzero", 0):
         target = [shape[i] if s == 0 else s for i, s in enumerate(target)]
-    return _reindex(o, r, lambda a: a.reshape(target))
+    return reindex(o, r, lambda a: a.reshape(target))
 
 
 def _flatten(o: Operator, r: Reading) -> int:
     axis = o.attribute("axis", 1)
     shape = r.shape(o.inputs[0])
     axis = axis + len(shape) if axis < 0 else axis
-    return _reindex(o, r, lambda a: a.reshape(size_of(shape[:axis]), -1))
+    return reindex(o, r, lambda a: a.reshape(size_of(shape[:axis]), -1))
 
 
 def _transpose(o: Operator, r: Reading) -> int:
-    return _reindex(o, r, lambda a: a.transpose(o.attribute("perm")))
+    return reindex(o, r, lambda a: a.transpose(o.attribute("perm")))
 
 
 def _squeeze(o: Operator, r: Reading) -> int:
-    axes = _axes(o, r)
-    return _reindex(o, r, lambda a: np.squeeze(a, None if axes is None else tuple(axes)))
+    axes = axes_of(o, r)
+    return reindex(o, r, lambda a: np.squeeze(a, None if axes is None else tuple(axes)))
 
 
 def _unsqueeze(o: Operator, r: Reading) -> int:
-    return _reindex(o, r, lambda a: np.expand_dims(a, tuple(_axes(o, r) or ())))
+    return reindex(o, r, lambda a: np.expand_dims(a, tuple(axes_of(o, r) or ())))
 
 
 def _slice(o: Operator, r: Reading) -> int:
     if len(o.inputs) > 1:
-        starts, ends, axes, steps = (_constant(o, r, k) for k in range(1, 5))
+        starts, ends, axes, steps = (constant(o, r, k) for k in range(1, 5))
     else:
         starts, ends, axes, steps = (o.attribute(k) for k in ("starts", "ends", "axes", "steps"))
     axes = range(len(starts)) if axes is None else [int(a) for a in axes]
@@ -283,23 +149,42 @@ def _slice(o: Operator, r: Reading) -> int:
     for s, e, a, t in zip(starts, ends, axes, steps):
         end = None if int(t) < 0 and int(e) < -(1 << 30) else int(e)
         cut[a % rank] = slice(int(s), end, int(t))
-    return _reindex(o, r, lambda a: a[tuple(cut)])
+    return reindex(o, r, lambda a: a[tuple(cut)])
 
 
 def _gather(o: Operator, r: Reading) -> int:
-    indices = _constant(o, r, 1)
-    return _reindex(o, r, lambda a: np.take(a, indices, axis=o.attribute("axis", 0)))
+    indices = constant(o, r, 1)
+    return reindex(o, r, lambda a: np.take(a, indices, axis=o.attribute("axis", 0)))
+
+
+def _by_reference(o: Operator, r: Reading) -> int:
+    """Operators that pick entries by constant indices: run on the entries' numbers by ONNX's reference implementation."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    x = value_of(o, r)
+    numbers = np.arange(r.builder.nodes[x].size, dtype=np.int64).reshape(r.builder.shape(x))
+    run = ReferenceEvaluator(
+        helper.make_model(
+            helper.make_graph([o.proto], "move", [helper.make_empty_tensor_value_info(n) for n in o.inputs], [helper.make_empty_tensor_value_info(o.outputs[0])]),
+            opset_imports=[helper.make_opsetid("", max(r.opset, 13))],
+        )
+    )  # fmt: skip
+    moved = np.asarray(
+        run.run(None, {o.inputs[0]: numbers} | {n: constant(o, r, k) for k, n in enumerate(o.inputs) if k})[0]
+    )
+    return r.builder.gather(x, moved, moved.shape, o.name, o.source)
 
 
 def _split(o: Operator, r: Reading) -> list[int]:
     axis, shape = o.attribute("axis", 0), r.shape(o.inputs[0])
-    sizes = _constant(o, r, 1) if len(o.inputs) > 1 else o.attribute("split")
+    sizes = constant(o, r, 1) if len(o.inputs) > 1 else o.attribute("split")
     if sizes is None:
         count = o.attribute("num_outputs", len(o.outputs))
         step = -(-shape[axis] // count)
         sizes = [min(step, shape[axis] - k * step) for k in range(count)]
     edges = np.cumsum(np.asarray(sizes, np.int64))[:-1]
-    return [_reindex(o, r, lambda a, k=k: np.split(a, edges, axis=axis)[k]) for k in range(len(sizes))]
+    return [reindex(o, r, lambda a, k=k: np.split(a, edges, axis=axis)[k]) for k in range(len(sizes))]
 
 
 def _concat(o: Operator, r: Reading) -> int:
@@ -317,11 +202,11 @@ def _concat(o: Operator, r: Reading) -> int:
 
 def _pad(o: Operator, r: Reading) -> int:
     mode = o.attribute("mode", "constant")
-    pads = _constant(o, r, 1) if len(o.inputs) > 1 else np.asarray(o.attribute("pads"))
-    value = float(np.ravel(_constant(o, r, 2, 0.0))[0]) if len(o.inputs) > 1 else float(o.attribute("value", 0.0))
-    x = _value(o, r)
+    pads = constant(o, r, 1) if len(o.inputs) > 1 else np.asarray(o.attribute("pads"))
+    value = float(np.ravel(constant(o, r, 2, 0.0))[0]) if len(o.inputs) > 1 else float(o.attribute("value", 0.0))
+    x = value_of(o, r)
     rank = len(r.builder.shape(x))
-    axes = [int(a) % rank for a in _constant(o, r, 3)] if len(o.inputs) > 3 and o.inputs[3] else range(rank)
+    axes = [int(a) % rank for a in constant(o, r, 3)] if len(o.inputs) > 3 and o.inputs[3] else range(rank)
     widths = [(0, 0)] * rank
     half = len(pads) // 2
     for k, a in enumerate(axes):
@@ -329,7 +214,7 @@ def _pad(o: Operator, r: Reading) -> int:
     cut = lambda a: a[tuple(slice(max(-b, 0), n - max(-e, 0)) for (b, e), n in zip(widths, a.shape))]
     grown = [(max(b, 0), max(e, 0)) for b, e in widths]
     if mode != "constant":
-        return _reindex(
+        return reindex(
             o, r, lambda a: np.pad(cut(a), grown, mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode])
         )
     numbers = np.pad(cut(np.arange(r.builder.nodes[x].size).reshape(r.builder.shape(x))), grown, constant_values=-1)
@@ -338,7 +223,7 @@ def _pad(o: Operator, r: Reading) -> int:
 
 
 def _reduce(o: Operator, r: Reading, mean: bool) -> int:
-    axes, x = _axes(o, r), _value(o, r)
+    axes, x = axes_of(o, r), value_of(o, r)
     shape = r.builder.shape(x)
     chosen = list(range(len(shape))) if axes is None else [a % len(shape) for a in axes]
     kept = [a for a in range(len(shape)) if a not in chosen]
@@ -352,19 +237,19 @@ def _reduce(o: Operator, r: Reading, mean: bool) -> int:
 
 
 def _activation(o: Operator, r: Reading, make: Callable[[Operator, Reading], Any]) -> int:
-    return r.builder.activation(_value(o, r), make(o, r), o.name, o.source)
+    return r.builder.activation(value_of(o, r), make(o, r), o.name, o.source)
 
 
 def _prelu(o: Operator, r: Reading) -> int:
-    x = _value(o, r)
-    slope = _constant(o, r, 1)
+    x = value_of(o, r)
+    slope = constant(o, r, 1)
     weight = slope if slope.size == 1 else np.broadcast_to(slope, r.builder.shape(x)).ravel()
     return r.builder.activation(x, catalogue.prelu(weight), o.name, o.source)
 
 
 def _clip(o: Operator, r: Reading) -> Any:
     if len(o.inputs) > 1:
-        low, high = (_constant(o, r, k) for k in (1, 2))
+        low, high = (constant(o, r, k) for k in (1, 2))
     else:
         low, high = o.attribute("min"), o.attribute("max")
     low = -np.inf if low is None else float(np.ravel(low)[0])
@@ -403,16 +288,43 @@ def _extremum(o: Operator, r: Reading, largest: bool) -> int:
 
 
 def _same(o: Operator, r: Reading) -> int:
-    return _value(o, r)
+    return value_of(o, r)
 
 
 def _shape(o: Operator, r: Reading) -> AnyArray:
     return np.asarray(r.shape(o.inputs[0]), np.int64)[o.attribute("start", 0) : o.attribute("end", None)]
 
 
+def _tile(o: Operator, r: Reading) -> int:
+    repeats = [int(n) for n in constant(o, r, 1)]
+    return reindex(o, r, lambda a: np.tile(a, repeats))
+
+
+def _reduce_extremum(o: Operator, r: Reading, largest: bool) -> int:
+    """ReduceMax and ReduceMin; min(a) = -max(-a)."""
+    axes, x = axes_of(o, r), value_of(o, r)
+    shape = r.builder.shape(x)
+    chosen = list(range(len(shape))) if axes is None else [a % len(shape) for a in axes]
+    kept = [a for a in range(len(shape)) if a not in chosen]
+    out = (
+        tuple(1 if a in chosen else n for a, n in enumerate(shape))
+        if o.attribute("keepdims", 1)
+        else tuple(shape[a] for a in kept)
+    )
+    groups = (
+        np.arange(size_of(shape))
+        .reshape(shape)
+        .transpose(kept + chosen)
+        .reshape(size_of(tuple(shape[a] for a in kept)), -1)
+    )
+    sign = 1.0 if largest else -1.0
+    best = r.builder.maximum_over(r.builder.scale(x, sign), groups, out or (1,), o.name, o.source)
+    return r.builder.scale(best, sign)
+
+
 def _expand(o: Operator, r: Reading) -> int:
-    target = tuple(int(s) for s in _constant(o, r, 1))
-    return _reindex(o, r, lambda a: np.broadcast_to(a, np.broadcast_shapes(a.shape, target)))
+    target = tuple(int(s) for s in constant(o, r, 1))
+    return reindex(o, r, lambda a: np.broadcast_to(a, np.broadcast_shapes(a.shape, target)))
 
 
 def _refuse(why: str) -> Callable[[Operator, Reading], int]:
@@ -420,6 +332,12 @@ def _refuse(why: str) -> Callable[[Operator, Reading], int]:
         raise o.refuse(why)
 
     return row
+
+
+def _selu(o: Operator, r: Reading) -> int:
+    if abs(o.attribute("alpha", 1.67326) - 1.67326) > 1e-3 or abs(o.attribute("gamma", 1.0507) - 1.0507) > 1e-3:
+        raise o.refuse("has constants of its own; only the self-normalizing ones are known")
+    return _activation(o, r, lambda o, r: catalogue.get("selu"))
 
 
 def _fixed(name: str, *attributes: tuple[str, str, Any]) -> Callable[[Operator, Reading], int]:
@@ -434,20 +352,27 @@ def _fixed(name: str, *attributes: tuple[str, str, Any]) -> Callable[[Operator, 
 OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
-    "Conv": _conv,
+    "Conv": onnx_spatial.convolve,
+    "ConvTranspose": onnx_spatial.convolve_transposed,
+    "Resize": onnx_spatial.resize,
+    "Upsample": onnx_spatial.resize,
+    "DepthToSpace": onnx_spatial.depth_to_space,
+    "SpaceToDepth": onnx_spatial.space_to_depth,
     "BatchNormalization": _batch_norm,
     "Add": _add,
     "Sub": partial(_add, signs=(1.0, -1.0)),
     "Sum": _sum,
     "Mul": _mul,
     "Div": partial(_mul, divide=True),
-    "Neg": lambda o, r: r.builder.scale(_value(o, r), -1.0, 0.0, o.name, o.source),
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": partial(_average_pool, everything=True),
-    "MaxPool": _max_pool,
-    "GlobalMaxPool": partial(_max_pool, everything=True),
+    "Neg": lambda o, r: r.builder.scale(value_of(o, r), -1.0, 0.0, o.name, o.source),
+    "AveragePool": onnx_spatial.average_pool,
+    "GlobalAveragePool": partial(onnx_spatial.average_pool, everything=True),
+    "MaxPool": onnx_spatial.max_pool,
+    "GlobalMaxPool": partial(onnx_spatial.max_pool, everything=True),
     "ReduceMean": partial(_reduce, mean=True),
     "ReduceSum": partial(_reduce, mean=False),
+    "ReduceMax": partial(_reduce_extremum, largest=True),
+    "ReduceMin": partial(_reduce_extremum, largest=False),
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Transpose": _transpose,
@@ -457,8 +382,11 @@ OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
     "Slice": _slice,
     "Split": _split,
     "Gather": _gather,
+    "GatherND": _by_reference,
+    "GatherElements": _by_reference,
     "Pad": _pad,
     "Expand": _expand,
+    "Tile": _tile,
     "Identity": _same,
     "Dropout": _same,
     "Cast": _same,
@@ -477,6 +405,9 @@ OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
     "Elu": _fixed("elu", ("alpha", "alpha", 1.0)),
     "Gelu": _fixed("gelu", ("approximate", "approximate", "none")),
     "Softplus": _fixed("softplus"),
+    "Selu": _selu,
+    "Celu": _fixed("celu", ("alpha", "alpha", 1.0)),
+    "Mish": _fixed("mish"),
     "Sign": _refuse("is not continuous: it jumps at 0, and no affine piece holds there. Replace it by a steep Clip."),
     "Softmax": _refuse("stands inside the network; only a last softmax can be set aside"),
     "LogSoftmax": _refuse("stands inside the network; only a last softmax can be set aside"),

@@ -22,6 +22,8 @@ _SMOOTH = {
     "softplus": "Softplus",
     "hardswish": "HardSwish",
     "mish": "Mish",
+    "selu": "Selu",
+    "celu": "Celu",
 }
 _HEADS = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}
 
@@ -110,7 +112,7 @@ class _Writer:
             return self.op("Mul", [x, self.op("Sigmoid", [x])])
         if op.name not in _SMOOTH:
             raise UnsupportedOperation(f"{op.name} has no ONNX operator")
-        keep = {"elu": ("alpha",), "gelu": ("approximate",)}.get(op.name, ())
+        keep = {"elu": ("alpha",), "celu": ("alpha",), "gelu": ("approximate",)}.get(op.name, ())
         return self.op(_SMOOTH[op.name], [x], **{k: op.parameters[k] for k in keep})
 
     def piecewise(self, op: PiecewiseLinear, x: str) -> str:

@@ -161,6 +161,53 @@ class Builder:
         )
         return self.affine(index, conv, spread, shape or conv.out_shape, name, source)
 
+    def convolve_transposed(
+        self,
+        index: int,
+        kernel: Array,
+        stride: tuple[int, int],
+        padding: Sequence[int],
+        extra: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+        bias: Array | float = 0.0,
+        name: str = "",
+        source: str = "",
+    ) -> int:
+        """A transposed convolution of a value `(1, I, H, W)`: entries spread `stride` apart, then the turned kernel.
+
+        Arguments:
+            kernel: Shape `(I, O / groups, kh, kw)`.
+            padding: What is cut off: `(top, left, bottom, right)`.
+            extra: Rows and columns added at the end.
+        """
+        _, I, H, W = self.shape(index)
+        per, (kh, kw) = kernel.shape[1], kernel.shape[2:]
+        turned = kernel.reshape(groups, I // groups, per, kh, kw).swapaxes(1, 2)[..., ::-1, ::-1]
+        reach = [d * (k - 1) for d, k in zip(dilation, (kh, kw))]
+        before = [t - p for t, p in zip(reach, padding[:2])]
+        after = [t - p + e for t, p, e in zip(reach, padding[2:], extra)]
+        spread = np.full((I, (H - 1) * stride[0] + 1, (W - 1) * stride[1] + 1), -1)
+        spread[:, :: stride[0], :: stride[1]] = np.arange(I * H * W).reshape(I, H, W)
+        cut = [slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(before, after, spread.shape[1:])]
+        spread = spread[:, cut[0], cut[1]]
+        pads = (max(before[0], 0), max(before[1], 0), max(after[0], 0), max(after[1], 0))
+        conv = Conv(turned.reshape(groups * per, I // groups, kh, kw), spread.shape, (1, 1), pads, dilation, groups)
+        wide = self.gather(index, spread, (1, *spread.shape), name and f"{name}.spread", source)
+        return self.convolve(wide, conv, bias, (1, *conv.out_shape), name, source)
+
+    def along(self, index: int, axis: int, matrix: Array, name: str = "", source: str = "") -> int:
+        """`matrix`, of shape (new, old), applied along one axis; a matrix that only picks stays a selection."""
+        shape = self.shape(index)
+        numbers = np.arange(size_of(shape)).reshape(shape)
+        if np.all((matrix == 0) | (matrix == 1)) and np.all(matrix.sum(1) == 1):
+            picked = np.take(numbers, matrix.argmax(1), axis=axis)
+            return self.gather(index, picked, picked.shape, name, source)
+        turned = np.moveaxis(numbers, axis, -1)
+        mixed = self.matmul(self.gather(index, turned, turned.shape), matrix.T, name=name, source=source)
+        back = np.moveaxis(np.arange(self.nodes[mixed].size).reshape(self.shape(mixed)), -1, axis)
+        return self.gather(mixed, back, back.shape)
+
     # -- derived: maxima -------------------------------------------------------------------------------------------------
 
     def maximum(self, a: int, b: int, name: str = "", source: str = "") -> int:

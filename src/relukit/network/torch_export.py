@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from relukit._errors import UnsupportedOperation
-from relukit._types import Array
 from relukit.activations import catalogue
+from relukit.network import torch_spatial
 from relukit.network._network import Network
-from relukit.network.affine import Conv
 from relukit.network.rewrite import Builder, size_of
+from relukit.network.torch_call import Call, Value, constant, index_of
 
 _HEADS = {
     "softmax": "softmax",
@@ -22,40 +22,16 @@ _HEADS = {
     "_log_softmax": "log_softmax",
     "sigmoid": "sigmoid",
 }
+_MOST_ENTRIES = 20_000_000  # of a matrix found by probing
 # Operators that only move entries: run on the entries' numbers by torch itself.
 _MOVES = frozenset(
     "view reshape flatten permute transpose t numpy_T squeeze unsqueeze select slice expand expand_as chunk split split_with_sizes "
-    "unbind contiguous clone alias roll flip narrow pixel_shuffle unflatten index_select _unsafe_view movedim swapaxes repeat tile detach".split()
+    "unbind contiguous clone alias roll flip narrow pixel_shuffle unflatten index_select _unsafe_view movedim swapaxes repeat tile detach "
+    "pixel_unshuffle channel_shuffle im2col unfold diagonal".split()
 )
+# Linear operators without weights: their matrix is what torch makes of the unit vectors.
+_LINEAR = frozenset("cumsum diff einsum trace".split())
 _SAME = frozenset("dropout dropout_ alpha_dropout feature_dropout to _to_copy lift_fresh_copy native_dropout".split())
-
-
-class Call:
-    """One call in the exported graph with its arguments resolved: values are `Value`, the rest constants."""
-
-    def __init__(self, node: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
-        self.node, self.args, self.kwargs = node, args, kwargs
-        self.kind = str(node.target).split(".")[1] if "." in str(node.target) else str(node.target)
-        stack = node.meta.get("nn_module_stack") or {}
-        path, cls = list(stack.values())[-1] if stack else ("", "")
-        self.path = path or node.name
-        self.source = f"{getattr(cls, '__name__', str(cls).rsplit('.', 1)[-1])} {path}".strip()
-
-    def argument(self, position: int, name: str, default: Any = None) -> Any:
-        value = self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
-        return default if value is None else value
-
-    def refuse(self, why: str) -> UnsupportedOperation:
-        return UnsupportedOperation(
-            f"aten.{self.kind} at node '{self.node.name}' ({self.source or 'no module'}): {why}"
-        )
-
-
-class Value:
-    """A tensor that depends on the input: a node of the builder."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
 
 
 def from_exported(program: Any, dtype: np.dtype) -> Network:
@@ -145,45 +121,56 @@ def _convert(call: Call, b: Builder) -> Any:
         return call.args[0]
     if call.kind in _MOVES:
         return _move(call, b)
+    if call.kind in _LINEAR:
+        return _probe(call, b)
     row = OPERATORS.get(call.kind)
     if row is None:
         raise call.refuse(
             "neither affine nor an activation that relukit knows. Bounds, pieces and proofs need such a network; health works on the module itself."
         )
-    return Value(row(call, b))
+    made = Value(row(call, b))
+    pair = isinstance(call.node.meta.get("val"), list | tuple)
+    return [made, None] if pair else made  # the places of the largest entries are no continuous function
 
 
 def _move(call: Call, b: Builder) -> Any:
+    """Entries are numbered from 1, so that a 0 that comes out was filled in."""
     x = call.args[0].index
-    numbers = torch.arange(b.nodes[x].size).reshape(b.shape(x))
+    numbers = torch.arange(1, b.nodes[x].size + 1, dtype=torch.float64).reshape(b.shape(x))
     moved = call.node.target(numbers, *call.args[1:], **call.kwargs)
-    place = lambda t: Value(b.gather(x, t.numpy().ravel(), tuple(t.shape), call.path, call.source))
+    place = lambda t: Value(b.gather(x, t.numpy().ravel().astype(np.int64) - 1, tuple(t.shape), call.path, call.source))
     return [place(t) for t in moved] if isinstance(moved, list | tuple) else place(moved)
 
 
+def _probe(call: Call, b: Builder) -> Value:
+    """A linear operator of one value, the rest constants; its matrix column by column."""
+    flat, form = torch.utils._pytree.tree_flatten((list(call.args), call.kwargs))
+    places = [k for k, a in enumerate(flat) if isinstance(a, Value)]
+    if len(places) != 1:
+        raise call.refuse("combines two values that depend on the input: no piecewise-linear function")
+    x = flat[places[0]].index
+    n, out = b.nodes[x].size, tuple(call.node.meta["val"].shape)
+    if n * size_of(out) > _MOST_ENTRIES:
+        raise call.refuse(f"its {size_of(out)} x {n} matrix has more than {_MOST_ENTRIES:.0e} entries")
+    flat = [a.double() if isinstance(a, torch.Tensor) and a.is_floating_point() else a for a in flat]
+    columns = []
+    for unit in torch.eye(n, dtype=torch.float64):
+        args, kwargs = torch.utils._pytree.tree_unflatten(
+            [*flat[: places[0]], unit.reshape(b.shape(x)), *flat[places[0] + 1 :]], form
+        )
+        columns.append(call.node.target(*args, **kwargs).reshape(-1))
+    mixed = b.matmul(b.reshape(x, (n,)), torch.stack(columns).numpy(), None, call.path, call.source)
+    return Value(b.reshape(mixed, out))
+
+
 # -- operators ----------------------------------------------------------------------------------------------------------
-
-
-def _const(value: Any) -> Array:
-    return (
-        value.detach().to("cpu", torch.float64).numpy()
-        if isinstance(value, torch.Tensor)
-        else np.asarray(value, np.float64)
-    )
-
-
-def _x(call: Call, position: int = 0) -> int:
-    value = call.args[position]
-    if not isinstance(value, Value):
-        raise call.refuse(f"argument {position} must depend on the input")
-    return value.index
 
 
 def _linear(call: Call, b: Builder) -> int:
     W, bias = call.argument(1, "weight"), call.argument(2, "bias")
     if isinstance(W, Value):
         raise call.refuse("multiplies two values that depend on the input")
-    return b.matmul(_x(call), _const(W).T, None if bias is None else _const(bias), call.path, call.source)
+    return b.matmul(index_of(call), constant(W).T, None if bias is None else constant(bias), call.path, call.source)
 
 
 def _matmul(call: Call, b: Builder) -> int:
@@ -192,64 +179,13 @@ def _matmul(call: Call, b: Builder) -> int:
         raise call.refuse("multiplies two values that depend on the input (attention): no piecewise-linear function")
     if isinstance(right, Value):
         raise call.refuse("a constant times a value is not supported; write it as a Linear layer")
-    return b.matmul(left.index, _const(right), None, call.path, call.source)
+    return b.matmul(left.index, constant(right), None, call.path, call.source)
 
 
 def _addmm(call: Call, b: Builder) -> int:
     if isinstance(call.args[2], Value):
         raise call.refuse("multiplies two values that depend on the input")
-    return b.matmul(_x(call, 1), _const(call.args[2]), _const(call.args[0]), call.path, call.source)
-
-
-def _pair(value: Any, line: bool, fill: int) -> tuple[int, int]:
-    values = [value] if isinstance(value, int) else list(value)
-    if line:
-        return fill, int(values[0])
-    return (int(values[0]), int(values[0])) if len(values) == 1 else (int(values[0]), int(values[1]))
-
-
-def _image(call: Call, b: Builder, rank: int) -> tuple[int, bool]:
-    """The value as `(1, C, H, W)`; 1-D signals get height 1."""
-    x = _x(call)
-    shape = b.shape(x)
-    if rank == 1 and len(shape) == 3:
-        return b.reshape(x, (*shape[:2], 1, shape[2])), True
-    if rank == 2 and len(shape) == 4:
-        return x, False
-    raise call.refuse(f"works on batches of 1-D signals and 2-D images, got a value of shape {shape}")
-
-
-def _back(b: Builder, x: int, line: bool) -> int:
-    shape = b.shape(x)
-    return b.reshape(x, (*shape[:2], shape[3])) if line else x
-
-
-def _conv(call: Call, b: Builder, rank: int) -> int:
-    W, bias = _const(call.args[1]), call.argument(2, "bias")
-    x, line = _image(call, b, rank)
-    stride = _pair(call.argument(3, "stride", 1), line, 1)
-    dilation = _pair(call.argument(5, "dilation", 1), line, 1)
-    padding, kernel = call.argument(4, "padding", 0), W[:, :, None] if line else W
-    if padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, kernel.shape[2:])]
-        pads = (total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2)
-    else:
-        p = (0, 0) if padding == "valid" else _pair(padding, line, 0)
-        pads = (*p, *p)
-    conv = Conv(kernel, b.shape(x)[1:], stride, pads, dilation, int(call.argument(6, "groups", 1)))
-    return _back(
-        b,
-        b.convolve(x, conv, 0.0 if bias is None else _const(bias), (1, *conv.out_shape), call.path, call.source),
-        line,
-    )
-
-
-def _convolution(call: Call, b: Builder) -> int:
-    """The general form: (x, W, bias, stride, padding, dilation, transposed, output_padding, groups)."""
-    if call.args[6]:
-        raise call.refuse("transposed convolutions are not supported")
-    call.args = [*call.args[:6], call.args[8]]
-    return _conv(call, b, len(call.args[1].shape) - 2)
+    return b.matmul(index_of(call, 1), constant(call.args[2]), constant(call.args[0]), call.path, call.source)
 
 
 def _batch_norm(call: Call, b: Builder) -> int:
@@ -259,8 +195,8 @@ def _batch_norm(call: Call, b: Builder) -> int:
     if mean is None:
         raise call.refuse("keeps no running statistics: it depends on the batch")
     eps = call.args[7] if call.kind == "batch_norm" else call.args[-1]
-    factor = (1.0 if weight is None else _const(weight)) / np.sqrt(_const(var) + eps)
-    shift = (0.0 if bias is None else _const(bias)) - _const(mean) * factor
+    factor = (1.0 if weight is None else constant(weight)) / np.sqrt(constant(var) + eps)
+    shift = (0.0 if bias is None else constant(bias)) - constant(mean) * factor
     spread = lambda a: np.asarray(a).reshape(-1, *[1] * (len(b.shape(x.index)) - 2))
     return b.scale(x.index, spread(factor), spread(shift), call.path, call.source)
 
@@ -270,13 +206,15 @@ def _add(call: Call, b: Builder, sign: float = 1.0) -> int:
     factor = sign * float(call.kwargs.get("alpha", 1))
     if isinstance(left, Value) and isinstance(right, Value):
         return b.add((left.index, right.index), (1.0, factor), call.path, call.source)
-    x, shift, scale = (left, factor * _const(right), 1.0) if isinstance(left, Value) else (right, _const(left), factor)
+    x, shift, scale = (
+        (left, factor * constant(right), 1.0) if isinstance(left, Value) else (right, constant(left), factor)
+    )
     index = b.broadcast(x.index, np.broadcast_shapes(b.shape(x.index), shift.shape))
     return b.scale(index, scale, shift, call.path, call.source)
 
 
 def _rsub(call: Call, b: Builder) -> int:
-    return b.scale(_x(call), -1.0, _const(call.args[1]), call.path, call.source)
+    return b.scale(index_of(call), -1.0, constant(call.args[1]), call.path, call.source)
 
 
 def _mul(call: Call, b: Builder, divide: bool = False) -> int:
@@ -285,70 +223,13 @@ def _mul(call: Call, b: Builder, divide: bool = False) -> int:
         raise call.refuse("multiplies or divides two values that depend on the input: no piecewise-linear function")
     if divide and isinstance(right, Value):
         raise call.refuse("divides by a value that depends on the input")
-    x, factor = (left, _const(right)) if isinstance(left, Value) else (right, _const(left))
+    x, factor = (left, constant(right)) if isinstance(left, Value) else (right, constant(left))
     index = b.broadcast(x.index, np.broadcast_shapes(b.shape(x.index), factor.shape))
     return b.scale(index, 1 / factor if divide else factor, 0.0, call.path, call.source)
 
 
-def _max_pool(call: Call, b: Builder, rank: int) -> int:
-    x, line = _image(call, b, rank)
-    sides = _pair(call.args[1], line, 1)
-    stride = _pair(call.argument(2, "stride") or call.args[1], line, 1)
-    p = _pair(call.argument(3, "padding", 0), line, 0)
-    dilation = _pair(call.argument(4, "dilation", 1), line, 1)
-    pooled = b.max_pool(
-        x, sides, stride, (*p, *p), dilation, bool(call.argument(5, "ceil_mode", False)), call.path, call.source
-    )
-    return _back(b, pooled, line)
-
-
-def _average(
-    call: Call,
-    b: Builder,
-    x: int,
-    line: bool,
-    sides: tuple[int, int],
-    stride: tuple[int, int],
-    p: tuple[int, int],
-    whole: bool,
-) -> int:
-    C = b.shape(x)[1]
-    conv = Conv(np.full((C, 1, *sides), 1 / size_of(sides)), b.shape(x)[1:], stride, (*p, *p), (1, 1), C)
-    pooled = b.convolve(x, conv, 0.0, (1, *conv.out_shape), call.path, call.source)
-    if any(p) and not whole:
-        pooled = b.scale(pooled, (1 / conv.apply(np.ones(conv.in_size))).reshape(1, *conv.out_shape))
-    return _back(b, pooled, line)
-
-
-def _avg_pool(call: Call, b: Builder, rank: int) -> int:
-    x, line = _image(call, b, rank)
-    if call.argument(4, "ceil_mode", False):
-        raise call.refuse("ceil_mode is not supported for average pooling")
-    sides = _pair(call.args[1], line, 1)
-    stride = _pair(call.argument(2, "stride") or call.args[1], line, 1)
-    return _average(
-        call,
-        b,
-        x,
-        line,
-        sides,
-        stride,
-        _pair(call.argument(3, "padding", 0), line, 0),
-        bool(call.argument(5, "count_include_pad", True)),
-    )
-
-
-def _adaptive(call: Call, b: Builder, rank: int) -> int:
-    x, line = _image(call, b, rank)
-    out, (H, W) = _pair(call.args[1], line, 1), b.shape(x)[2:]
-    if H % out[0] or W % out[1]:
-        raise call.refuse(f"pools {(H, W)} to {out}, which do not divide evenly")
-    sides = (H // out[0], W // out[1])
-    return _average(call, b, x, line, sides, sides, (0, 0), True)
-
-
 def _reduce(call: Call, b: Builder, mean: bool) -> int:
-    x = _x(call)
+    x = index_of(call)
     shape, dims = b.shape(x), call.argument(1, "dim")
     chosen = (
         list(range(len(shape)))
@@ -369,20 +250,61 @@ def _reduce(call: Call, b: Builder, mean: bool) -> int:
     return b.reshape(total, out or (1,))
 
 
+def _extreme_along(call: Call, b: Builder, largest: bool) -> int:
+    """amax, amin, and the values of max and min; two values go to `maximum` and `minimum`."""
+    x = index_of(call)
+    if len(call.args) > 1 and isinstance(call.args[1], Value):
+        return _extremum(call, b, largest)
+    shape, dims = b.shape(x), call.argument(1, "dim", ())
+    chosen = [d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)] or list(range(len(shape)))
+    kept = [d for d in range(len(shape)) if d not in chosen]
+    numbers = np.arange(size_of(shape)).reshape(shape).transpose(kept + chosen)
+    groups = numbers.reshape(size_of(tuple(shape[d] for d in kept)), -1)
+    sign = 1.0 if largest else -1.0
+    made = call.node.meta["val"]
+    out = tuple((made[0] if isinstance(made, list | tuple) else made).shape)
+    best = b.maximum_over(b.scale(x, sign), groups, out or (1,), call.path, call.source)
+    return b.scale(best, sign)
+
+
 def _cat(call: Call, b: Builder) -> int:
     parts = []
     for part in call.args[0]:
         if isinstance(part, Value):
             parts.append(part.index)
         else:
-            block = _const(part)
+            block = constant(part)
             parts.append(b.scale(b.gather(0, np.full(block.size, -1), block.shape), 1.0, block))
     rank = len(b.shape(parts[0]))
     return b.concatenate(parts, int(call.argument(1, "dim", 0)) % rank, call.path, call.source)
 
 
+def _stack(call: Call, b: Builder) -> int:
+    rank = len(call.node.meta["val"].shape)
+    dim = int(call.argument(1, "dim", 0)) % rank
+    wide = lambda shape: (*shape[:dim], 1, *shape[dim:])
+    call.args = [
+        [
+            Value(b.reshape(p.index, wide(b.shape(p.index)))) if isinstance(p, Value) else p.unsqueeze(dim)
+            for p in call.args[0]
+        ],
+        dim,
+    ]
+    return _cat(call, b)
+
+
+def _threshold(call: Call, b: Builder) -> int:
+    """x above the threshold, else the value: continuous where the two are equal."""
+    level, fill = float(call.args[1]), float(call.args[2])
+    if level != fill:
+        raise call.refuse(f"jumps from {fill} to {level} there: no affine piece holds. Use equal numbers, or relu.")
+    return b.activation(
+        index_of(call), catalogue.relu() if level == 0 else catalogue.clip(level, np.inf), call.path, call.source
+    )
+
+
 def _pad(call: Call, b: Builder) -> int:
-    x = _x(call)
+    x = index_of(call)
     mode = call.argument(2, "mode", "constant") if call.kind == "pad" else "constant"
     value = call.argument(3, "value", 0.0) if call.kind == "pad" else call.argument(2, "value", 0.0)
     numbers = torch.arange(b.nodes[x].size, dtype=torch.float64).reshape(b.shape(x))
@@ -397,7 +319,7 @@ def _extremum(call: Call, b: Builder, largest: bool) -> int:
     sign = 1.0 if largest else -1.0
     if isinstance(left, Value) and isinstance(right, Value):
         return b.scale(b.maximum(b.scale(left.index, sign), b.scale(right.index, sign), call.path, call.source), sign)
-    x, level = (left, _const(right)) if isinstance(left, Value) else (right, _const(left))
+    x, level = (left, constant(right)) if isinstance(left, Value) else (right, constant(left))
     if level.size > 1:
         raise call.refuse("compares with a constant tensor; compare with one number")
     bound = float(level.ravel()[0])
@@ -412,18 +334,18 @@ def _clamp(call: Call, b: Builder) -> int:
         low, high = None, call.args[1]
     low, high = (-np.inf if low is None else float(low)), (np.inf if high is None else float(high))
     op = catalogue.relu() if (low, high) == (0.0, np.inf) else catalogue.clip(low, high)
-    return b.activation(_x(call), op, call.path, call.source)
+    return b.activation(index_of(call), op, call.path, call.source)
 
 
 def _activation(call: Call, b: Builder, name: str, names: tuple[str, ...] = ()) -> int:
     given = {n: call.argument(k + 1, n) for k, n in enumerate(names)}
     return b.activation(
-        _x(call), catalogue.get(name, **{k: v for k, v in given.items() if v is not None}), call.path, call.source
+        index_of(call), catalogue.get(name, **{k: v for k, v in given.items() if v is not None}), call.path, call.source
     )
 
 
 def _prelu(call: Call, b: Builder) -> int:
-    x, weight = _x(call), _const(call.args[1])
+    x, weight = index_of(call), constant(call.args[1])
     if weight.size > 1:
         shape = b.shape(x)
         weight = np.broadcast_to(weight.reshape(-1, *[1] * (len(shape) - 2)), shape[1:]).ravel()
@@ -436,9 +358,16 @@ OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
     "mm": _matmul,
     "bmm": _matmul,
     "addmm": _addmm,
-    "conv1d": partial(_conv, rank=1),
-    "conv2d": partial(_conv, rank=2),
-    "convolution": _convolution,
+    "conv1d": partial(torch_spatial.convolve, rank=1),
+    "conv2d": partial(torch_spatial.convolve, rank=2),
+    "convolution": torch_spatial.convolve_any,
+    "conv_transpose1d": partial(torch_spatial.convolve_transposed, rank=1),
+    "conv_transpose2d": partial(torch_spatial.convolve_transposed, rank=2),
+    **dict.fromkeys(torch_spatial.UPSAMPLINGS, torch_spatial.upsample),
+    "max": partial(_extreme_along, largest=True),
+    "min": partial(_extreme_along, largest=False),
+    "amax": partial(_extreme_along, largest=True),
+    "amin": partial(_extreme_along, largest=False),
     "batch_norm": _batch_norm,
     "_native_batch_norm_legit_no_training": _batch_norm,
     "add": _add,
@@ -450,17 +379,23 @@ OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
     "mul_": _mul,
     "div": partial(_mul, divide=True),
     "div_": partial(_mul, divide=True),
-    "neg": lambda c, b: b.scale(_x(c), -1.0, 0.0, c.path, c.source),
-    "max_pool1d": partial(_max_pool, rank=1),
-    "max_pool2d": partial(_max_pool, rank=2),
-    "avg_pool1d": partial(_avg_pool, rank=1),
-    "avg_pool2d": partial(_avg_pool, rank=2),
-    "adaptive_avg_pool1d": partial(_adaptive, rank=1),
-    "adaptive_avg_pool2d": partial(_adaptive, rank=2),
+    "neg": lambda c, b: b.scale(index_of(c), -1.0, 0.0, c.path, c.source),
+    "max_pool1d": partial(torch_spatial.max_pool, rank=1),
+    "max_pool2d": partial(torch_spatial.max_pool, rank=2),
+    "avg_pool1d": partial(torch_spatial.average_pool, rank=1),
+    "avg_pool2d": partial(torch_spatial.average_pool, rank=2),
+    "adaptive_avg_pool1d": partial(torch_spatial.adaptive_average, rank=1),
+    "adaptive_avg_pool2d": partial(torch_spatial.adaptive_average, rank=2),
+    "adaptive_max_pool1d": partial(torch_spatial.adaptive_max, rank=1),
+    "adaptive_max_pool2d": partial(torch_spatial.adaptive_max, rank=2),
     "mean": partial(_reduce, mean=True),
     "sum": partial(_reduce, mean=False),
     "cat": _cat,
     "concat": _cat,
+    "stack": _stack,
+    "threshold": _threshold,
+    "threshold_": _threshold,
+    "celu": partial(_activation, name="celu", names=("alpha",)),
     "pad": _pad,
     "constant_pad_nd": _pad,
     "maximum": partial(_extremum, largest=True),
@@ -476,7 +411,9 @@ OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
     "prelu": _prelu,
     "_prelu_kernel": _prelu,
     "elu": partial(_activation, name="elu", names=("alpha",)),
-    "gelu": lambda c, b: b.activation(_x(c), catalogue.gelu(c.kwargs.get("approximate", "none")), c.path, c.source),
+    "gelu": lambda c, b: b.activation(
+        index_of(c), catalogue.gelu(c.kwargs.get("approximate", "none")), c.path, c.source
+    ),
     "sigmoid": partial(_activation, name="sigmoid"),
     "tanh": partial(_activation, name="tanh"),
     "silu": partial(_activation, name="silu"),
