@@ -144,7 +144,10 @@ class Watch:
 
         values = [p for p in self._pending if isinstance(p, torch.Tensor)]
         if len(values) == len(self._pending):
-            numbers = torch.stack([v.reshape(()).float() for v in values]).tolist()
+            first = values[0]
+            if any(v.shape != first.shape or v.dtype != first.dtype for v in values):
+                values = [v.reshape(()).float() for v in values]
+            numbers = torch.stack(values).flatten().tolist()
         else:
             numbers = [float(p) for p in self._pending]
         self.record.losses.extend(numbers)
