@@ -447,3 +447,9 @@ def test_single_track_formula_meets_its_steady_state_and_a_simulated_car():
     said = _single_track.yaw_rate(car, _single_track.fit(car))
     turning = np.abs(car[_model.TARGET]) > 0.02
     assert np.median(np.abs(said[turning] / car[_model.TARGET][turning] - 1)) < 0.03
+
+
+def test_studies_may_share_a_folder(tmp_path):
+    from relukit.gallery import output_folder
+
+    assert output_folder("car", tmp_path) == tmp_path / "car" == output_folder("car", tmp_path / "car")

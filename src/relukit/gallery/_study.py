@@ -76,11 +76,11 @@ def study(name: str) -> Study:
 
 
 def output_folder(name: str, out: str | Path | None = None) -> Path:
-    """Where a study keeps what it trained: `out`, or the user's cache."""
+    """Where a study keeps what it trained: its own folder in `out` (studies may share one), or in the user's cache."""
     import os
 
     if out is not None:
-        return Path(out)
+        return Path(out) if Path(out).name == name else Path(out) / name
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "relukit" / "gallery" / name
 
