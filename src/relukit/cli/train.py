@@ -21,6 +21,7 @@ def command(
         0.0, min=0, help="Weight of the hidden activations' mean l1 norm; about 1 makes nine in ten zero"
     ),
     seed: int = typer.Option(0),
+    device: str = typer.Option("cpu", help="torch device to train on, such as cuda"),
     test_share: float = typer.Option(0.2, min=0.0, max=0.5, help="Share of rows that only the score sees"),
     baseline: bool = typer.Option(
         True, help="Train scikit-learn's perceptron on the same rows, widths and passes beside it"
@@ -57,7 +58,7 @@ def command(
     with progress("training", epochs) as advance:
         fitted = relukit.fit(
             x[train], y[train], kind, widths, activation, epochs, seed=seed, architecture=architecture, sparsity=sparsity,
-            checkpoint=output / "checkpoint.pt",
+            checkpoint=output / "checkpoint.pt", device=device,
             on_progress=lambda done, _, row: advance(done, f"loss {row['loss']:.3g} score {row['score']:.3f}"),
         )  # fmt: skip
     answer = fitted.to_dict() | {

@@ -76,7 +76,7 @@ def reinitialize(watch: Any, finding: Finding) -> str:
             if w.ndim < 2:
                 continue
             if shallow and hasattr(layer.module, "reset_parameters"):
-                with torch.random.fork_rng(devices=[]):
+                with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
                     torch.manual_seed(20_240_601 + k)
                     layer.module.reset_parameters()
                 continue

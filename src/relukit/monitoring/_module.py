@@ -24,7 +24,8 @@ def module_health(module: Any, data: Any) -> Health:
     """
     import torch
 
-    rows = torch.as_tensor(np.asarray(data), dtype=next((p.dtype for p in module.parameters()), torch.float32))
+    like = next(module.parameters(), torch.zeros(0))
+    rows = torch.as_tensor(np.asarray(data), dtype=like.dtype, device=like.device)
     if not len(rows):
         raise InvalidInput("health needs at least one row")
     seen: dict[str, Any] = {}

@@ -174,9 +174,7 @@ class _OnDevice:
         which = torch.arange(len(P), device=self.device.place)
         S_there = torch.as_tensor(S, device=self.device.place)
         with exact_products():
-            found = self.ascend(
-                form.rows(rows), which, put(P), S_there, steps, put(weights), rate, rate_fixed, decay
-            )
+            found = self.ascend(form.rows(rows), which, put(P), S_there, steps, put(weights), rate, rate_fixed, decay)
         back = lambda a: a.cpu().numpy().astype(np.float32)
         w = None if found.weights is None else found.weights.cpu().numpy().astype(np.float64)
         return back(found.P), back(found.value), minimizers(found.D, form), w

@@ -81,6 +81,7 @@ def fit(
     sparsity: float = 0.0,
     checkpoint: str | Path | None = None,
     on_progress: Callable[[int, int, dict[str, float]], None] | None = None,
+    device: str = "cpu",
 ) -> Fit:
     """Train a ReLU network on rows and targets.
 
@@ -104,9 +105,10 @@ def fit(
         checkpoint: File that holds the state after every epoch; a run that was interrupted continues from it and ends
             with the same network.
         on_progress: Called with `(epoch, epochs, {"loss", "score"})`.
+        device: A torch device such as `"cuda"`; random numbers are drawn on the CPU, so that they are the same everywhere.
 
     Raises:
-        InvalidInput: Missing values, text, one class only, or fewer than ten rows.
+        InvalidInput: Missing values, text, one class only, fewer than ten rows, or a device that torch cannot use.
         ShapeMismatch: `X` and `y` differ in length.
         UnwritablePath: The checkpoint cannot be written.
 
@@ -120,6 +122,7 @@ def fit(
     from relukit.training.nn import decay_groups
 
     started = time.process_time()
+    place = _place(device)
     rows, targets, task, classes = _checked(X, y, task)
     generator = np.random.default_rng(seed)
     held = _held_rows(targets, task, generator)
@@ -132,7 +135,7 @@ def fit(
     low, scale = (np.zeros(1), np.ones(1)) if task == "classification" else _standard(targets[~held])
     outputs = len(classes) if classes is not None else targets.shape[1]
     chooser = torch.Generator().manual_seed(seed)
-    module = _module([rows.shape[1], *hidden, outputs], activation, chooser, shape)
+    module = _module([rows.shape[1], *hidden, outputs], activation, chooser, shape).to(place)
     tensor = lambda a: torch.as_tensor(a, dtype=torch.long if a.dtype.kind in "iu" else torch.float32)
     inputs = tensor((rows - center) / spread)
     goals = tensor(targets if task == "classification" else (targets - low) / scale)
@@ -164,6 +167,7 @@ def fit(
     saved = Checkpoint(checkpoint, recipe, inputs, goals) if checkpoint is not None else None
     if saved is not None:
         saved.restore(state)
+    inputs, goals = inputs.to(place), goals.to(place)
     resumed = len(state.history)
     sparse = Activity(module) if sparsity > 0 else None
     # Small products: a second thread only waits for the first.
@@ -180,7 +184,7 @@ def fit(
                 optimizer.zero_grad(set_to_none=True)
                 batch = inputs[chosen]
                 if noise > 0:
-                    batch = batch + noise * torch.randn(batch.shape, generator=chooser)
+                    batch = batch + noise * torch.randn(batch.shape, generator=chooser).to(place)
                 loss = loss_of(module(batch), goals[chosen])
                 (loss if sparse is None else loss + sparsity * sparse.take()).backward()
                 health.step(loss)
@@ -205,6 +209,19 @@ def fit(
     network = _folded(module, center, spread, low, scale, activation, shape)
     spent = time.process_time() - started
     return Fit(network, task, classes, score, tuple(state.history), spent, module, tuple(health.findings), resumed)
+
+
+def _place(device: str) -> Any:
+    import torch
+
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise InvalidInput(
+            f"torch cannot use the device {device!r} here ({str(error).splitlines()[0]}); `relukit doctor` shows what it sees"
+        ) from error
+    return place
 
 
 def _image_shape(X: Any, architecture: str) -> tuple[int, int, int] | None:
@@ -344,7 +361,7 @@ def _folded(
 
     import torch
 
-    folded = copy.deepcopy(module).double()
+    folded = copy.deepcopy(module).cpu().double()
     weighted = [m for m in folded if hasattr(m, "weight") and m.weight.ndim > 1]
     first, last = weighted[0], weighted[-1]
     with torch.no_grad():

@@ -72,7 +72,7 @@ class Checkpoint:
         if not self.path.exists():
             return
         try:
-            held = torch.load(self.path, weights_only=True)
+            held = torch.load(self.path, map_location="cpu", weights_only=True)
             key = held["key"]
         except Exception as error:
             raise UnreadableFile(
