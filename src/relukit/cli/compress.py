@@ -7,7 +7,10 @@ import typer
 
 def command(
     model: Path = typer.Argument(..., help="A network"),
-    box: Path | None = typer.Option(None, help="VNN-LIB file with the domain (default: the file's lo and hi)"),
+    box: str = typer.Option(
+        "",
+        help="The domain: VNN-LIB file (linear conditions on the inputs count), .npz with lo and hi, LO:HI for all inputs, or LO:HI,LO:HI,... (default: the file's lo and hi)",
+    ),
     data: Path | None = typer.Option(
         None, help="Rows: the domain is their range; with --margin, all inputs that near to a row"
     ),
@@ -35,10 +38,10 @@ def command(
         raise InvalidInput("--margin is a distance from rows of data: give --data ROWS")
     network = relukit.load(model)
     domain, rows = network.box, None
-    if box is not None:
-        from relukit.verification import vnnlib
-
-        domain = vnnlib.read_box(box)
+    if box and data is not None:
+        raise InvalidInput("--box and --data both name a domain: give one of them")
+    if box:
+        domain = _domain(network, box)
     elif data is not None:
         from relukit.report import read_rows
 
@@ -48,7 +51,11 @@ def command(
         else:
             rows = x
     if domain is None and rows is None:
-        raise InvalidInput("compress needs a domain: give --box FILE.vnnlib or --data ROWS.npz")
+        raise InvalidInput(
+            "compress needs a domain: give --box FILE.vnnlib or --data ROWS.npz (the file holds no lo and hi)"
+        )
+    if domain is not None and domain.size != network.inputs:
+        raise InvalidInput(f"the domain in {box} has {domain.size} inputs, {model} takes {network.inputs}")
     found = relukit.compress(
         network, domain, timeout=timeout, data=rows, margin=margin or 0.0, tolerance=tolerance, proof=proof is not None
     )
@@ -67,7 +74,44 @@ def command(
     for row in content.get("bounded_loss", []):
         print(f"within {row['tolerance']:.3g} of the outputs: {row['parameters_after']} parameters (--tolerance {row['tolerance']:.3g})")  # fmt: skip
     if proof is not None:
-        print(f"proof written to {proof}; the two files differ by at most {content['error_bound_file']:.1e} on the box")
+        print(
+            f"proof written to {proof}; the two files differ by at most {content['error_bound_file']:.1e} on the domain"
+        )
+
+
+def _domain(network, text: str):
+    """What `--box` names: a box, or one cut by the linear conditions on inputs of a VNN-LIB file with a single case."""
+    import numpy as np
+
+    import relukit
+    from relukit._errors import InvalidInput, UnreadableFile
+    from relukit.verification import vnnlib
+    from relukit.verification._property import Contradiction
+
+    path = Path(text)
+    if path.suffix == ".npz" and path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return relukit.Box(file["lo"], file["hi"])
+        except (KeyError, ValueError, OSError) as error:
+            raise UnreadableFile(f"{path} holds no box: an .npz given as --box needs arrays lo and hi ({error})") from error  # fmt: skip
+    if ":" not in text or path.is_file():
+        try:
+            found = vnnlib.read(path)
+        except Contradiction as error:
+            raise InvalidInput(f"the domain in {path} is empty: its conditions contradict each other; there is nothing to be equal on") from error  # fmt: skip
+        if len(found.cases) > 1 or found.tie is not None or not len(found.cases[0].a):
+            return vnnlib.read_box(path)
+        case = found.cases[0]
+        return relukit.Polytope(case.A, case.a, case.box)
+    try:
+        ends = [(float(low), float(high)) for low, _, high in (part.partition(":") for part in text.split(","))]
+    except ValueError as error:
+        raise InvalidInput(f"--box takes a file or ranges LO:HI,LO:HI,..., got '{text}'") from error
+    ends = ends * network.inputs if len(ends) == 1 else ends
+    if len(ends) != network.inputs:
+        raise InvalidInput(f"--box has {len(ends)} ranges, the network takes {network.inputs} inputs: give one for each, or one for all")  # fmt: skip
+    return relukit.Box([low for low, _ in ends], [high for _, high in ends])
 
 
 def _bounded_loss(network, domain) -> list[dict[str, float]]:
@@ -111,6 +155,6 @@ def _check(proof: Path, original: Path, small: Path | None, as_json: bool) -> No
     if as_json:
         print_json({"status": "rejected" if reason else "accepted", "reason": reason, **shown, "cpu_seconds": spent})
     else:
-        print(f"rejected: {reason}" if reason else f"accepted: outputs within {shown['error_bound']:.2e} on the box, {spent} CPU-s")  # fmt: skip
+        print(f"rejected: {reason}" if reason else f"accepted: outputs within {shown['error_bound']:.2e} on its domain, {spent} CPU-s")  # fmt: skip
     if reason:
         raise typer.Exit(FINDING)

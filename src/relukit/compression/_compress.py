@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput
+from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, CompactNetwork, compact, interval, linear
 from relukit.compression._channels import channel_form
@@ -19,6 +19,7 @@ from relukit.network import Affine, Network, Origin
 from relukit.network.affine import Conv, Dense, Scale, Sparse
 from relukit.network.rewrite import RELU, Builder
 from relukit.sets import AbstractSet, Box
+from relukit.verification.certificate import Certificate
 
 _SAMPLES = 2_000  # witnesses: a unit seen on both sides of its kink needs no bound
 _GATES = 4_000  # undecided units up to which a network that is no dense chain is multiplied out
@@ -136,7 +137,13 @@ def compress(
         Scaling Up Exact Neural Network Compression by ReLU Stability, Serra, Yu, Kumar, Ramalingam, 2021.
     """
     started = time.process_time()
-    network.require_piecewise_linear("exact compression")
+    try:
+        network.require_piecewise_linear("exact compression")
+    except UnsupportedOperation as error:
+        raise UnsupportedOperation(
+            f"{error} What still can be done: relukit health finds units that never react on data, and a network retrained with ReLU, leaky ReLU, hardtanh or "
+            "ReLU6 can be compressed."
+        ) from error
     _finite(network)
     if not (tolerance >= 0 and np.isfinite(tolerance) and margin >= 0 and np.isfinite(margin)):
         raise InvalidInput(f"tolerance and margin are finite and not negative, got {tolerance} and {margin}")
@@ -151,7 +158,9 @@ def compress(
     blank = Compression(network, "unchanged", network.parameters, network.parameters, network.units, 0, 0, seen, 0.0, 0.0, True, "", 0.0)  # fmt: skip
     done = lambda found, **changes: replace(found, cpu_seconds=time.process_time() - started, **changes)
     if seen == network.units and moving.all() and not tolerance and not _has_copies(network):
-        return done(blank, reason=f"sampled inputs show both sides of every one of the {network.units} units: nothing can be removed")  # fmt: skip
+        reason = f"sampled inputs show both sides of every one of the {network.units} units: nothing can be removed"
+        whole = None if shape is None else _same(network, Record(shape, Certificate((), len(network.activations))))
+        return done(blank, reason=reason if network.units else "there are no hidden units: nothing can be removed", _proof=whole)  # fmt: skip
     bounds, record = _settled(network, domain, cover, points, timeout, seed), None
     if shape is not None:
         bounds, record = confirmed(network, shape, bounds, max(timeout, 1.0))
