@@ -54,11 +54,11 @@ def test_a_row_screened_off_is_off_in_exact_arithmetic(seed):
     assert np.abs(out - np.maximum(exact, 0)).max() < 1e-4
     # float32 may round a positive value below 1e-5 to 0 when the row is read; screening alone never does
     screen = Screen.of(W)
-    left = W.astype(np.longdouble) - screen.scale[:, None].astype(np.longdouble) * screen.Q
+    left = W.astype(np.longdouble) - screen.scale[:, None].astype(np.longdouble) * screen.Q[:, :33]
     assert np.all(screen.slack >= np.sqrt((left**2).sum(axis=1)))
     whole, units, rests = whole_numbers(x)
     assert rests[0] >= np.sqrt(((x[0].astype(np.longdouble) - np.longdouble(units[0]) * whole[0]) ** 2).sum())
-    sums = np.array([int(q.astype(int) @ whole[0].astype(int)) for q in screen.Q])
+    sums = np.array([int(q[:33].astype(int) @ whole[0].astype(int)) for q in screen.Q])
     assert np.abs(sums).max() < 2**31
     norm = np.sqrt((x[0].astype(np.longdouble) ** 2).sum())
     assert np.all(np.abs(z - screen.scale * units[0] * sums) <= screen.slack * norm + screen.reach * rests[0])
@@ -74,6 +74,28 @@ def test_whole_numbers_never_overflow_and_their_rest_is_bounded(seed, scale, n):
     assert np.abs(whole.astype(int)).max() * 127 * n < 2**31
     for row, z, unit, rest in zip(x, whole, units, rests):
         assert rest >= np.sqrt(((row.astype(np.longdouble) - np.longdouble(unit) * z) ** 2).sum())
+
+
+@pytest.mark.parametrize("width", [1, 127, 128, 700, 4096])
+def test_sums_of_bytes_are_exact_either_way(width):
+    """Whole-number arithmetic in Python as the oracle; extremes that would overflow 16-bit products included."""
+    from relukit.inference import _bytes as b
+
+    g = np.random.default_rng(width)
+    most = min(32_767, (2**31 - 1) // (127 * width))
+    Q = g.integers(-127, 128, (9, width)).astype(np.int8)
+    z = g.integers(-most, most + 1, width).astype(np.int16)
+    Q[0], Q[1], z[:2] = 127, -127, (most, -most)[:width] if width > 1 else most
+    want = [sum(int(q) * int(v) for q, v in zip(row, z)) for row in Q]
+    pad = -width % b.STEP
+    wide, whole = np.pad(Q, ((0, 0), (0, pad))), np.pad(z, (0, pad))
+    totals, rows = Q.sum(axis=1, dtype=np.int64), np.array([0, 8, 3, 1, 0, 0, 0, 0, 0])
+    for over, listed in [(b._plain_rows, b._plain_listed)] + ([(b._wide_rows, b._wide_listed)] if b.WIDE else []):
+        sums = np.zeros(9, np.int32)
+        over(wide, totals, whole, *b.split(whole), sums, 0, 9)
+        assert sums.tolist() == want
+        listed(wide, totals, rows, whole, *b.split(whole), sums, 1, 4)
+        assert sums[1:4].tolist() == [want[8], want[3], want[1]]
 
 
 def test_infinite_sums_are_never_screened_off():

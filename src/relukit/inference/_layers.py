@@ -11,6 +11,8 @@ from relukit._numerics import up
 from relukit._types import Array, IntArray
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
+_STEP = 128  # as in `_bytes`, which needs Numba
+_ROWS = 512  # rows quantized at once: temporary arrays stay small
 _THREADED = 200_000  # weights from which a second thread pays for its start (about 30 us)
 _PICOJOULES_BYTE, _PICOJOULES_PRODUCT = 160.0, 4.6  # DRAM read; float32 multiply and add (Horowitz, ISSCC 2014)
 
@@ -43,35 +45,43 @@ class Screen:
     quantized again, leaves 1/254 of e and costs one byte more for the rows that stay open.
 
     Arguments:
-        Q, scale, slack, reach: Rows q, factors s, bounds of e and of s ||q||; `R`, `fine_...` the same for the remainder.
+        Q, total, scale, slack, reach: Rows q (padded with zeros to a multiple of 128 entries), their sums, factors s, bounds of e and of s ||q||;
+            `R`, `fine_...` the same for the remainder.
     """
 
     Q: Array
+    total: IntArray
     scale: Array
     slack: Array
     reach: Array
     R: Array
+    fine_total: IntArray
     fine_scale: Array
     fine_slack: Array
     fine_reach: Array
 
     @staticmethod
     def of(W: Array) -> "Screen":
-        exact = W.astype(np.float64)
-        scale = np.maximum(np.abs(exact).max(axis=1, initial=0), 1e-30) / 127
-        Q = np.clip(np.rint(exact / scale[:, None]), -127, 127)
-        rest = exact - scale[:, None] * Q
-        fine_scale = scale / 254
-        R = np.clip(np.rint(rest / fine_scale[:, None]), -127, 127)
-        left = rest - fine_scale[:, None] * R
-        wide = 1 + 1e-6  # far above the rounding of these norms in float64
-        norm = lambda A: wide * np.sqrt((A**2).sum(axis=1))
-        reach = scale * norm(Q)
-        tiny = 1e-15 * norm(exact)  # rounding of the remainders themselves
-        return Screen(
-            Q.astype(np.int8), scale, norm(rest) + tiny, reach,
-            R.astype(np.int8), fine_scale, norm(left) + tiny, reach + fine_scale * norm(R),
-        )  # fmt: skip
+        parts = [_screen(W[i : i + _ROWS]) for i in range(0, len(W), _ROWS)]
+        return Screen(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def _screen(W: Array) -> tuple[Array, ...]:
+    """A `Screen` of some rows."""
+    exact = W.astype(np.float64)
+    scale = np.maximum(np.abs(exact).max(axis=1, initial=0), 1e-30) / 127
+    Q = np.clip(np.rint(exact / scale[:, None]), -127, 127)
+    rest = exact - scale[:, None] * Q
+    fine_scale = scale / 254
+    R = np.clip(np.rint(rest / fine_scale[:, None]), -127, 127)
+    left = rest - fine_scale[:, None] * R
+    wide = 1 + 1e-6  # far above the rounding of these norms in float64
+    norm = lambda A: wide * np.sqrt((A**2).sum(axis=1))
+    reach = scale * norm(Q)
+    tiny = 1e-15 * norm(exact)  # rounding of the remainders themselves
+    pad = lambda A: np.pad(A, ((0, 0), (0, -A.shape[1] % _STEP))).astype(np.int8)
+    total = lambda A: A.sum(axis=1).astype(np.int64)
+    return pad(Q), total(Q), scale, norm(rest) + tiny, reach, pad(R), total(R), fine_scale, norm(left) + tiny, reach + fine_scale * norm(R)  # fmt: skip
 
 
 def whole_numbers(x: Array) -> tuple[IntArray, Array, Array]:
@@ -175,6 +185,7 @@ def _compiled(layer: Layer, x: Array, engine: str, pool: ThreadPoolExecutor | No
 
 
 def _screened(layer: Layer, x: Array, pool: ThreadPoolExecutor | None) -> tuple[Array, tuple[int, int]]:
+    from relukit.inference._bytes import split
     from relukit.inference._kernels import screened_rows
 
     s, out = layer.screen, len(layer.b)
@@ -182,9 +193,11 @@ def _screened(layer: Layer, x: Array, pool: ThreadPoolExecutor | None) -> tuple[
     H = np.empty((len(x), out), np.float32)
     rows, coarse, sums = np.empty(out, np.int64), np.empty(out), np.empty(out, np.int32)
     whole, units, rests = whole_numbers(x)
+    whole = np.ascontiguousarray(np.pad(whole, ((0, 0), (0, -x.shape[1] % _STEP))))
+    high, low = split(whole)
     sweep = lambda first, last: screened_rows(
-        layer.W, layer.b, s.Q, s.scale, s.slack, s.reach, s.R, s.fine_scale, s.fine_slack, s.fine_reach,
-        x, whole, units, norms, rests, H, sums, rows, coarse, first, last,
+        layer.W, layer.b, s.Q, s.total, s.scale, s.slack, s.reach, s.R, s.fine_total, s.fine_scale, s.fine_slack, s.fine_reach,
+        x, whole, high, low, units, norms, rests, H, sums, rows, coarse, first, last,
     )  # fmt: skip
     counts = _split(pool, out, layer.W.size, sweep)
     return H, (sum(c[0] for c in counts), sum(c[1] for c in counts))
