@@ -41,7 +41,7 @@ def find(data: Path, family: str, net: str, prop: str) -> tuple[Path, Path]:
     """The files of one instance."""
     folder = data / "vnncomp" / family
     model = next((folder / "onnx").glob(f"*{net}*.onnx*"))
-    return model, next(p for p in (folder / "vnnlib").iterdir() if prop in p.name)
+    return model, next(p for p in (folder / "vnnlib").iterdir() if prop in p.name and "compiled" not in p.name)
 
 
 def chosen(data: Path) -> list[tuple[str, str]]:
@@ -108,42 +108,43 @@ def median(work: Any, sync: Any, repeats: int) -> float:
     return float(np.median(times))
 
 
-def bounds(data: Path, device: Any, smoke: bool) -> dict[str, Any]:
-    """Microseconds per subproblem: proposed on the device and by the compiled loops in one thread, and certified by all threads."""
+def _line(small: Any, device: Any, smoke: bool) -> dict[str, Any]:
+    """One network's times by batch size."""
     from relukit.search._refine import dual_of
     from relukit.search._torch_dual import exact_products
 
     sync = torch.cuda.synchronize if device.place.type == "cuda" else lambda: None
+    there, here = dual_of(small, np.inf, device), dual_of(small, np.inf)
+    most = 16 if smoke else max(BATCHES)
+    which, P, S = subproblems(here, most)
+    rows, row = there.form.rows(there.output_rows()), torch.as_tensor(which, device=device.place)
+    P_there, S_there = there.form.put(P), torch.as_tensor(S, device=device.place)
+    line: dict[str, Any] = {
+        "form": type(small).__name__, "gates": int((here.phase == 0).sum()), "inputs": here.n, "device_us": {}, "loops_us": {}, "certify_us": {},
+    }  # fmt: skip
+    for B in (b for b in BATCHES if b <= most):
+        k = slice(0, B)
+        propose = lambda k=k: there.ascend(rows, row[k], P_there[k], S_there[k], STEPS)
+        with exact_products():
+            line["device_us"][B] = round(1e6 * median(propose, sync, 1 if smoke else 3) / B, 2)
+        if B <= 256:
+            asked = here.output_rows()[which[k]]
+            loops = lambda k=k, asked=asked: here.improve(asked, P[k], S[k], STEPS)
+            line["loops_us"][B] = round(1e6 * median(loops, lambda: None, 1) / B, 2)
+        asked = there.output_rows()[which[k]]
+        certify = lambda k=k, asked=asked: there.certify(asked, P[k], S[k])
+        with device.threads_apart():
+            line["certify_us"][B] = round(1e6 * median(certify, lambda: None, 1) / B, 2)
+    return line
+
+
+def bounds(data: Path, device: Any, smoke: bool) -> dict[str, Any]:
+    """Microseconds per subproblem: proposed on the device and by the compiled loops in one thread, and certified by all threads."""
     table: dict[str, Any] = {}
     for name, (family, net, prop) in list(NETS.items())[: 1 if smoke else None]:
-        if not (data / "vnncomp" / family).is_dir():
-            continue
-        small = prepared(*find(data, family, net, prop), device)
-        there, here = dual_of(small, np.inf, device), dual_of(small, np.inf)
-        most = 16 if smoke else max(BATCHES)
-        which, P, S = subproblems(here, most)
-        rows, row = there.form.rows(there.output_rows()), torch.as_tensor(which, device=device.place)
-        P_there, S_there = there.form.put(P), torch.as_tensor(S, device=device.place)
-        line: dict[str, Any] = {
-            "form": type(small).__name__, "gates": int((here.phase == 0).sum()), "inputs": here.n, "device_us": {}, "loops_us": {}, "certify_us": {},
-        }  # fmt: skip
-        for B in (b for b in BATCHES if b <= most):
-            part = slice(0, B)
-            with exact_products():
-                spent = median(
-                    lambda k=part: there.ascend(rows, row[k], P_there[k], S_there[k], STEPS), sync, 1 if smoke else 3
-                )
-            line["device_us"][B] = round(1e6 * spent / B, 2)
-            if B <= 256:
-                asked = here.output_rows()[which[part]]
-                spent = median(lambda k=part, r=asked: here.improve(r, P[k], S[k], STEPS), lambda: None, 1)
-                line["loops_us"][B] = round(1e6 * spent / B, 2)
-            asked = there.output_rows()[which[part]]
-            with device.threads_apart():
-                spent = median(lambda k=part, r=asked: there.certify(r, P[k], S[k]), lambda: None, 1)
-            line["certify_us"][B] = round(1e6 * spent / B, 2)
-        table[name] = line
-        print(name, line, file=sys.stderr, flush=True)
+        if (data / "vnncomp" / family).is_dir():
+            table[name] = _line(prepared(*find(data, family, net, prop), device), device, smoke)
+            print(name, table[name], file=sys.stderr, flush=True)
     return table
 
 

@@ -225,8 +225,30 @@ def test_a_device_that_lies_proves_nothing(as_graphs, monkeypatch):
     assert decided > 10
 
 
+@pytest.mark.parametrize("lying", [False, True])
+def test_what_no_point_confirms_is_never_proven(lying, monkeypatch):
+    """The rows do reach 0, but no point is let through and no linear program ends: the answer is unknown."""
+    from relukit.search._decision import Decision
+    from relukit.search._torch_dual import _OnDevice
+
+    honest = _OnDevice.ascend
+
+    def ascend(self, *a, **k):
+        found = honest(self, *a, **k)
+        found.value += 100.0 * lying
+        return found
+
+    monkeypatch.setattr(_OnDevice, "ascend", ascend)
+    monkeypatch.setattr(_many, "split_by_programs", lambda *a: Decision("unknown", None, 1, "linear programs"))
+    by_gates(monkeypatch, True)
+    for search, gap, _ in questions(range(1, 3)):
+        if gap > 0:
+            search.confirm = lambda points: None
+            assert decide_any([search], 2, HERE).status == "unknown"
+
+
 def test_a_failed_certificate_opens_the_leaf_again():
-    _, small, _, dual = dense(2)
+    dual = dense(2)[3]
     forest = forest_of(dual, dual.output_rows(), dual.K, joint=True)
     forest.plant(5)
     leaves, nodes = forest.leaves, forest.nodes

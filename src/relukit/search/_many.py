@@ -34,6 +34,8 @@ _DOUBLING, _LEFT = 256, 0.6
 _SHARE = 0.25  # of the time of a pass that the search after it gets at least
 _MOST = 0.5  # of the time left that one pass over all gates may take
 _WIDTH = 64  # leaves that are split at once
+_ALL = 10**9  # nodes: as many as there is time for
+_PROGRAMS = 1.0  # seconds of linear programs after a search of a device that had a budget
 _NEAR = 1e-6
 _DENSE = 30_000_000  # entries of the matrices of a linear program at most
 
@@ -202,7 +204,7 @@ class _Many:
             )
             if found is not None:
                 return found
-        return self._search(10**9, 0.0)
+        return self._search(_ALL, 0.0)
 
     def _soon(self) -> float:
         """When bounds of gates must be done at the latest: so that time is left to use them."""
@@ -306,7 +308,7 @@ class _Many:
                 if hit is not None:
                     return hit
                 pace.see(forest.nodes, float(forest.promised[0]))
-            hit = self._finish(case, forest)
+            hit = self._finish(case, forest, self._programs_until(budget))
             if hit is not None:
                 return hit
             self.nodes += forest.nodes
@@ -318,7 +320,12 @@ class _Many:
             self.open[case] = False
         return self._proven()
 
-    def _finish(self, case: int, forest: Any) -> Decision | None:
+    def _programs_until(self, budget: int) -> float:
+        """When linear programs end: a device makes so many leaves that refined bounds come first, and programs last."""
+        early = self.device is not None and budget < _ALL
+        return min(self.stop, time.perf_counter() + _PROGRAMS) if early else self.stop
+
+    def _finish(self, case: int, forest: Any, stop: float) -> Decision | None:
         """Leaves that no split helps: a linear program each, and splits by its solution where gates are left."""
         small = self.small
         A = np.eye(self.member.shape[1])[self.member[case]]
@@ -327,10 +334,10 @@ class _Many:
                 self.unresolved += len(forest.ends)
                 return None
             small = compact(small.network, small.input_set, small.bounds)
-        while forest.ends and time.perf_counter() < self.stop:
+        while forest.ends and time.perf_counter() < stop:
             _, _, phases = forest.ends.pop()
             held = _phases_of(self.small, small, phases)
-            found = split_by_programs(small, A, np.zeros(len(A)), held, self.cases[case].confirm, self.stop)
+            found = split_by_programs(small, A, np.zeros(len(A)), held, self.cases[case].confirm, stop)
             self.nodes += found.boxes
             if found.status == "sat":
                 return Decision("sat", found.point, self.nodes, "linear programs")

@@ -79,7 +79,11 @@ class _OnDevice:
     """What both kinds of network share."""
 
     device: Device
-    lanes = 512  # points of an attack
+
+    @property
+    def lanes(self) -> int:
+        """Points of an attack."""
+        return min(max(self.device.batch, LANES), 512)
 
     @property
     def pool(self) -> ThreadPoolExecutor:

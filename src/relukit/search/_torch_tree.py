@@ -16,7 +16,7 @@ from relukit._types import Array, IntArray
 from relukit.search._torch_dual import PART, Proposed, exact_products
 
 _CANDIDATES = 6  # gates that are tried where splits are chosen by looking at both children
-_LAST = 60  # steps for a leaf that no split helps
+_LAST = 200  # steps for leaves that no split helps
 _WAITING = 64  # parts that wait for their certificate at most: then splitting pauses
 _POINTS = 16  # minimizers handed back from a round: those where the rows are lowest
 _GAIN = 1e-6  # a row's new bound is worth certifying where it rises by more than this share
@@ -46,20 +46,22 @@ class DeviceForest:
         self.value, self.row = new(0), new(0, dtype=torch.long)
         self.split = new(0, _CANDIDATES, dtype=torch.long)
         self.weights = new(0, len(rows) if joint else 0)
-        self.state = new(0, dtype=torch.int8)  # 0 unused, 1 open, 2 closed or being certified, 3 an end
+        # 0 unused, 1 open, 2 closed or being certified; 3 no split helps, 4 the same after many steps
+        self.state = new(0, dtype=torch.int8)
 
     # -- what is known -----------------------------------------------------------------------------------------------
 
     @property
     def leaves(self) -> int:
-        """Leaves that can be split or that wait for their certificate."""
-        return int((self.state[: self.used] == 1).sum()) + len(self.pending)
+        """Leaves that can be split, that more steps may close, or that wait for their certificate."""
+        return int((self.state[: self.used] % 2 == 1).sum()) + len(self.pending)
 
     @property
     def promised(self) -> Array:
         """What the device says about each tree: the least over its leaves, infinite where none is open."""
         low = torch.full((self.trees,), np.inf, dtype=self.value.dtype, device=self.place)
-        mine = (self.state[: self.used] % 2 == 1).nonzero()[:, 0]
+        state = self.state[: self.used]
+        mine = ((state == 1) | (state > 2)).nonzero()[:, 0]
         low = low.scatter_reduce(0, self.row[mine], self.value[mine], "amin")
         if self.pending:
             low = low.clamp(max=0)
@@ -69,7 +71,8 @@ class DeviceForest:
     def bound(self) -> Array:
         """The certified lower bound of every tree; infinite where all its leaves are certified to be positive."""
         if self.joint:
-            done = not self.leaves and not self.ends
+            # An end stays in `stuck` until all ends are proven (see `_Many._finish`).
+            done = not self.leaves and self.stuck[0] > 0
             return np.array([np.inf]) if done else np.minimum(self.safe, self.stuck)
         return self._certified()
 
@@ -114,9 +117,10 @@ class DeviceForest:
             self._collect(wait=False)
             places = self._worst(skip)
             if not len(places):
-                if not self.pending:
+                if self.pending:
+                    self._collect(wait=True)
+                elif not (self.joint and self._polish()):
                     break
-                self._collect(wait=True)
                 continue
             with exact_products():
                 D = self._round(places, steps, look_ahead)
@@ -178,46 +182,63 @@ class DeviceForest:
         self.nodes += 0 if new else len(P)
         value = torch.maximum(found.value, least)
         value = torch.where(value.isnan(), torch.full_like(value, -np.inf), value)
-        scores = torch.where(S == 0, -found.coefficients.clamp(max=0) * self.dual.lines[1][: self.columns], 0.0)
         open_ = value <= 0
-        if self.joint:
-            self._polish(found, S, value, open_ & (scores.amax(1) <= 0) if self.columns else open_, row)
-            open_ = value <= 0
-        count = min(_CANDIDATES, self.columns)
-        top = scores.topk(count, dim=1) if count else None
-        split = torch.full((len(P), _CANDIDATES), -1, dtype=torch.long, device=self.place)
-        if top is not None:
-            split[:, :count] = torch.where(top.values > 0, top.indices, -1)
+        split = self._splits(found.coefficients, S)
         ends = open_ & (split[:, 0] < 0)
         state = torch.where(open_, torch.where(ends, 3, 1), 2).to(torch.int8)
         kept = torch.arange(len(P), device=self.place) if not self.joint else open_.nonzero()[:, 0]
         self._store(kept, free, row, found, S, value, split, state)
-        if ends.any():
-            self._end(ends.nonzero()[:, 0], row, S, value)
         if not self.joint:
+            self._stick(ends, row, value)
             return found.D[:0]
         closed = (~open_).nonzero()[:, 0]
         if len(closed):
-            self._submit(closed, row, found, S, split)
+            self._submit(closed, found, S, split)
         lowest = kept[found.value[kept].topk(min(_POINTS, len(kept)), largest=False).indices]
         return found.D[lowest]
 
-    def _polish(self, found: Proposed, S: Tensor, value: Tensor, ends: Tensor, row: Tensor) -> None:
-        """Leaves that no split helps are linear where they matter: what is open is how far their multipliers have converged."""
-        k = ends.nonzero()[:, 0]
-        if len(k):
-            w = None if found.weights is None else found.weights[k]
-            more = self.dual.ascend(self.there, row[k], found.P[k], S[k], _LAST, w, rate=0.05, rate_fixed=0.05)
-            better = more.value > value[k]
-            found.P[k] = torch.where(better[:, None], more.P, found.P[k])
-            if w is not None:
-                found.weights[k] = torch.where(better[:, None], more.weights, w)
-            value[k] = torch.maximum(more.value, value[k])
+    def _splits(self, coefficients: Tensor, S: Tensor) -> Tensor:
+        """The gates whose lines above cost the bound most, -1 where there are fewer."""
+        split = torch.full((len(S), _CANDIDATES), -1, dtype=torch.long, device=self.place)
+        count = min(_CANDIDATES, self.columns)
+        if count:
+            scores = torch.where(S == 0, -coefficients.clamp(max=0) * self.dual.lines[1][: self.columns], 0.0)
+            top = scores.topk(count, dim=1)
+            split[:, :count] = torch.where(top.values > 0, top.indices, -1)
+        return split
 
-    def _end(self, k: Tensor, row: Tensor, S: Tensor, value: Tensor) -> None:
-        for r, v, s in zip(row[k].tolist(), value[k].tolist(), S[k].cpu().numpy()):
+    def _stick(self, ends: Tensor, row: Tensor, value: Tensor) -> None:
+        """Rows with a leaf that no split helps are left as they are."""
+        for r, v in zip(row[ends].tolist(), value[ends].tolist()):
             self.stuck[r] = min(self.stuck[r], v)
+
+    def _polish(self) -> bool:
+        """Leaves that no split helps are linear where they matter: what is open is how far their multipliers have converged.
+
+        They get many steps, all at once. What then is still open and cannot be split is an end, for a linear program. Returns whether
+        there were any.
+        """
+        places = (self.state[: self.used] == 3).nonzero()[:, 0]
+        if not len(places):
+            return False
+        S, row, w = self.S[places], self.row[places], self.weights[places]
+        with exact_products():
+            found = self.dual.ascend(self.there, row, self.P[places], S, _LAST, w, rate=0.1, rate_fixed=0.1, decay=0.97)
+        value = torch.maximum(found.value, self.value[places])
+        split = self._splits(found.coefficients, S)
+        open_ = value <= 0
+        state = torch.where(split[:, 0] < 0, 4, 1).to(torch.int8)
+        self.P[places], self.weights[places] = found.P, found.weights
+        self.value[places], self.split[places] = value, split
+        self.state[places] = torch.where(open_, state, 0).to(torch.int8)
+        closed = (~open_).nonzero()[:, 0]
+        if len(closed):
+            self._submit(closed, found, S, split.masked_fill(split[:, :1] < 0, -2))
+        last = open_ & (state == 4)
+        self._stick(last, row, value)
+        for r, v, s in zip(row[last].tolist(), value[last].tolist(), S[last].cpu().numpy()):
             self.ends.append((r, v, s))
+        return True
 
     # -- the store ---------------------------------------------------------------------------------------------------
 
@@ -252,8 +273,8 @@ class DeviceForest:
 
     # -- certificates ------------------------------------------------------------------------------------------------
 
-    def _submit(self, k: Tensor, row: Tensor, found: Proposed, S: Tensor, split: Tensor) -> None:
-        """Closed leaves go to the CPU; what it says is read later."""
+    def _submit(self, k: Tensor, found: Proposed, S: Tensor, split: Tensor) -> None:
+        """Closed leaves go to the CPU; what it says is read later. A split of -2 marks leaves that had their many steps."""
         P, S_home = found.P[k].cpu().numpy().astype(np.float32), S[k].cpu().numpy()
         weights = found.weights[k].cpu().numpy().astype(np.float64)
         splits = split[k].cpu().numpy()
@@ -285,12 +306,12 @@ class DeviceForest:
         put = self.dual.form.put
         value = put(np.minimum(bound[failed], 0.0))
         found = Proposed(put(P.cpu().numpy()), put(weights.cpu().numpy()), value, value, value)
-        ends = split[:, 0] < 0
-        state = torch.where(ends, 3, 1).to(torch.int8)
+        state = torch.where(split[:, 0] >= 0, 1, 2 - split[:, 0]).to(torch.int8)  # 3 for -1, 4 for -2
         kept = torch.arange(len(failed), device=self.place)
         self._store(kept, None, torch.zeros_like(kept), found, S, value, split, state)
-        if ends.any():
-            self._end(ends.nonzero()[:, 0], torch.zeros_like(kept), S, value)
+        last = state == 4
+        self._stick(last, torch.zeros_like(kept), value)
+        self.ends += [(0, v, s) for v, s in zip(value[last].tolist(), S[last].cpu().numpy())]
 
 
 def _children(P: Tensor, S: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
