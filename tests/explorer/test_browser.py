@@ -108,7 +108,7 @@ def test_a_high_rate_kills_and_revive_mends(tab):
         until(tab, f"relukit.frame.step === {step}")
     since = [s for layer in tab.evaluate("relukit.frame.off_since") for s in layer]
     assert max(since) > 0 and f"since step {max(since)}" in " ".join(
-        tab.evaluate("[...document.querySelectorAll('#units canvas.off')].map(c => c.title)")
+        tab.evaluate("[...document.querySelectorAll('#units i.off')].map(c => c.title)")
     )
     assert since == np.concatenate(library(tab)[0].off_since).tolist()
     tab.click("#revive")
@@ -207,7 +207,11 @@ def test_a_dropped_onnx_is_opened(tab, tmp_path):
     )
     assert opened["given"] and opened["count"] == len(relukit.regions(network, plane=tuple(rows[:3])))
     assert opened["flip"]["distance"] == pytest.approx(relukit.flip(network, rows[0]).distance, rel=1e-4)
-    assert "dead units" in tab.inner_text("#numbers") and len(tab.inner_text("#listing")) > 50
+    assert "6 units" in tab.inner_text("#health") and "Dense 3 -> 6" in tab.inner_text("#listing")
+    tab.reload()  # the link holds the file's key: the page comes back as it was
+    until(tab, "window.relukit?.ready")
+    until(tab, "relukit.opened")
+    assert tab.evaluate("relukit.opened.count") == opened["count"] and tab.evaluate("relukit.opened.given")
 
 
 def test_smooth_activations_say_that_there_are_no_pieces(tab):
@@ -234,6 +238,48 @@ def test_a_link_and_a_reload_hold_the_whole_state(tab, browser):
     until(other, "window.relukit?.ready")
     assert frame(other) == seen
     other.close()
+
+
+# what each of the moments must show, in the order of the page's list
+SEEN = (
+    "relukit.frame.step > 3 && relukit.frames > 3",
+    "relukit.frame.off_since.flat().includes(143) && document.querySelector('#units i.off').title.includes('since step 143')",
+    "relukit.frame.step === 200 && relukit.frame.off_since.flat().every(s => s < 0)",
+    "document.querySelectorAll('.kind canvas').length === 7",
+    "document.getElementById('point-text').textContent.includes('has flipped')",
+    "relukit.found?.neighbors.length >= 3 && document.querySelectorAll('#units i.on').length > 5",
+    "relukit.frame.max_error > 0.05",
+    "relukit.frame.max_error === 0",
+    "relukit.curve?.knots.length === 24 && document.getElementById('curve-text').textContent.startsWith('9 of')",
+    "relukit.opened?.flip.distance > 0 && document.getElementById('health').textContent.includes('16 units')",
+)
+
+
+@pytest.mark.parametrize("k", range(len(SEEN)))
+def test_each_moment_is_reached_by_its_link_in_a_fresh_browser(tab, browser, served, k):
+    links = tab.evaluate("[...document.querySelectorAll('#moment-list a')].map(a => a.href)")
+    assert len(links) == len(SEEN)
+    fresh = browser.new_context().new_page()
+    errors = []
+    fresh.on("pageerror", lambda error: errors.append(str(error)))
+    fresh.goto(links[k])
+    until(fresh, f"window.relukit?.ready && {SEEN[k]}")
+    if k:  # the first one plays on
+        time.sleep(0.3)
+        seen, again = fresh.evaluate("JSON.stringify(relukit.state)"), browser.new_context().new_page()
+        again.goto(fresh.url)
+        until(again, f"window.relukit?.ready && {SEEN[k]}")
+        time.sleep(0.3)
+        assert json.loads(again.evaluate("JSON.stringify(relukit.state)")) == json.loads(seen)
+        again.context.close()
+    fresh.context.close()
+    assert errors == []
+
+
+def test_a_chosen_moment_changes_the_open_page(tab):
+    tab.click("#moments summary")
+    tab.click("#moment-list li:nth-child(2) a")
+    until(tab, "window.relukit?.ready && relukit.frame?.step === 146")
 
 
 def test_two_tabs_train_apart_and_one_may_close_while_training(tab, browser, served):
@@ -266,6 +312,10 @@ def test_on_a_phone_nothing_is_cut_off(browser, served, scheme):
     for view in ("train", "compare", "max", "curve", "open"):
         page.click(f"[data-view={view}]")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        narrow = (
+            "[...document.querySelectorAll('select, input')].filter(e => e.offsetWidth && e.offsetWidth < 150).length"
+        )
+        assert page.evaluate(narrow) == 0
     page.close()
 
 

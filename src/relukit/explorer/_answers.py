@@ -1,7 +1,7 @@
 """What the page asks and what Python answers: one function per question, from checked JSON to a header and arrays."""
 
-import base64
-import binascii
+import hashlib
+import json
 import tempfile
 from collections import OrderedDict
 from dataclasses import replace
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput, RelukitError
+from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.activations import get
+from relukit.explorer._opened import dropped, open_network, rows_of
 from relukit.explorer._plane import arrays_of, middles, nearest_boundary, neighbors
-from relukit.explorer._state import ACTIVATIONS, MAX_STEP, Settings, items, number, point, read_settings, whole
+from relukit.explorer._state import ACTIVATIONS, MAX_STEP, Settings, items, point, read_settings, whole
 from relukit.explorer._trainer import BOX, Trainer
 from relukit.geometry import regions
 from relukit.network import Network, from_layers, load
@@ -23,7 +24,7 @@ from relukit.network import Network, from_layers, load
 _KEPT = (
     8  # runs kept in memory: one per tab, the oldest goes first; a run that was dropped is made again from its settings
 )
-_FILE_KINDS = (".onnx", ".npz", ".nnet")
+_KEPT_FILES = 4
 _SMOOTH = "This activation is smooth: there are no exact pieces, so the picture shows sampled values and contours."
 Reply = tuple[dict[str, Any], dict[str, Array]]
 
@@ -36,6 +37,9 @@ class Engine:
         self._runs: OrderedDict[str, list[Trainer]] = (
             OrderedDict()
         )  # of each tab the latest run, and where it last stood
+        self._opened: OrderedDict[str, Reply] = (
+            OrderedDict()
+        )  # what was said of dropped files: their links hold the key
         self._lock = Lock()
 
     def answer(self, question: str, asked: dict[str, Any]) -> Reply:
@@ -109,7 +113,7 @@ class Engine:
         found = regions(network, BOX)
         k = int(found.locate(p[None])[0])
         if k < 0:
-            raise InvalidInput("the point lies outside the box")
+            return header | {"sentence": "This point lies outside the box."}, {}
         A, c = found.maps
         inside = middles(found)[k]
         on = [(np.asarray(network.values(inside[None])[i])[0] > 0).astype(int).tolist() for i in network.activations]
@@ -125,41 +129,48 @@ class Engine:
         """The same seed with every activation: loss, accuracy and the gradient's size by layer after the same steps."""
         settings = read_settings(asked.get("settings", {}))
         step = whole(asked.get("step", 0), "step", 0, 2000)
-        table = []
+        table, arrays = [], {}
         for name in ACTIVATIONS:
             run = Trainer(replace(settings, activation=name, events=()))
             start = run.gradient_norms.tolist()
             run.run_to(step)
-            found = regions(run.network(), BOX) if run.network().is_piecewise_linear else None
+            network = run.network()
+            found = regions(network, BOX) if network.is_piecewise_linear else None
+            arrays[f"field_{name}"] = _grid(network, 49)
             table.append({
                 "activation": name, "loss": run.loss, "accuracy": run.accuracy, "gradients": run.gradient_norms.tolist(),
                 "start": start, "count": None if found is None else len(found),
             })  # fmt: skip
-        return {"step": step, "table": table}, {}
+        return {"step": step, "kind": run.kind, "table": table}, arrays
 
     def model(self, asked: dict[str, Any]) -> Reply:
-        """Listing, health, a plane through three rows and the smallest flip of the first row, of a network that was dropped in."""
+        """Listing, health, a plane through three rows and the smallest flip of the first row, of one network.
+
+        Which one: a file that was dropped in (`content`, `name`, perhaps `rows`), one that was dropped before (`kept`), the
+        one that a run has trained (`settings`, `step`), or the one given at the start.
+        """
         if "content" in asked:
             with tempfile.TemporaryDirectory() as folder:  # the file stays until the end: witnesses are replayed in it
-                return self._opened(_dropped(asked, Path(folder)), asked)
+                network = dropped(asked, Path(folder))
+                rows = None if asked.get("rows") is None else rows_of(asked["rows"], network.inputs)
+                header, arrays = open_network(network, rows)
+            key = hashlib.sha256(json.dumps([asked["content"], asked.get("rows")]).encode()).hexdigest()[:20]
+            self._opened[key] = (header | {"kept": key}, arrays)
+            while len(self._opened) > _KEPT_FILES:
+                self._opened.popitem(last=False)
+            return self._opened[key]
+        if "kept" in asked:
+            if not isinstance(asked["kept"], str) or asked["kept"] not in self._opened:
+                raise InvalidInput("this file is no longer in memory: drop it again")
+            return self._opened[asked["kept"]]
+        if "settings" in asked:
+            with self._lock:
+                run = self._run(asked)
+                network, rows = run.network(), run.x
+            return open_network(replace(network, box=BOX), rows)
         if self.network is None:
             raise InvalidInput("drop a network: an .onnx, .npz or .nnet file")
-        return self._opened(self.network, asked)
-
-    def _opened(self, network: Network, asked: dict[str, Any]) -> Reply:
-        rows = self.rows if "content" not in asked else None
-        if asked.get("rows") is not None:
-            rows = _rows(asked["rows"], network.inputs)
-        given = rows is not None
-        if rows is None:
-            rng = np.random.default_rng(0)
-            low, high = (
-                (-np.ones(network.inputs), np.ones(network.inputs))
-                if network.box is None
-                else (network.box.lower, network.box.upper)
-            )
-            rows = rng.uniform(low, high, (256, network.inputs))
-        return _open(network, np.asarray(rows, float), given)
+        return open_network(self.network, self.rows)
 
 
 def _leads_to(run: Trainer, settings: Settings, step: int) -> bool:
@@ -246,60 +257,3 @@ def curve(asked: dict[str, Any]) -> Reply:
         "end": float(x[-1]),
         "error": error,
     }, {}
-
-
-def _dropped(asked: dict[str, Any], folder: Path) -> Network:
-    """A file from the page, read from a private folder under a name of ours; its own name only tells the kind."""
-    name, content = asked.get("name"), asked.get("content")
-    if not isinstance(name, str) or not isinstance(content, str):
-        raise InvalidInput("a dropped file comes with its name and its content")
-    kind = next((k for k in _FILE_KINDS if name.lower().endswith(k)), None)
-    if kind is None:
-        raise InvalidInput("the page reads .onnx, .npz and .nnet files; use the command line for others")
-    try:
-        raw = base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInput("the file's content is not base64") from error
-    path = folder / f"dropped{kind}"
-    path.write_bytes(raw)
-    try:
-        return load(path)
-    except RelukitError as error:
-        raise InvalidInput(str(error).replace(str(path), "the file").replace(str(folder), "")) from error
-
-
-def _rows(raw: Any, inputs: int) -> Array:
-    table = [
-        [number(v, "an entry", -1e9, 1e9) for v in items(row, "a row", inputs)] for row in items(raw, "rows", 5000)
-    ]
-    if len(table) < 3 or any(len(row) != inputs for row in table):
-        raise InvalidInput(f"rows: at least three, each with {inputs} numbers")
-    return np.array(table)
-
-
-def _open(network: Network, rows: Array, given: bool) -> Reply:
-    from relukit.monitoring import health
-    from relukit.verification import flip
-
-    header: dict[str, Any] = {
-        "listing": str(network),
-        "inputs": network.inputs,
-        "outputs": network.outputs,
-        "given": given,
-    }
-    arrays: dict[str, Array] = {}
-    header["health"] = health(network, rows).to_dict()
-    try:
-        plane = None if network.inputs == 2 and network.box is not None else tuple(rows[:3])
-        found = regions(network, None, plane, limit=200_000)
-        header |= {"count": len(found), "area": found.area, "area_error": found.area_error}
-        arrays = arrays_of(found)
-        if plane is not None:
-            arrays["data"] = np.array([[0, 0], [1, 0], [0, 1]], "<f4")
-    except RelukitError as error:
-        header["no_plane"] = str(error)
-    try:
-        header["flip"] = flip(network, rows[0], timeout=5).to_dict() | {"row": 0}
-    except RelukitError as error:
-        header["no_flip"] = str(error)
-    return header, arrays

@@ -20,7 +20,10 @@ from relukit.explorer._answers import Engine, Reply
 
 _STATIC = {
     "/": ("page.html", "text/html; charset=utf-8"),
-    **{f"/{n}": (n, "text/javascript; charset=utf-8") for n in ("page.js", "draw.js", "raster.js", "wire.js")},
+    **{
+        f"/{n}": (n, "text/javascript; charset=utf-8")
+        for n in ("page.js", "draw.js", "moments.js", "raster.js", "wire.js")
+    },
     "/page.css": ("page.css", "text/css; charset=utf-8"),
 }
 _SMALL, _LARGE = 256 << 10, 48 << 20  # bytes of a request: settings; a dropped file (a third more in base64)

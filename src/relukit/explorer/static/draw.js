@@ -1,11 +1,11 @@
 import { Raster, pack } from "/raster.js";
 
 // Pictures on canvas. Colors are told apart with any color vision: blue against orange, and Okabe and Ito's for classes.
-const CLASSES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7a7a7a", "#5b3fa0", "#8c564b"];
+export const CLASSES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7a7a7a", "#5b3fa0", "#8c564b"];
 const LEVELS = 24, PALE = [244, 243, 240], BLUE = [46, 116, 181], ORANGE = [224, 130, 20];
 const [INK, WHITE, EDGE, HINGE, GREY] = [[17, 17, 17], [255, 255, 255], [20, 25, 35], [11, 60, 110], [119, 119, 119]].map(pack);
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const rgb = hex => [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16));
+const rgb = hex => (hex.length === 4 ? [1, 2, 3].map(i => parseInt(hex[i] + hex[i], 16)) : [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16)));
 const mix = level => PALE.map((p, i) => Math.round(p + ((level < 0 ? BLUE : ORANGE)[i] - p) * Math.abs(level))); // -1 blue, 0 pale, 1 orange
 const SHADES = Array.from({ length: 2 * LEVELS + 1 }, (_, k) => pack(mix((k - LEVELS) / LEVELS))), CLASS_PIXELS = CLASSES.map(hex => pack(rgb(hex)));
 const shade = value => SHADES[LEVELS + Math.round(Math.tanh(value) * LEVELS)];
@@ -36,7 +36,7 @@ export class Plane {
   themed() { this.ground = undefined; }
   show() { this.context.putImageData(this.raster.image, 0, 0); }
 
-  pieces(frame, classes) {
+  pieces(frame, classes, decided = true) {
     const { vertices, offsets, indices, color } = frame, at = new Float32Array(vertices.length), { raster } = this, { width: w, height: h } = this.canvas;
     const [[l, b], [r, t]] = this.box;
     for (let i = 0; i < vertices.length; i += 2) { at[i] = (vertices[i] - l) / (r - l) * w; at[i + 1] = h - (vertices[i + 1] - b) / (t - b) * h; }
@@ -46,7 +46,7 @@ export class Plane {
       const here = indices[i]; // inner edges turn up once in each direction
       if (before < here) raster.hair(at[2 * before], at[2 * before + 1], at[2 * here], at[2 * here + 1], EDGE, strength);
     }
-    this.segments(frame.boundary, 3.5, WHITE); this.segments(frame.boundary, 2, INK);
+    if (decided) { this.segments(frame.boundary, 3.5, WHITE); this.segments(frame.boundary, 2, INK); }
   }
 
   segments(s, width, ink) {
@@ -87,17 +87,17 @@ export class Plane {
   }
 
   dots(data, labels, kind) {
-    const size = (data.length > 2400 ? 2.2 : 3.9) * this.unit, two = [pack(rgb("#08519c")), pack(rgb("#b35806"))];
+    const size = (data.length > 2400 ? 2.2 : 3.9) * this.unit * Math.min(1, Math.max(.5, this.canvas.clientWidth / 600)), two = [pack(rgb("#08519c")), pack(rgb("#b35806"))];
     for (let i = 0; i < data.length / 2; i++) {
-      const ink = kind === "regression" ? shade(labels[i]) : kind === "classes" ? CLASS_PIXELS[labels[i]] : two[labels?.[i] ? 1 : 0];
+      const ink = kind === "regression" ? shade(labels[i]) : kind === "classes" ? CLASS_PIXELS[labels[i]] : labels ? two[labels[i] ? 1 : 0] : INK;
       this.raster.dot(...this.pixel(data[2 * i], data[2 * i + 1]), size, ink, kind === "signs" && labels[i] === 1);
     }
   }
 
-  outline(polygon) {
+  outline(polygon, width = 2.6) {
     const c = this.context; c.beginPath();
     for (let i = 0; i < polygon.length; i += 2) c.lineTo(...this.pixel(polygon[i], polygon[i + 1]));
-    c.closePath(); c.lineWidth = 4.5 * this.unit; c.strokeStyle = "#fff"; c.stroke(); c.lineWidth = 2.6 * this.unit; c.strokeStyle = "#5b3fa0"; c.stroke();
+    c.closePath(); c.lineWidth = (width + 1.9) * this.unit; c.strokeStyle = "#fff"; c.stroke(); c.lineWidth = width * this.unit; c.strokeStyle = "#5b3fa0"; c.stroke();
   }
 
   arrow(from, to) {
@@ -112,6 +112,19 @@ export class Plane {
   marker(p, label) {
     const c = this.context, [x, y] = this.pixel(...p);
     c.beginPath(); c.arc(x, y, 8 * this.unit, 0, 7); c.fillStyle = CLASSES[label ?? 7]; c.fill(); c.lineWidth = 3.5 * this.unit; c.strokeStyle = "#5b3fa0"; c.stroke();
+  }
+
+  axes() { // of a drawn curve: both lines through 0, and where 1 lies
+    const c = this.context, ink = css("--line");
+    for (const at of [-1, -.5, 0, .5, 1]) { this.graph([[at, -1.25], [at, 1.25]], ink, at ? .6 : 1.6); this.graph([[-1.25, at], [1.25, at]], ink, at ? .6 : 1.6); }
+    c.fillStyle = css("--quiet"); c.font = `${12 * this.unit}px system-ui, sans-serif`;
+    for (const at of [-1, 1]) { const [x, y] = this.pixel(at, 0), [X, Y] = this.pixel(0, at); c.fillText(at, x + 4 * this.unit, y - 4 * this.unit); c.fillText(at, X + 4 * this.unit, Y - 4 * this.unit); }
+  }
+
+  name(p, text) { // beside a dot
+    const c = this.context, [x, y] = this.pixel(...p), u = this.unit;
+    c.font = `600 ${13 * u}px system-ui, sans-serif`; c.lineWidth = 3.5 * u; c.lineJoin = "round"; c.strokeStyle = "#fff"; c.fillStyle = "#111";
+    c.strokeText(text, x + 8 * u, y - 7 * u); c.fillText(text, x + 8 * u, y - 7 * u);
   }
 
   graph(points, color, width = 5) {
@@ -133,7 +146,7 @@ export function drawLoss(canvas, losses) {
 const SIDE = 12, SHOWN = 20, STEP = 22, ACROSS = 13; // samples across a unit's picture; its pixels, with a gap; units in a row, as in page.css
 
 // One canvas for each layer's pictures, and above each picture an element that tells: a canvas for each unit takes longer than the plane.
-export function drawUnits(holder, frame) {
+export function drawUnits(holder, frame, on) {
   if (holder.children.length !== frame.off_since.length || frame.off_since.some((layer, k) => holder.children[k].children.length !== layer.length + 1)) {
     holder.replaceChildren(...frame.off_since.map(layer => {
       const row = document.createElement("div"), canvas = document.createElement("canvas");
@@ -147,7 +160,9 @@ export function drawUnits(holder, frame) {
     const [canvas, ...cells] = holder.children[k].children;
     layer.forEach((since, unit) => {
       const off = since >= 0, title = `layer ${k + 1} unit ${unit + 1}${off ? `: off for all data since step ${since}` : ""}`;
-      if (cells[unit].title !== title) { cells[unit].title = title; cells[unit].className = off ? "off" : ""; }
+      const kind = off ? "off" : on?.[k]?.[unit] ? "on" : "";
+      if (cells[unit].title !== title) cells[unit].title = title;
+      if (cells[unit].className !== kind) cells[unit].className = kind;
     });
     if (frame.thumbnails) paintUnits(canvas, layer, frame.thumbnails.subarray(first * SIDE * SIDE));
     first += layer.length;

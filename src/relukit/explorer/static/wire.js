@@ -32,8 +32,10 @@ export function readLink() {
   } catch { return null; }
 }
 
-export function writeLink(state) {
+export function linkTo(state) {
   const held = fragment();
   held.set("s", btoa(JSON.stringify(state)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", ""));
-  history.replaceState(null, "", `#${held}`);
+  return `#${held}`;
 }
+
+export function writeLink(state) { history.replaceState(null, "", linkTo(state)); }
