@@ -120,7 +120,7 @@ def test_export_and_second_opinion(ask):
         (["n.npz", "--maximize", "y[0]", "--near", "0,0"], "closest input"),
         (["n.npz", "--counterfactual", "y[0] >= 1"], "closest to what"),
         (["n.npz", "--target", "y[0] == 1", "--near", "0,0,0"], "3 numbers"),
-        (["n.npz", "--target", "y[0] == 1", "--near", "0,0", "--norm", "l7"], "l1 or linf"),
+        (["n.npz", "--target", "y[0] == 1", "--near", "0,0", "--norm", "l7"], "l1, l2 or linf"),
         (["n.npz", "--maximize", "y[0]", "--link", "b.x[0] == a.x[0]"], "--also"),
         (["n.npz", "--maximize", "y[0]", "--also", "b=n.npz"], "NAME=FILE"),
         (["n.npz", "--maximize", "y[0]", "--timeout", "0"], "above 0"),

@@ -251,8 +251,8 @@ def test_what_is_refused():
             relukit.optimize(two, "a.y[0]", box=boxes, links=links)
     with pytest.raises(InvalidInput, match="of which network"):
         relukit.optimize(two, "y[0]", box=boxes)
-    with pytest.raises(InvalidInput, match="l1 or linf"):
-        closest(net, np.zeros(3), ["y[0] >= 0"], box, "l2")
+    with pytest.raises(InvalidInput, match="l1, l2 or linf"):
+        closest(net, np.zeros(3), ["y[0] >= 0"], box, "l3")
     with pytest.raises(InvalidInput, match="NaN"):
         bad = net.nodes[1].op.maps[0].W.copy()
         bad[0, 0] = np.nan

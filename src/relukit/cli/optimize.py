@@ -16,7 +16,7 @@ def command(
         False, "--argmax", help="Which output is the largest over the domain, and which never is"
     ),
     near: str = typer.Option("", help="Without a goal: the closest input to this point (numbers, FILE or FILE:ROW)"),
-    norm: str = typer.Option("l1", help="How --near measures: l1 (few changes) or linf (small ones)"),
+    norm: str = typer.Option("l1", help="How --near measures: l1 (few changes), l2 or linf (small ones)"),
     scale: str = typer.Option("none", help="Divide each input's distance by: none, range (its width), or numbers"),
     box: str = typer.Option(
         "", help="The domain: VNN-LIB file, LO:HI for all inputs, or LO:HI,LO:HI,... (default: the file's lo and hi)"

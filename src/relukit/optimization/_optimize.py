@@ -158,14 +158,22 @@ class Question:
         on_progress: Progress | None = None, began: float | None = None,
     ) -> Optimum:  # fmt: skip
         """The optimum; an infeasible one says why."""
+        sign = self.sign
+        report = None if on_progress is None else lambda t, v, b: on_progress(t, sign * v, sign * b)
+        search = lambda problem: run(problem, tolerance, timeout, seed, report, start, not self.has_goal)
+        return self.answer_by(search, tolerance, timeout, began)
+
+    def answer_by(
+        self, search: Callable[[Problem], Found], tolerance: float, timeout: float, began: float | None = None
+    ) -> Optimum:
+        """The optimum that a search finds."""
         began = time.process_time() if began is None else began
         sign = self.sign
         if isinstance(self.problem, str):
             return self._nothing("infeasible", "the domain", 0, began, self.problem)
         if not (np.isfinite(tolerance) and tolerance > 0 and timeout > 0):
             raise InvalidInput(f"tolerance and timeout must be above 0, got {tolerance:g} and {timeout:g}")
-        report = None if on_progress is None else lambda t, v, b: on_progress(t, sign * v, sign * b)
-        found = run(self.problem, tolerance, timeout, seed, report, start, not self.has_goal)
+        found = search(self.problem)
         if found.witness is None:
             if found.bound < np.inf:
                 return self._nothing("undecided", found.engine, found.boxes, began, found.reason, sign * found.bound)

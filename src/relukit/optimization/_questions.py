@@ -13,8 +13,13 @@ from relukit._types import Array
 from relukit.network import Network
 from relukit.optimization._expression import Constraint, Scope, parse_constraints
 from relukit.optimization._joint import with_distance
-from relukit.optimization._optimize import Optimum, optimize
+from relukit.optimization._nearest_step import NORMS
+from relukit.optimization._optimize import Optimum, optimize, pose
+from relukit.optimization._portfolio import Found
+from relukit.optimization._problem import Problem
 from relukit.sets import AbstractSet
+
+_FEW = 8  # up to so many moving inputs the distance is made of gates and the box is split; above, balls are searched
 
 
 def satisfy(network: Any, constraints: Sequence[str | Constraint], box: Any = None, **options: Any) -> Optimum:
@@ -37,7 +42,7 @@ def invert(
         within: With a number: how far the output may be from it.
         box: The domain; the network's own by default.
         near: The input is to lie as near as possible to this point, shape `(inputs,)`.
-        norm: `l1` or `linf`: how the distance is measured, each input divided by its `scale`.
+        norm: `l1`, `l2` or `linf`: how the distance is measured, each input divided by its `scale`.
         constraints: Further ones; `options` are those of `optimize`.
 
     Returns:
@@ -63,7 +68,7 @@ def counterfactual(
         network: Piecewise linear.
         point: Shape `(inputs,)`.
         condition: Such as `"y[0] >= 0.5"`, or a number that `output` is to reach.
-        norm: `l1` (few changes) or `linf` (small ones), each input divided by its `scale` (1 by default).
+        norm: `l1` (few changes), `l2` or `linf` (small ones), each input divided by its `scale` (1 by default).
         options: Those of `optimize`: `constraints`, `integers`, `categories`, ...
     """
     text = condition if isinstance(condition, str) else f"y[{output}] >= {_number(condition)}"
@@ -85,6 +90,21 @@ def closest(
         raise ShapeMismatch(f"the network takes {network.inputs} inputs, the point has {point.size}")
     if not np.all(np.isfinite(point)) or not np.all(np.isfinite(width)) or np.any(width <= 0):
         raise InvalidInput("the point must be finite, and each scale finite and above 0")
+    if norm not in NORMS:
+        raise InvalidInput(f"the distance must be l1, l2 or linf, got '{norm}'")
+    domain = network.box if box is None else box
+    whole = len(options.get("integers", ())) or len(options.get("categories", ()))
+    moving = int(np.sum(domain.box().lower < domain.box().upper)) if isinstance(domain, AbstractSet) else 0
+    if norm != "l2" and (whole or moving <= _FEW):
+        return _by_gates(network, point, constraints, domain, norm, width, options)
+    return _by_balls(network, point, constraints, domain, norm, width, **options)
+
+
+def _by_gates(
+    network: Network, point: Array, constraints: Sequence[str | Constraint], box: AbstractSet | None, norm: str, width: Array,
+    options: dict[str, Any],
+) -> Optimum:  # fmt: skip
+    """The distance as a further output of the network, minimized as any other: best for few inputs."""
     scope = Scope.single(network.inputs, network.outputs)
     rules: list[Constraint] = []
     for c in constraints:
@@ -92,10 +112,30 @@ def closest(
     far = with_distance(network, point, norm, width)
     more = [c._replace(outputs=np.r_[c.outputs, 0.0]) for c in rules]
     found = optimize(
-        far, minimize=f"y[{network.outputs}]", box=network.box if box is None else box, constraints=more,
-        start=options.pop("start", point[None]), **options,
+        far, minimize=f"y[{network.outputs}]", box=box, constraints=more, start=options.pop("start", point[None]), **options,
     )  # fmt: skip
     return dataclasses.replace(found, outputs=found.outputs[:-1])
+
+
+def _by_balls(
+    network: Network, point: Array, constraints: Sequence[str | Constraint], box: AbstractSet | None, norm: str, width: Array,
+    tolerance: float = 1e-4, timeout: float = 60.0, seed: int = 0, start: Array | None = None, on_progress: Any = None,
+    integers: Sequence[int | str] = (), categories: Sequence[Sequence[int | str]] = (), **options: Any,
+) -> Optimum:  # fmt: skip
+    """One proof over a ball around the point."""
+    from relukit.optimization._nearest import Nearest
+
+    if options:
+        raise TypeError(f"closest takes no option {', '.join(options)}")
+    began = time.process_time()
+    question = pose(network, None, None, box, constraints, integers, categories)
+    question = dataclasses.replace(question, has_goal=True)
+
+    def search(problem: Problem) -> Found:
+        return Nearest(problem, point, NORMS[norm], width, tolerance, timeout, seed, start, on_progress).run()
+
+    found = question.answer_by(search, tolerance, timeout, began)
+    return dataclasses.replace(found, replayed=found.value if len(found.witness) else float("nan"))
 
 
 def _number(value: float) -> str:
