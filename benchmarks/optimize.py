@@ -2,6 +2,7 @@
 
 python -m benchmarks optimize [--smoke] [--peers [--limit S] [--resume]]
 python -m benchmarks optimize --growth [--smoke]
+python -m benchmarks optimize --closest [--smoke]
 
 With `--peers`, OMLT + HiGHS and PySCIPOpt-ML run on the same files in the same run within a limit of CPU seconds each (24 unless said).
 With `--resume`, answers of an earlier run with the same limit stand. Their times count from reading the file, imports left out, as ours do.
@@ -19,6 +20,7 @@ import numpy as np
 import relukit
 from benchmarks._common import RESULTS, data_folder, keep
 from benchmarks._peers import omlt, scip_ml
+from relukit import optimization
 
 KNOWN = {
     "max_2d_2x32": 3.546032, "max_2d_3x50": 4.065139, "max_2d_4x50": 4.125316, "max_2d_2x100": 4.156154, "max_5d_2x32": 2.485055,
@@ -37,6 +39,9 @@ def main(argv: list[str]) -> None:
         return
     data = data_folder()
     if data is None:
+        return
+    if "--closest" in argv:
+        keep("optimize_closest", closest(data / "bench" / "optimize", smoke), smoke)
         return
     folder, table = data / "bench" / "optimize", {}
     goal = lambda name: "y[0]" if name.startswith("max") else "y[3] - y[2]"
@@ -95,6 +100,40 @@ def growth(smoke: bool) -> dict[str, Any]:
             if rows[-1]["cpu_seconds"] > 4:
                 break
         found[axis] = rows
+    return found
+
+
+def closest(folder: Path, smoke: bool) -> dict[str, Any]:
+    """The closest image of a digit (64 inputs) with another decision, and with the runner-up's output raised to the winner's.
+
+    Ten digits, the first of each class, on two networks of 100 gates; per question and norm how many are proven to 1e-4, and CPU seconds.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    rows = [int(np.flatnonzero(digits.target == k)[0]) for k in range(2 if smoke else 10)]
+    box, found = relukit.Box(np.zeros(64), np.ones(64)), {}
+    for name in ("adv_digits_50x50_e0.1", "adv_digits_50x50_l1_e0.1")[: 1 if smoke else 2]:
+        net = relukit.load(folder / f"{name}.npz")
+        for norm in ("l1", "l2", "linf"):
+            for question in ("decision", "level"):
+                runs = []
+                for row in rows:
+                    x = digits.data[row] / 16.0
+                    y = net(x)
+                    second = int(np.argsort(y)[-2])
+                    rules = [f"y[{second}] - y[{j}] >= 0" for j in range(10) if j != second]
+                    rules = rules if question == "decision" else [f"y[{second}] >= {float(y.max())!r}"]
+                    runs.append(optimization.closest(net, x, rules, box, norm, timeout=30))
+                spent = [r.cpu_seconds for r in runs]
+                found[f"{name[4:]} {question} {norm}"] = {
+                    "asked": len(runs), "proven": sum(r.status in ("optimal", "infeasible") for r in runs),
+                    "infeasible": sum(r.status == "infeasible" for r in runs),
+                    "worst_gap_of_open": round(max((r.gap / r.value for r in runs if r.status == "bounded"), default=0.0), 4),
+                    "median_cpu_seconds": round(float(np.median(spent)), 3), "worst_cpu_seconds": round(max(spent), 3),
+                    "worst_first_seconds": round(max((r.first_seconds for r in runs if len(r.witness)), default=0.0), 3),
+                }  # fmt: skip
+                print(name, question, norm, found[f"{name[4:]} {question} {norm}"], file=sys.stderr, flush=True)
     return found
 
 

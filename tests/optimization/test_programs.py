@@ -306,11 +306,43 @@ def test_solvers_that_are_unknown_or_missing_are_named(monkeypatch):
     from relukit.optimization import second_opinion
 
     network, box = _network(0), Box([-1.0, -1.0], [1.0, 1.0])
-    with pytest.raises(InvalidInput, match="known are highs, scip"):
+    with pytest.raises(InvalidInput, match="known are highs, scip, gurobi"):
         to_program(network, "y[0]", box=box).solve(solver="cplex")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install relukit\[scip\]"):
         second_opinion(network, "y[0]", box=box, solver="scip")
+    with pytest.raises(MissingExtra, match=r"pip install relukit\[gurobi\]"):
+        second_opinion(network, "y[0]", box=box, solver="gurobi")
+
+
+def test_languages_that_are_missing_are_named(monkeypatch):
+    import importlib
+
+    from relukit import MissingExtra
+    from relukit.programs._adapters import ADAPTERS
+
+    def gone(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", gone)
+    program = relukit.encode(_network(0), Box([-1.0, -1.0], [1.0, 1.0])).program
+    for language, install in {"pyomo": r"relukit\[pyomo\]", "pyscipopt": r"relukit\[scip\]", "gurobipy": r"relukit\[gurobi\]", "cvxpy": "cvxpy"}.items():  # fmt: skip
+        with pytest.raises(MissingExtra, match=install):
+            ADAPTERS[language].add([], program, [0, 0], [0, 0], "network")
+
+
+def test_gurobi_solves_programs_where_it_is_installed():
+    pytest.importorskip("gurobipy")
+    network, box = _network(0), Box([-1.0, -1.0], [1.0, 1.0])
+    for formulation in ("big-m", "sos1"):
+        program = to_program(network, "y[0]", box=box, constraints=["x[0] + x[1] <= 0.5"], formulation=formulation)
+        status, point, bound = program.solve(20, "gurobi", np.zeros(2))
+        truth = relukit.optimize(network, "y[0]", box=box, constraints=["x[0] + x[1] <= 0.5"])
+        assert (
+            status == "optimal"
+            and bound == pytest.approx(truth.value, rel=2e-4)
+            and network(point[:2])[0] == pytest.approx(bound, rel=1e-4)
+        )
 
 
 def test_categories_and_several_networks_go_into_programs():

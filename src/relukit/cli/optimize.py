@@ -33,7 +33,7 @@ def command(
     second_opinion: bool = typer.Option(
         False, "--second-opinion", help="Ask a MILP solver as well, and fail where it contradicts the proof"
     ),
-    solver: str = typer.Option("", help="The one to ask: highs or scip (implies --second-opinion)"),
+    solver: str = typer.Option("", help="The one to ask: highs, scip or gurobi (implies --second-opinion)"),
     tolerance: float = typer.Option(1e-4, help="Relative gap at which the proof ends"),
     timeout: float = typer.Option(60.0, help="Seconds"),
     check: bool = typer.Option(False, "--check", help="Exit with 11 where the optimum is not proven"),

@@ -55,7 +55,7 @@ def second_opinion(
     """The proven optimum, and what a MILP solver says to the same problem, our best point given to it as a start.
 
     Arguments:
-        solver: `highs`, or `scip` (extra `scip`).
+        solver: `highs`, `scip` (extra `scip`) or `gurobi` (extra `gurobi`).
         formulation: `big-m`, `sos1` (SCIP) or `partition`.
         options: `categories`, `links`, ... of `optimize`; the others are as there.
 

@@ -1,5 +1,6 @@
 """How each modelling language takes a program: one function and one row of `ADAPTERS` per language."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,11 +28,20 @@ def _rows(program: Program) -> Any:
         yield name, A.indices[part], A.data[part], float(program.row_lower[i]), float(program.row_upper[i])
 
 
-def _pyomo(model: Any, program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
+def _library(module: str, language: str, install: str) -> Any:
+    """A modelling language's module.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
     try:
-        import pyomo.environ as pyo
+        return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtra("embedding in Pyomo needs it: pip install relukit[pyomo]") from error
+        raise MissingExtra(f"embedding in {language} needs it: pip install {install}") from error
+
+
+def _pyomo(model: Any, program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
+    pyo = _library("pyomo.environ", "Pyomo", "relukit[pyomo]")
     block = pyo.Block()
     model.add_component(name, block)
     given = len(inputs) + len(outputs)
@@ -58,7 +68,7 @@ def _pyomo(model: Any, program: Program, inputs: list[Any], outputs: list[Any], 
 
 
 def _scip(model: Any, program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
-    from pyscipopt import quicksum
+    quicksum = _library("pyscipopt", "PySCIPOpt", "relukit[scip]").quicksum
 
     given = len(inputs) + len(outputs)
     extra = [
@@ -109,7 +119,7 @@ def _linopy(model: Any, program: Program, inputs: list[Any], outputs: list[Any],
 def _cvxpy(model: list[Any], program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
     if program.sos1:
         raise InvalidInput("CVXPY is given big-M models only; take formulation='big-m'")
-    import cvxpy as cp
+    cp = _library("cvxpy", "CVXPY", "cvxpy")
 
     given = len(inputs) + len(outputs)
     whole = np.flatnonzero(program.integer[given:])
@@ -137,7 +147,7 @@ def _cvxpy(model: list[Any], program: Program, inputs: list[Any], outputs: list[
 
 
 def _gurobi(model: Any, program: Program, inputs: list[Any], outputs: list[Any], name: str) -> Any:
-    import gurobipy as gp
+    gp = _library("gurobipy", "Gurobi", "relukit[gurobi]")
 
     given = len(inputs) + len(outputs)
     extra = [

@@ -87,10 +87,40 @@ def _scip(program: "Program", timeout: float, start: Array | None) -> Answer:
     return status, point, float(model.getDualbound())
 
 
+def _gurobi(program: "Program", timeout: float, start: Array | None) -> Answer:
+    import gurobipy as gp
+
+    end = lambda v: np.where(np.isinf(v), np.sign(v) * gp.GRB.INFINITY, v)
+    with gp.Env(params={"OutputFlag": 0}) as environment, gp.Model(env=environment) as model:
+        model.Params.TimeLimit, model.Params.MIPGap, model.Params.Threads = float(timeout), 1e-6, 1
+        kinds = np.where(program.integer, gp.GRB.INTEGER, gp.GRB.CONTINUOUS)
+        v = model.addMVar(len(program.names), end(program.lower), end(program.upper), vtype=kinds)
+        low, high = np.isfinite(program.row_lower), np.isfinite(program.row_upper)
+        A, same = program.A.tocsr(), low & high & (program.row_lower == program.row_upper)
+        for rows, sign, side in (
+            (same, "=", program.row_upper), (high & ~same, "<", program.row_upper), (low & ~same, ">", program.row_lower)
+        ):  # fmt: skip
+            if np.any(rows):
+                model.addMConstr(A[rows], v, sign, side[rows])
+        single = v.tolist()
+        for a, b in program.sos1:
+            model.addSOS(gp.GRB.SOS_TYPE1, [single[a], single[b]], [1, 2])
+        goal = program.cost @ v + float(program.offset)
+        model.setObjective(goal, gp.GRB.MAXIMIZE if program.maximize else gp.GRB.MINIMIZE)
+        if start is not None:
+            for column, value in zip(single, start):
+                column.Start = float(value)
+        model.optimize()
+        names = {gp.GRB.OPTIMAL: "optimal", gp.GRB.INFEASIBLE: "infeasible", gp.GRB.TIME_LIMIT: "time limit reached"}
+        point = np.asarray(v.X) if model.SolCount else None
+        return names.get(model.Status, f"status {model.Status}"), point, float(model.ObjBound)
+
+
 # name -> (title, module, extra, how it is asked)
 SOLVERS: dict[str, tuple[str, str, str, Callable[["Program", float, Array | None], Answer]]] = {
     "highs": ("HiGHS", "highspy", "", _highs),
     "scip": ("SCIP", "pyscipopt", "scip", _scip),
+    "gurobi": ("Gurobi", "gurobipy", "gurobi", _gurobi),
 }
 
 
