@@ -22,7 +22,7 @@ CASES = (
     "max_5d_2x100",
     "cmp_digits_100x100_l1_0.0003",
 )
-TRAINED = [(2, 3e-5), (2, 1e-4), (2, 2e-4), (5, 3e-5), (5, 1e-4), (5, 2e-4)]  # hidden layers of 100, factor of the l1 norm
+TRAINED = [(2, 3e-5), (2, 1e-4), (2, 2e-4), (5, 3e-5), (5, 1e-4)]  # hidden layers of 100, factor of the l1 norm
 EPOCHS = 12
 
 
@@ -135,7 +135,9 @@ def _train(folder: Path, depth: int, penalty: float) -> dict:
         for group in optimizer.param_groups:
             group["lr"] = rate
         for part in torch.randperm(len(x)).split(128):
-            loss = torch.nn.functional.cross_entropy(net(x[part]), y[part]) + penalty * sum(w.abs().sum() for w in weights)
+            loss = torch.nn.functional.cross_entropy(net(x[part]), y[part]) + penalty * sum(
+                w.abs().sum() for w in weights
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -218,6 +218,41 @@ def test_units_that_open_by_rounding_and_units_that_cancel(tmp_path):
     assert found.save_proof(tmp_path / "p", tmp_path / "net.npz", tmp_path / "small.onnx") < 1e-9
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_units_that_carry_folded_ones_are_shown_to_stay_on(tmp_path, seed):
+    """Gates of the smaller network that stand for no unit: their shift must hold for what the checker sees, not only for what a search found."""
+    g = np.random.default_rng(seed)
+    weights = [g.standard_normal((b, a)) / np.sqrt(a) for a, b in ((3, 40), (40, 30), (30, 2))]
+    biases = [
+        np.r_[1.2 * np.ones(36), g.standard_normal(4)],
+        np.r_[2.0 * np.ones(20), g.standard_normal(10)],
+        np.zeros(2),
+    ]
+    network = from_layers(weights, biases, [RELU] * 2)
+    box = Box(-np.ones(3), np.ones(3))
+    write_npz(network.with_(box=box), tmp_path / "net.npz")
+    found = compress(network, box, proof=True)
+    if found.form != "plain":
+        from dataclasses import replace
+
+        from relukit.bounds import linear
+        from relukit.compression import _compress
+
+        assert found.form == "skip"  # the smaller one; the plain form has to hold as well
+        shape = _proof.Domain.of(box, None)
+        bounds, record = _proof.confirmed(network, shape, linear(network, box), 5.0)
+        plain = next(f for f in _compress._forms(network, box, bounds, np.ones(3, bool), 0.0) if f.form == "plain")
+        assert (plain.gates[:, 0] < 0).any()
+        record = replace(record, gates=plain.gates, real=plain.network.units, merged=plain.follow)
+        found = replace(found, network=plain.network, _proof=record, error_bound=plain.error)
+    relukit.save(found.network, tmp_path / "small.onnx")
+    assert found.save_proof(tmp_path / "p", tmp_path / "net.npz", tmp_path / "small.onnx") < 1e-8
+    x = box.sample(100, seed)
+    assert (
+        np.abs(run_onnx(tmp_path / "small.onnx", x) - np.array([loops(weights, biases, row) for row in x])).max() < 1e-8
+    )
+
+
 def torch_nets():
     import torch
 

@@ -83,7 +83,8 @@ class Compression:
         """
         if self._proof is None:
             raise InvalidInput("this compression holds no proof: call compress(..., proof=True)")
-        return write_proof(path, self._proof, original, small)
+        allowed = np.inf if self.form == "unchanged" else 1e-6 + 10 * (self.error_bound + self.float32_bound)
+        return write_proof(path, self._proof, original, small, allowed)
 
     def to_dict(self) -> dict[str, Any]:
         keys = (

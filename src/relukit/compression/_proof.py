@@ -88,7 +88,7 @@ def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float) 
         open_ = lambda s: (bounds.lower[s] < 0) & (bounds.upper[s] > 0)
         wanted = {node.sources[0]: ~open_(s) for node, s in zip(relus, sources)}
         arrays = domain.arrays()
-        ends = bounds_of(nodes, arrays, wanted, {})
+        plain = ends = bounds_of(nodes, arrays, wanted, {})
         certificate, known = Certificate((), len(relus)), {}
         if chain is not None and chain.is_relu and len(chain.activations) == len(relus):
             missing = [
@@ -106,6 +106,10 @@ def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float) 
         low, high = np.maximum(lower[s], L), np.minimum(upper[s], H)
         follows = ((low >= 0) == (L >= 0)) & ((high <= 0) == (H <= 0))
         lower[s], upper[s] = np.where(follows, low, L), np.where(follows, high, H)
+    for i, (L, H) in zip(
+        network.activations, plain
+    ):  # folding shifts by these: what the checker sees in the smaller network, where no tree helps
+        lower[i], upper[i] = L, np.maximum(H, 0)
     return Bounds(network, tuple(lower), tuple(upper)), Record(domain, certificate)
 
 
@@ -127,10 +131,11 @@ def _as_the_checker_reads(network: Network, is_chain: bool) -> list[Any]:
 def _trees(network: Network, box: Box, missing: list[tuple[int, int, float]], timeout: float, layers: int) -> Certificate:  # fmt: skip
     """Claims with trees for the units that need them, as far as the time allows."""
     stop, proven = time.perf_counter() + timeout, []
-    for k, j, side in missing:
+    for count, (k, j, side) in enumerate(missing):
         left = stop - time.perf_counter()
         if left <= 0:
             break
+        left = min(left, 3 * left / (len(missing) - count))  # one that is hard leaves time for the others
         C = np.zeros((1, network.nodes[network.activations[k]].size))
         C[0, j] = side
         found = certify(network, [Claim(box, C, np.zeros(1), layer=k)], left)
@@ -149,11 +154,11 @@ def _shown(certificate: Certificate, nodes: list[Any], relus: list[Any]) -> dict
     return found
 
 
-def write_proof(path: str | Path, record: Record, original: str | Path, small: str | Path) -> float:
+def write_proof(path: str | Path, record: Record, original: str | Path, small: str | Path, allowed: float = np.inf) -> float:  # fmt: skip
     """Write a proof once the checker accepts it for these two files; returns the bound of their difference.
 
     Raises:
-        InvalidInput: The checker does not accept it; nothing is written.
+        InvalidInput: The checker does not accept it, or only with a difference above `allowed`; nothing is written.
     """
     from relukit._numerics import atomic_path
     from relukit.compression._check import check
@@ -178,6 +183,8 @@ def write_proof(path: str | Path, record: Record, original: str | Path, small: s
             bound = check(str(temporary), str(original), str(small))["error_bound"] * (1 + 1e-9)
         except Rejected as error:
             raise InvalidInput(f"the checker does not accept this proof: {error}. It reads .npz and .onnx files of dense layers and convolutions with ReLU.") from error  # fmt: skip
+        if bound > allowed:
+            raise InvalidInput(f"the checker shows the two files equal within {bound:.3g} only, where rounding explains {allowed:.3g}: was the smaller one made from this original?")  # fmt: skip
         arrays["error_bound"] = np.array(bound)
         _save(temporary, arrays)
     return bound
