@@ -316,17 +316,17 @@ def test_solvers_that_are_unknown_or_missing_are_named(monkeypatch):
 
 
 def test_languages_that_are_missing_are_named(monkeypatch):
-    import importlib
+    import sys
 
     from relukit import MissingExtra
     from relukit.programs._adapters import ADAPTERS
 
-    def gone(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", gone)
     program = relukit.encode(_network(0), Box([-1.0, -1.0], [1.0, 1.0])).program
-    for language, install in {"pyomo": r"relukit\[pyomo\]", "pyscipopt": r"relukit\[scip\]", "gurobipy": r"relukit\[gurobi\]", "cvxpy": "cvxpy"}.items():  # fmt: skip
+    for language, module, install in (
+        ("pyomo", "pyomo.environ", r"relukit\[pyomo\]"), ("pyscipopt", "pyscipopt", r"relukit\[scip\]"),
+        ("gurobipy", "gurobipy", r"relukit\[gurobi\]"), ("cvxpy", "cvxpy", "pip install cvxpy"),
+    ):  # fmt: skip
+        monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(MissingExtra, match=install):
             ADAPTERS[language].add([], program, [0, 0], [0, 0], "network")
 

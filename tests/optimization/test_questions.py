@@ -172,6 +172,8 @@ def test_infeasibility_names_the_constraints_that_exclude_each_other():
         found.status == "infeasible"
     )  # y = max(0, x0) + 0.1 max(0, x1) is at most 0.3 there, and 1.1 without x[0] <= 0.2
     assert found.reason == "these constraints exclude each other: y[0] >= 0.5; x[0] <= 0.2"
+    sides = satisfy(net, ["x[0] + 2*x[1] >= 5"], box)
+    assert sides.reason.startswith("'x[0] + 2*x[1] >= 5' cannot hold: its expression +1*x[0] +2*x[1] lies in [-3, 3]")
     alone = satisfy(net, ["y[0] >= 1.2", "x[1] <= 5"], box)
     assert alone.status == "infeasible" and alone.reason.startswith("'y[0] >= 1.2' cannot hold: y[0] lies in [")
 

@@ -70,11 +70,11 @@ def _range(problem: Problem, c: Constraint, scope: Scope, stop: float) -> tuple[
     """The range of a constraint's expression on the domain, by its name where it is a single variable; and its ends."""
     used = np.concatenate([c.inputs, c.outputs])
     at = np.flatnonzero(used)
-    factor = used[at[0]] if len(at) == 1 else 1.0
+    factor = float(used[at[0]]) if len(at) == 1 else float(np.sign(used[at[0]]))  # a >= was turned round
     name = (
         _name(scope, int(at[0]), len(c.inputs))
         if len(at) == 1
-        else "its expression " + _written(scope, used, len(c.inputs))
+        else "its expression " + _written(scope, used / factor, len(c.inputs))
     )
     row = Linear(c.inputs / factor, c.outputs / factor, 0.0)
     ends = []
