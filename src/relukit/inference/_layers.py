@@ -66,7 +66,7 @@ class Screen:
         return Screen(*(np.concatenate(column) for column in zip(*parts)))
 
 
-def _screen(W: Array) -> tuple[Array, ...]:
+def _screen(W: Array) -> tuple[Any, ...]:
     """A `Screen` of some rows."""
     exact = W.astype(np.float64)
     scale = np.maximum(np.abs(exact).max(axis=1, initial=0), 1e-30) / 127

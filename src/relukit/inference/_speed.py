@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,10 @@ class Measured:
     bytes_saved: float
     energy_saved: float
 
+    @cached_property
+    def all_dense(self) -> bool:
+        return set(self.engine) <= {"dense"}
+
     @property
     def ratio(self) -> float:
         return self.dense_seconds / self.seconds
@@ -62,15 +66,24 @@ class Fast:
         self.network, self.layers, self.reason = network, layers, reason
         self.pool = ThreadPoolExecutor(threads) if threads > 1 and layers else None
         self.measured: list[Measured] = []
-        self.dense = _dense(network, layers)
+        self.own = _own_module(network)
+        self.dense = _dense(network, layers, self.own)
+        self._module: Any = None
 
     def __call__(self, x: Any) -> Any:
-        """Outputs for one input or rows, float32; a torch tensor gives a torch tensor (on the CPU, without gradient)."""
-        if type(x).__module__.partition(".")[0] == "torch":
-            return self.module()(x)
-        rows, single = self.network.rows(x, np.float32)
-        plan = self.plan(len(rows))
-        out = self.dense(rows) if set(plan) <= {"dense"} else self.run(rows, plan)
+        """Outputs for one input or rows, float32; a torch tensor gives a torch tensor (on the CPU, without gradient).
+
+        Rows that are float32 already are taken as they are (NaN in, NaN out); others are converted and checked.
+        """
+        if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim == 2 and x.shape[1] == self.network.inputs:
+            rows, single = x, False
+        elif type(x).__module__.partition(".")[0] == "torch":
+            from relukit.inference._module import forward
+
+            return forward(self, x)
+        else:
+            rows, single = self.network.rows(x, np.float32)
+        out = self.dense(rows) if self.is_dense(len(rows)) else self.run(rows, self.plan(len(rows)))
         return out[0] if single else out
 
     def plan(self, batch: int) -> tuple[str, ...]:
@@ -79,6 +92,13 @@ class Fast:
             if m.batch >= batch:
                 return m.engine
         return self.measured[-1].engine if self.measured else ("dense",)
+
+    def is_dense(self, batch: int) -> bool:
+        """Whether a batch of this size is computed dense."""
+        for m in self.measured:
+            if m.batch >= batch:
+                return m.all_dense
+        return not self.measured or self.measured[-1].all_dense
 
     def run(self, rows: Array, plan: tuple[str, ...], active: list[Any] | None = None) -> Array:
         """All layers with given forms; `active[k]` lists the units of hidden layer k that are known to be on."""
@@ -106,9 +126,11 @@ class Fast:
 
     def module(self) -> Any:
         """The same as a torch module for inference on the CPU (no gradient)."""
-        from relukit.inference._module import FastModule
+        if self._module is None:
+            from relukit.inference._module import FastModule
 
-        return FastModule(self)
+            self._module = FastModule(self)
+        return self._module
 
     def to_dict(self) -> dict[str, Any]:
         return {"batches": [m.to_dict() for m in self.measured], "reason": self.reason}
@@ -201,20 +223,32 @@ def _layers(network: Network) -> tuple[list[Layer], str]:
     return layers, "" if any(relu) else "no ReLU: nothing is thrown away"
 
 
-def _dense(network: Network, layers: list[Layer]) -> Callable[[Array], Array]:
-    """The network as its owner would run it: its torch module, else BLAS layer by layer, else node by node."""
+def _own_module(network: Network) -> Any:
+    """The torch module that the network came from, where it computes in float32 on the CPU."""
     module = network.origin.module
-    if network.origin.kind == "torch" and module is not None and not network.head:
+    if network.origin.kind != "torch" or module is None or network.head:
+        return None
+    import torch
+
+    parameter = next(iter(module.parameters()), None)
+    return (
+        module
+        if parameter is not None and parameter.dtype == torch.float32 and parameter.device.type == "cpu"
+        else None
+    )
+
+
+def _dense(network: Network, layers: list[Layer], own: Any) -> Callable[[Array], Array]:
+    """The network as its owner would run it: its torch module, else BLAS layer by layer, else node by node."""
+    if own is not None:
         import torch
 
         def run(rows: Array) -> Array:
             with torch.no_grad():
-                out = module(torch.from_numpy(rows).reshape(len(rows), *network.input_shape))
+                out = own(torch.from_numpy(rows).reshape(len(rows), *network.input_shape))
             return out.reshape(len(rows), -1).numpy()
 
-        parameter = next(iter(module.parameters()), None)
-        if parameter is not None and parameter.dtype == torch.float32 and parameter.device.type == "cpu":
-            return run
+        return run
     if not layers:
         return lambda rows: network(rows, np.float32)
 
