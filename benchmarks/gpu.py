@@ -141,10 +141,10 @@ def _line(small: Any, device: Any, smoke: bool) -> dict[str, Any]:
 def bounds(data: Path, device: Any, smoke: bool) -> dict[str, Any]:
     """Microseconds per subproblem: proposed on the device and by the compiled loops in one thread, and certified by all threads."""
     table: dict[str, Any] = {}
-    for name, (family, net, prop) in list(NETS.items())[: 1 if smoke else None]:
+    for title, (family, net, prop) in list(NETS.items())[: 1 if smoke else None]:
         if (data / "vnncomp" / family).is_dir():
-            table[name] = _line(prepared(*find(data, family, net, prop), device), device, smoke)
-            print(name, table[name], file=sys.stderr, flush=True)
+            table[title] = _line(prepared(*find(data, family, net, prop), device), device, smoke)
+            print(title, table[title], file=sys.stderr, flush=True)
     return table
 
 
@@ -152,25 +152,27 @@ def bounds(data: Path, device: Any, smoke: bool) -> dict[str, Any]:
 
 
 def instances(data: Path, place: str, seconds: float, smoke: bool) -> dict[str, Any]:
-    """Verdicts in equal wall time: one at a time with the device, and with the compiled loops one process per instance beside it."""
+    """Verdicts in equal wall time: one at a time with the device; with the compiled loops in processes of one thread beside it."""
     from relukit.verification import verify
 
     listed = chosen(data)[: 1 if smoke else None]
     root = (data / "vnncomp").resolve()
     table: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as out:
+        beside = Loops(root, listed, seconds, Path(out))  # on the cores that the device's threads leave
         for net, prop in listed:
             began, spent = time.perf_counter(), time.process_time()
             found = verify(existing(root / net), existing(root / prop), timeout=seconds, device=place)
-            table[Path(prop).name] = {
+            row = {
                 "network": Path(net).stem, "device": found.status, "device_seconds": round(time.perf_counter() - began, 2),
                 "device_cpu_seconds": round(time.process_time() - spent, 2), "nodes": getattr(found, "boxes", 0), "engine": found.engine,
                 "reason": getattr(found, "reason", ""),
             }  # fmt: skip
-            print(prop, table[Path(prop).name], file=sys.stderr, flush=True)
-        beside = loops(root, listed, seconds, Path(out))
-    for prop, found in beside.items():
-        table[prop] |= {"loops": found["status"], "loops_seconds": found["wall_seconds"]}
+            table[name(net, prop)] = row
+            print(prop, row, file=sys.stderr, flush=True)
+        answers = beside.wait()
+    for (net, prop), found in answers.items():
+        table[name(net, prop)] |= {"loops": found["status"], "loops_seconds": found["wall_seconds"]}
     opposite = [row for row in table.values() if {row["device"], row.get("loops")} == {"sat", "unsat"}]
     assert not opposite, opposite
     count = lambda key: sum(row.get(key) in ("sat", "unsat") for row in table.values())
@@ -184,20 +186,33 @@ def existing(path: Path) -> Path:
     return path if path.exists() else path.with_name(path.name + ".gz")
 
 
-def loops(root: Path, listed: list[tuple[str, str]], seconds: float, out: Path) -> dict[str, dict]:
-    """The compiled loops: processes of one thread, one for every two cores."""
-    workers = max(min(len(os.sched_getaffinity(0)) // 2, len(listed)), 1)
-    environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    running = []
-    for k in range(workers):
-        csv = out / f"{k}.csv"
-        csv.write_text("".join(f"{root / n},{root / p},{seconds}\n" for n, p in listed[k::workers]))
-        command = [sys.executable, "-m", "relukit", "verify", "--instances", str(csv), "--out", str(out / str(k))]
-        running.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-    for process in running:
-        process.wait()
-    lines = [line for k in range(workers) for line in (out / str(k) / "results.jsonl").read_text().splitlines()]
-    return {Path(entry["property"]).name: entry for entry in map(json.loads, lines)}
+def name(net: str, prop: str) -> str:
+    return f"{Path(net).name.split('.onnx')[0]} {Path(prop).name.split('.vnnlib')[0]}"
+
+
+class Loops:
+    """The compiled loops: processes of one thread on half of the cores."""
+
+    def __init__(self, root: Path, listed: list[tuple[str, str]], seconds: float, out: Path) -> None:
+        workers = max(min(len(os.sched_getaffinity(0)) // 2, len(listed)), 1)
+        environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+        self.out, self.running = out, []
+        for k in range(workers):
+            csv = out / f"{k}.csv"
+            csv.write_text("".join(f"{root / n},{root / p},{seconds}\n" for n, p in listed[k::workers]))
+            command = [sys.executable, "-m", "relukit", "verify", "--instances", str(csv), "--out", str(out / str(k))]
+            self.running.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
+
+    def wait(self) -> dict[tuple[str, str], dict]:
+        found = {}
+        for k, process in enumerate(self.running):
+            process.wait()
+            for line in (self.out / str(k) / "results.jsonl").read_text().splitlines():
+                entry = json.loads(line)
+                found[entry["network"], entry["property"]] = entry
+        return found
 
 
 def main(argv: list[str]) -> int:

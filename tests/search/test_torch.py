@@ -260,6 +260,15 @@ def test_a_failed_certificate_opens_the_leaf_again():
     assert forest.leaves + len(forest.ends) > 0 and not np.isposinf(forest.bound[0])
 
 
+def test_time_that_is_up_leaves_bounds_unknown():
+    _, graph, _, _ = convolutional(1)
+    dual = dual_of(graph, time.perf_counter() - 1, HERE)
+    forest = forest_of(dual, dual.output_rows(), dual.K)
+    forest.plant(3)
+    forest.grow(2, 3, np.inf)
+    assert np.all(np.isneginf(forest.bound))
+
+
 def Rows_below(rows):
     """The same rows, far lower: what no parameters prove."""
     from dataclasses import replace

@@ -34,6 +34,7 @@ _DOUBLING, _LEFT = 256, 0.6
 _SHARE = 0.25  # of the time of a pass that the search after it gets at least
 _MOST = 0.5  # of the time left that one pass over all gates may take
 _WIDTH = 64  # leaves that are split at once
+_STALLED = 0.9  # share of the gap of the nearest case beyond which a pass has changed little
 _ALL = 10**9  # nodes: as many as there is time for
 _PROGRAMS = 1.0  # seconds of linear programs after a search of a device that had a budget
 _NEAR = 1e-6
@@ -193,15 +194,17 @@ class _Many:
         for k, rounds in enumerate(_PASSES):
             if time.perf_counter() > self.stop:
                 return None
-            self.engine, began = "refined bounds", time.perf_counter()
+            self.engine, began, before = "refined bounds", time.perf_counter(), self.level[self.open].max()
             self.small = refine(self.small, rounds, self._soon(), device=self.device)
             if time.perf_counter() > self.stop:
                 return None
-            found = (
-                self._bound_rows(30)
-                or self._attack(6, 40, self.x)
-                or self._search(self.many * _NODES * 2**k, _SHARE * (time.perf_counter() - began))
-            )
+            found = self._bound_rows(30) or self._attack(6, 40, self.x)
+            if found is None:
+                seconds = _SHARE * (time.perf_counter() - began)
+                if self.device is not None and self.level[self.open].max() < _STALLED * before:
+                    # Bounds of gates hardly help any more, and a device's nodes are cheap.
+                    seconds = max(seconds, _MOST * (self.stop - time.perf_counter()))
+                found = self._search(self.many * _NODES * 2**k, seconds)
             if found is not None:
                 return found
         return self._search(_ALL, 0.0)

@@ -20,6 +20,7 @@ from relukit.search._graph_dual import GraphDual
 from relukit.search._lane_kernel import LANES
 from relukit.search._torch_form import CompactForm, GraphForm, Lines, device_of, least, minimizers
 
+_FLOATS = 120_000_000  # of a batch of leaves
 PART = 256  # rows that one thread certifies at a time
 
 
@@ -103,6 +104,12 @@ class _OnDevice:
     def _prepare(self) -> None:
         super()._prepare()  # type: ignore[misc]
         self.__dict__["_form"], self._own = None, threading.local()
+
+    @property
+    def width(self) -> int:
+        """Leaves of one tree that are split at once: more where a row is small, as short work waits for its launch."""
+        batch = self.device.batch
+        return batch if self.device.place.type == "cpu" else int(np.clip(_FLOATS // self.form.floats, batch, 4 * batch))
 
     # -- proposing -------------------------------------------------------------------------------------------------
 

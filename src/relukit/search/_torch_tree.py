@@ -79,7 +79,8 @@ class DeviceForest:
     def _certified(self) -> Array:
         """Leaves of all trees whose bound rose, certified now."""
         promised = self.promised
-        gained = promised > self.safe + _GAIN * np.maximum(np.abs(self.safe), 1e-3)
+        low = np.maximum(self.safe, -1e300)  # minus infinity where time was up at the root
+        gained = promised > low + _GAIN * np.maximum(np.abs(low), 1e-3)
         wanted = torch.as_tensor(gained, device=self.place)
         k = (wanted[self.row[: self.used]] & (self.state[: self.used] > 0)).nonzero()[:, 0]
         which = self.row[k].cpu().numpy()
@@ -134,7 +135,7 @@ class DeviceForest:
         going = self.state[: self.used] == 1
         if self.joint:
             open_ = going.nonzero()[:, 0]
-            k = min(len(open_), self.dual.device.batch)
+            k = min(len(open_), self.dual.width)
             return open_ if k == len(open_) else open_[self.value[open_].topk(k, largest=False).indices]
         held = torch.as_tensor(self.stuck <= 0 if skip is None else skip | (self.stuck <= 0), device=self.place)
         open_ = (going & ~held[self.row[: self.used]]).nonzero()[:, 0]
@@ -163,7 +164,7 @@ class DeviceForest:
         """Of each leaf's candidates the one whose children are bounded best with their parent's parameters."""
         leaf, k = (split >= 0).nonzero(as_tuple=True)
         score = torch.full(split.shape, -np.inf, dtype=P.dtype, device=self.place)
-        part = max(self.dual.device.batch, 1)
+        part = max(self.dual.width, 1)
         for a in range(0, len(leaf), part):
             mine, at = leaf[a : a + part], k[a : a + part]
             child_P, child_S = _children(P[mine], S[mine], split[mine, at])
