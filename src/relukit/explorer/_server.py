@@ -62,7 +62,7 @@ class Server:
     """
 
     def __init__(self, engine: Engine, host: str = "127.0.0.1", port: int = 0, framed: bool = False):
-        self.token = secrets.token_urlsafe(24)
+        self.engine, self.token = engine, secrets.token_urlsafe(24)
         handler = type(
             "Handler", (_Handler,), {"engine": engine, "token": self.token, "gate": BoundedSemaphore(_AT_ONCE)}
         )
@@ -182,7 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Malformed requests get one word, not the library's page that repeats them."""
         self.close_connection = True
-        self.request_version = getattr(self, "request_version", "HTTP/1.1") or "HTTP/1.1"
+        self.request_version = (
+            "HTTP/1.1"  # the library assumes 0.9, which has no headers, where it cannot read the version
+        )
         self._send(code, b'{"error": "bad request"}', "application/json")
 
     def log_message(self, format: str, *args: Any) -> None:
