@@ -24,12 +24,9 @@ class _Raw:
 
     @cached_property
     def maps(self) -> Array:
-        from relukit.geometry._measures import maps_of
+        from relukit.geometry._measures import all_maps
 
-        net, form = self.form.net, self.form
-        out = np.empty((len(self.patterns), 2 * form.outputs))
-        maps_of(net, 1, self.patterns, len(out), np.empty(len(net.direct)), out)
-        return out
+        return all_maps(self.form.net, 1, self.patterns, len(self.patterns))
 
 
 def cells_along(form: Form, lower: float, upper: float, limit: int | None = None) -> Cells | None:

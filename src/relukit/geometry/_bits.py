@@ -8,24 +8,24 @@ from numba.extending import intrinsic
 
 @intrinsic
 def ones(typing: Any, word: Any) -> Any:
-    """How many bits of a uint64 are set, as int64."""
+    """How many bits of a 64-bit word are set, as int64."""
 
     def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
 
-    return types.int64(types.uint64), make
+    return types.int64(word), make
 
 
 @intrinsic
 def lowest(typing: Any, word: Any) -> Any:
-    """Number of the lowest set bit of a uint64, as int64; 64 for zero."""
+    """Number of the lowest set bit of a 64-bit word, as int64; 64 for zero."""
 
     def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         from llvmlite import ir
 
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
-    return types.int64(types.uint64), make
+    return types.int64(word), make
 
 
 @intrinsic

@@ -7,6 +7,8 @@ of their error, and a hinge's sign there is certain once
 
 with the stage's E and C; otherwise it is the sign of two determinants in exact arithmetic. E and C are kept apart, so
 that lines through an exact origin meet there with sign 0 at no cost. A corner on the line goes to both sides.
+
+A corner is four words: x, y, d, and its name, which holds its vertex and the line of the edge that starts there.
 """
 
 import numpy as np
@@ -14,15 +16,54 @@ from numba import njit
 
 from relukit.geometry._bits import nth
 from relukit.geometry._exact import exact_sign
+from relukit.geometry._lanes import copy
 from relukit.geometry._walk import FAST
 
 SHARP = 2.0**-13  # sine of the angle below which float64 places a corner worse than 1e-12 of its distance
+OTHER, HEAD, AFTER = range(3)  # columns of links between vertices
 _FAR = 1e300
+_SIDES = 4  # labels of sides are -1 to -4
+_LABEL = (1 << 32) - 1
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def name_of(vertex, label):
+    """A corner's vertex, and the line of the edge to the next corner, as one word."""
+    return (vertex << 32) | (label + _SIDES)
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def vertex_of(name):
+    return name >> 32
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def label_of(name):
+    """Hinge, or -1 - side of the domain."""
+    return (name & _LABEL) - _SIDES
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def known_cut(link, a, b):
+    """The vertex that cuts the edge between vertices a and b, or -1: the younger end keeps a list of such vertices."""
+    old, young = (b, a) if a > b else (a, b)
+    v = np.int64(link[nth(young), HEAD])
+    while v >= 0 and link[nth(v), OTHER] != old:
+        v = np.int64(link[nth(v), AFTER])
+    return v
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def remember_cut(link, a, b, v):
+    """Vertex v cuts the edge between vertices a and b."""
+    old, young = (b, a) if a > b else (a, b)
+    link[nth(v), OTHER], link[nth(v), AFTER], link[nth(v), HEAD] = old, link[nth(young), HEAD], -1
+    link[nth(young), HEAD] = v
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def known(head, after, other, a, b):
-    """The vertex that cuts the edge between vertices a and b, or -1: the younger end keeps a list of such vertices."""
+    """As `known_cut`, with the links in three arrays."""
     old, young = (b, a) if a > b else (a, b)
     v = np.int64(head[nth(young)])
     while v >= 0 and other[nth(v)] != old:
@@ -32,13 +73,13 @@ def known(head, after, other, a, b):
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def remember(head, after, other, a, b, v):
-    """Vertex v cuts the edge between vertices a and b."""
+    """As `remember_cut`, with the links in three arrays."""
     old, young = (b, a) if a > b else (a, b)
     other[nth(v)], after[nth(v)], head[nth(v)] = old, head[nth(young)], -1
     head[nth(young)] = v
 
 
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
+@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
 def tally(x, y, f, n, a, b, c, limit):
     """How many corners are certainly on either side of a line, by one bound for all."""
     plus, minus = 0, 0
@@ -49,42 +90,33 @@ def tally(x, y, f, n, a, b, c, limit):
     return plus, minus
 
 
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
-def values(x, y, f, n, a, b, c, Z, S):
-    """The hinge's values at all corners, and their signs."""
+@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
+def signs(net, w, g, x, y, d, name, f, n, a, b, c, C, E, pattern, s, Z, S, pair):
+    """A hinge's values and signs at all corners, by a bound for each corner, and by exact arithmetic where that leaves one open.
+
+    Returns:
+        How many are + and -.
+    """
+    steep, open_ = abs(a) + abs(b) + 2 * C, 0
     for i in range(n):
-        z = a * x[nth(f + i)] + b * y[nth(f + i)] + c
+        p, q = x[f + i], y[f + i]
+        z, t = a * p + b * q + c, E + C * (abs(p) + abs(q)) + steep * d[f + i]
         Z[i] = z
-        S[i] = 1 if z > 0 else -1
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
-def doubt(x, y, d, f, n, C, E, steep, Z, S):
-    """Signs by a bound for each corner, 2 where rounding leaves it open; returns how many are +, -, open."""
-    plus, minus, unknown = 0, 0, 0
-    for i in range(n):
-        z, t = Z[i], E + C * (abs(x[nth(f + i)]) + abs(y[nth(f + i)])) + steep * d[nth(f + i)]
         if z > t:
             S[i] = 1
-            plus += 1
         elif z < -t:
             S[i] = -1
-            minus += 1
         elif t == 0.0:
             S[i] = 0
         else:
             S[i] = 2
-            unknown += 1
-    return plus, minus, unknown
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def exact_signs(net, w, g, label, f, n, Z, S, pair):
-    """The open signs by exact arithmetic; returns how many are + and -."""
+            open_ += 1
+    if open_:
+        current(w, pattern, s)
     plus, minus = 0, 0
     for i in range(n):
         if S[i] == 2:
-            pair[0], pair[1] = label[f + (i - 1 if i else n - 1)], label[f + i]
+            pair[0], pair[1] = label_of(name[f + (i - 1 if i else n - 1)]), label_of(name[f + i])
             S[i] = exact_sign(net, w, pair, g, 2)
             if S[i] * Z[i] <= 0.0:  # a value of the right sign, so that a cut lies between its ends
                 Z[i] = S[i] * max(abs(Z[i]), 1e-300)
@@ -94,11 +126,18 @@ def exact_signs(net, w, g, label, f, n, Z, S, pair):
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def line(size, first, stage, row_at, rows, slope_error, shift_error, lower, upper, label):
+def current(w, pattern, s):
+    """Tell the exact stage which pattern holds."""
+    for i in range(pattern.shape[1]):
+        w.pattern[i] = np.uint64(pattern[s, i])
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def line(size, stride, first, stage, row_at, rows, slope_error, shift_error, lower, upper, label):
     """a, b, c of a line, and its stage's C and E."""
     if label >= 0:
         l = stage[label]
-        at, n = row_at[l] + label - first[nth(l)], size[nth(l)]
+        at, n = row_at[l] + label - first[nth(l)], stride[nth(l)]
         return rows[nth(at)], rows[nth(at + n)], rows[nth(at + 2 * n)], slope_error[nth(l)], shift_error[nth(l)]
     side = -1 - label
     bound = lower[nth(side >> 1)] if side % 2 == 0 else upper[nth(side >> 1)]
@@ -120,9 +159,23 @@ def meeting(x, y, a, b, c, C, E, e, f, k, C2, E2):
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def put(x, y, d, v, label, at, xi, yi, di, vi, li):
-    """A corner, and the line of the edge that starts there."""
-    x[nth(at)], y[nth(at)], d[nth(at)], v[nth(at)], label[nth(at)] = xi, yi, di, vi, li
+def put(x, y, d, name, at, xi, yi, di, word):
+    """A corner."""
+    x[nth(at)], y[nth(at)], d[nth(at)], name[nth(at)] = xi, yi, di, word
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def copy_run(x, y, d, name, f, n, start, to):
+    """Up to eight corners in turn, from number `start` of a polygon of at most eight on, to place `to` on; what follows there is overwritten."""
+    wrapped = to + n - start
+    copy(x, nth(f + start), nth(to))
+    copy(y, nth(f + start), nth(to))
+    copy(d, nth(f + start), nth(to))
+    copy(name, nth(f + start), nth(to))
+    copy(x, nth(f), nth(wrapped))
+    copy(y, nth(f), nth(wrapped))
+    copy(d, nth(f), nth(wrapped))
+    copy(name, nth(f), nth(wrapped))
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)

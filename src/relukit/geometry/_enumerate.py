@@ -9,6 +9,7 @@ import numpy as np
 from relukit._errors import UnsupportedOperation
 from relukit._types import Array
 from relukit.geometry._form import Form
+from relukit.geometry._room import room_for
 
 _SLICE = 50_000  # cells between two calls of `on_progress`
 
@@ -45,7 +46,7 @@ def planar(
     form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Progress | None, threads: int = 1
 ) -> tuple[Any, Any, bool]:
     """Polygons of a two-dimensional form: the finished arrays, the walk, and whether all were found."""
-    from relukit.geometry._walk import CELLS, INDICES, VERTICES, walk_of
+    from relukit.geometry._walk import CELLS, INDICES, VERTICES
 
     if threads > 1:
         from relukit.geometry._threads import polygons_on_threads
@@ -53,10 +54,11 @@ def planar(
         together = polygons_on_threads(form, lower, upper, limit, on_progress, threads)
         if together is not None:
             return together
-    walk = walk_of(form, lower, upper)
-    found, walk, complete = walk_on(form, start_polygons(form, walk, lower, upper), walk, limit, on_progress)
+    walk, found = start_polygons(form, lower, upper)
+    found, walk, complete = walk_on(form, found, walk, limit, on_progress)
     if complete:
-        _ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
+        NEEDED[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
+        give_back(form, walk, found)
     return found, walk, complete
 
 
@@ -87,36 +89,75 @@ def walk_on(
         found, walk = _grown(found, walk, why)
 
 
-_ROOM: WeakKeyDictionary[Form, tuple[int, int, int]] = WeakKeyDictionary()  # what the last walk needed
+NEEDED: WeakKeyDictionary[Form, tuple[int, int, int]] = (
+    WeakKeyDictionary()
+)  # pieces, vertices, corners of the last walk
+_SPARE: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = WeakKeyDictionary()  # room that no walk uses at the moment
+_KEPT = 64 << 20  # bytes of room that a form keeps between calls
+_CORNERS = 32
 
 
-def start_polygons(form: Form, walk: Any, lower: Array, upper: Array) -> Any:
-    from relukit.geometry._planar import Polygons
-    from relukit.geometry._walk import STACK, VERTICES
+def give_back(form: Form, walk: Any, found: Any) -> None:
+    """Keep a walk's own room, without what it found, for the next one: fresh memory costs time at its first touch."""
+    inner = found._replace(**dict.fromkeys(("place", "offsets", "indices", "labels", "patterns")), area=np.zeros(2))
+    if sum(a.nbytes for a in (*walk, *inner) if a is not None) < _KEPT:
+        _SPARE.setdefault(form, []).append((walk._replace(counts=walk.counts.copy()), inner))
 
-    corners, depth, I, S = 32, min(form.hinges + 4, 128), np.int64, np.int32
-    cells, vertices, entries = _ROOM.get(form, (1024, 2048, 8192))
-    cells, vertices, entries, flat = cells + 1, vertices + 2, entries + corners, 8 * depth + 3 * corners
-    words = len(walk.pattern)
-    real = lambda *shape: np.empty(shape)
-    found = Polygons(
-        np.empty((depth, 5), I), np.empty((depth, words), np.uint64), real(depth, 2),
-        real(flat), real(flat), real(flat), np.empty(flat, I), np.empty(flat, I),
-        real(vertices), real(vertices), real(vertices), np.empty(vertices, S), np.empty(vertices, S), np.empty(vertices, S),
-        np.zeros(cells + 1, I), np.empty(entries, S), np.empty(entries, S), np.empty((cells, words), np.uint64),
-        real(cells, 3 * form.outputs), np.zeros(2), real(corners), np.empty(corners, I), np.empty(2, I), real(2, 2),
+
+def start_polygons(form: Form, lower: Array, upper: Array) -> tuple[Any, Any]:
+    """The domain's box as the only waiting polygon: the walk and its arrays."""
+    from relukit.geometry._clip import HEAD
+    from relukit.geometry._walk import CELLS, EXACT, INDICES, INNER, RANGE, STACK, VERTICES, walk_of
+
+    spare = _SPARE.get(form)
+    try:
+        walk, found = spare.pop() if spare else (None, None)  # another thread may have been quicker
+    except IndexError:
+        walk, found = None, None
+    if walk is None:
+        walk = walk_of(form, lower, upper)
+        found = _fresh(form)
+    cells, vertices, entries = NEEDED.get(form, (1024, 2048, 8192))
+    if len(found.radius) < vertices + _CORNERS:
+        found = found._replace(radius=np.empty(vertices + _CORNERS), link=np.empty((vertices + _CORNERS, 3), np.int32))
+    entries, words = entries + len(found.value), len(walk.pattern)
+    found = found._replace(
+        place=np.empty((len(found.radius), 2)), offsets=np.empty(cells + 1, np.int64), indices=np.empty(entries, np.int32),
+        labels=np.empty(entries, np.int32), patterns=np.empty((cells, words), np.int64),
     )  # fmt: skip
     (a, b), (c, d) = lower, upper
-    found.x[:4], found.y[:4], found.d[:4], found.v[:4] = (a, c, c, a), (b, b, d, d), 0.0, range(4)
-    found.label[:4] = -3, -2, -4, -1  # y = lower, x = upper, y = upper, x = lower
-    found.vx[:4], found.vy[:4], found.vd[:4], found.head[:4] = found.x[:4], found.y[:4], 0.0, -1
-    found.meta[0] = -1, 0, 4, 0, 0
-    found.pattern[0] = 0
-    found.bound[0] = np.abs(found.x[:4]).max() + np.abs(found.y[:4]).max(), 0.0
-    n = 3 * int(form.net.size[0])
-    walk.rows[:n] = form.net.direct[:n]
+    found.x[:4], found.y[:4], found.d[:4] = (a, c, c, a), (b, b, d, d), 0.0
+    found.name[:4] = (
+        1,
+        2 | 1 << 32,
+        2 << 32,
+        3 | 3 << 32,
+    )  # vertex, and label + 4: y = lower, x = upper, y = upper, x = lower
+    found.place[:4, 0], found.place[:4, 1], found.radius[:4], found.link[:4, HEAD] = found.x[:4], found.y[:4], 0.0, -1
+    found.meta[0], found.pattern[0], found.offsets[0], found.area[:] = (-1, 4, 4, 0, 1, 0, 0, 0, 0), 0, 0, 0.0
+    found.meta[0, 1] = 0
+    found.bound[0] = max(abs(a), abs(c)) + max(abs(b), abs(d)), 0.0
+    n, step = int(form.net.size[0]), int(form.net.stride[0])
+    for k in range(3):
+        walk.rows[k * step : k * step + n] = form.net.direct[k * n : (k + 1) * n]
+    walk.lower[:], walk.upper[:] = lower, upper
+    walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE]] = 0
     walk.counts[STACK], walk.counts[VERTICES] = 1, 4
-    return found
+    return walk, found
+
+
+def _fresh(form: Form) -> Any:
+    """Room for a walk through polygons, without what it finds."""
+    from relukit.geometry._planar import Polygons
+
+    depth, words, I = min(form.hinges + 4, 128), max(1, -(-form.hinges // 64)), np.int64
+    flat, width = 16 * depth + 4 * _CORNERS, int(form.net.stride.max(initial=8))
+    return Polygons(
+        np.empty((depth, 9), I), np.empty((depth, words), I), np.empty((depth, 2)), room_for(flat), room_for(flat), room_for(flat),
+        room_for(flat, I), np.empty(8 * width, I), np.empty(form.hinges + width + 8, I),
+        None, np.empty(0), np.empty((0, 3), np.int32), None, None, None, None,
+        np.zeros(2), np.empty(_CORNERS), np.empty(_CORNERS, I), np.empty(2, I), np.empty((2, 2)),
+    )  # fmt: skip
 
 
 def longer(array: Array, rows: int) -> Array:
@@ -126,26 +167,35 @@ def longer(array: Array, rows: int) -> Array:
     return out
 
 
+def longer_line(array: Array, count: int) -> Array:
+    """As `longer`, for arrays that are read in vectors."""
+    out = room_for(count, array.dtype)
+    out[: len(array)] = array
+    return out
+
+
 def _grown(found: Any, walk: Any, why: int) -> tuple[Any, Any]:
     """More room where it ran out."""
     from relukit.geometry._walk import CELLS, CORNERS_FULL, INDICES, STACK_FULL, VERTICES_FULL
 
     more = lambda size, *names: found._replace(**{n: longer(getattr(found, n), size) for n in names})
+    lines = lambda size: found._replace(**{n: longer_line(getattr(found, n), size) for n in ("x", "y", "d", "name")})
     corners = len(found.value)
     if why == STACK_FULL:
         found = more(2 * len(found.meta), "meta", "pattern", "bound")
-        found = more(2 * len(found.x), "x", "y", "d", "v", "label")
-        walk = walk._replace(rows=longer(walk.rows, 2 * len(walk.rows)))
+        found = lines(2 * len(found.x))
+        found = more(2 * len(found.list), "list")
+        walk = walk._replace(rows=longer_line(walk.rows, 2 * len(walk.rows)))
     if why == CORNERS_FULL:
         found = more(2 * corners, "value", "sign")
-        found = more(len(found.x) + 4 * corners, "x", "y", "d", "v", "label")
+        found = lines(len(found.x) + 4 * corners)
     if why == VERTICES_FULL:
-        found = more(4 * len(found.vx), "vx", "vy", "vd", "other", "head", "after")
+        found = more(4 * len(found.radius), "place", "radius", "link")
     corners = len(found.value)
     if walk.counts[CELLS] == len(found.patterns):
         cells = 4 * len(found.patterns)
         found = more(cells + 1, "offsets")
-        found = more(cells, "patterns", "maps")
+        found = more(cells, "patterns")
     if walk.counts[INDICES] + corners > len(found.indices):
         found = more(4 * len(found.indices) + 16 * corners, "indices", "labels")
     return found, walk

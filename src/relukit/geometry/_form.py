@@ -13,6 +13,7 @@ import numpy as np
 
 from relukit._errors import UnsupportedOperation
 from relukit._types import Array, IntArray
+from relukit.geometry._room import LANES, at_a_line, padded
 from relukit.network import Affine, Network
 from relukit.piecewise import PiecewiseLinear
 
@@ -32,6 +33,7 @@ class Net(NamedTuple):
     """The form as flat arrays for compiled code; see `pack`."""
 
     size: IntArray  # rows of each stage; the last stage holds the outputs
+    stride: IntArray  # the same, rounded up to a multiple of eight
     first: IntArray  # number of each stage's first hinge
     stage: IntArray  # stage of each hinge
     direct: Array  # (D + 1, n_l) per stage, one after the other
@@ -201,8 +203,8 @@ def pack(stages: list[Stage], factors: tuple[Array, Array, Array] | None, cuts: 
         for k, W in s.blocks.items():
             flat = np.ascontiguousarray(W.T).ravel()
             if k == l - 1:
-                weight_at[l], place = place, place + flat.size
-                weight.append(flat)
+                weight_at[l], place = place, place + padded(flat.size)
+                weight.append(np.pad(flat, (0, padded(flat.size) - flat.size)))
             else:
                 skip.append((l, k, skip_place))
                 skip_weight.append(flat)
@@ -217,9 +219,9 @@ def pack(stages: list[Stage], factors: tuple[Array, Array, Array] | None, cuts: 
     row_sum = np.array([sum((np.abs(W).sum(axis=1) for W in s.blocks.values()), np.zeros(1)).max() for s in stages])
     scale = 2.0 ** (_RANGE // depth - np.frexp(np.maximum(sizes, 1e-300))[1])
     return Net(
-        size, first, np.repeat(np.arange(len(stages)), size)[:hinges].astype(np.int64),
-        join(direct), np.concatenate([[0], np.cumsum([len(d) for d in direct])])[:-1].astype(np.int64),
-        join(weight), weight_at, np.array(skip, np.int64).reshape(-1, 3), join(skip_weight), C, E, row_sum, scale,
+        size, -(-size // LANES) * LANES, first, np.repeat(np.arange(len(stages)), size)[:hinges].astype(np.int64),
+        at_a_line(join(direct)), np.concatenate([[0], np.cumsum([len(d) for d in direct])])[:-1].astype(np.int64),
+        at_a_line(join(weight)), weight_at, np.array(skip, np.int64).reshape(-1, 3), join(skip_weight), C, E, row_sum, scale,
         np.ascontiguousarray(plane, float), np.ascontiguousarray(W, float), np.ascontiguousarray(b, float), keep,
     )  # fmt: skip
 

@@ -1,9 +1,14 @@
 """What is asked of finished cells: affine maps, half-spaces, Chebyshev centers, volumes."""
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
-from relukit.geometry._bits import lowest
+from relukit._types import Array
+from relukit.geometry._bits import lowest, nth
+from relukit.geometry._room import room_for
+from relukit.geometry._sums import add_rows
 
 _FAST = {"contract"}
 
@@ -41,26 +46,58 @@ def _rows(net, D, patterns, c, rows, start, stop):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def maps_of(net, D, patterns, count, rows, maps):
-    """The last stage's rows on each cell, and of each stage only from where the pattern differs from the last cell's."""
-    last, flipped = len(net.size) - 1, np.uint64(0)
+def maps_of(net, D, patterns, count, rows, row_at, on, maps):
+    """The last stage's rows on each cell, and of each stage only from where the pattern differs from the last cell's.
+
+    Arguments:
+        rows, row_at, on: Room: (D + 1) columns of every stage, where each stage begins, and one stage's hinges.
+    """
+    last, place = len(net.size) - 1, 0
+    for l in range(last + 1):
+        row_at[l] = place
+        place += (D + 1) * net.stride[l]
     for c in range(count):
         start = 0
         if c:
-            start = last
-            for l in range(last):
-                for g in range(net.first[l], net.first[l] + net.size[l]):
-                    flipped = (patterns[c, g >> 6] ^ patterns[c - 1, g >> 6]) >> np.uint64(g & 63)
-                    if flipped & np.uint64(1):
-                        start = min(start, l)
-                        break
-                if start < last:
+            start = last + 1
+            for k in range(patterns.shape[1]):
+                flipped = patterns[c, k] ^ patterns[c - 1, k]
+                if flipped:
+                    start = net.stage[64 * k + lowest(flipped)] + 1
                     break
-            start += 1
-        _rows(net, D, patterns, c, rows, start, last + 1)
-        base = net.direct_at[last]
-        for i in range((D + 1) * net.size[last]):
-            maps[c, i] = rows[base + i]
+        for l in range(start, last + 1):
+            n, many, place = net.size[l], 0, np.int64(-1)
+            before, wide = np.int64(0), np.int64(0)
+            if l:
+                k, place = net.first[l - 1], net.weight_at[l]
+                before, wide = row_at[l - 1], net.stride[l - 1]
+                for i in range(net.size[l - 1]):
+                    on[nth(many)] = i
+                    many += np.int64((patterns[c, nth((k + i) >> 6)] >> np.uint64((k + i) & 63)) & np.uint64(1))
+            add_rows(
+                D + 1, net.direct, net.direct_at[l], n, rows, before, wide, net.weight, place, n, on, 0, many, row_at[l], net.stride[l]
+            )  # fmt: skip
+            for s in range(len(net.skip)):
+                if net.skip[s, 0] == l:
+                    k, place = net.skip[s, 1], net.skip[s, 2]
+                    for i in range(net.size[k]):
+                        if _is_on(patterns, c, net.first[k] + i):
+                            for d in range(D + 1):
+                                r = rows[row_at[k] + d * net.stride[k] + i]
+                                for v in range(n):
+                                    rows[row_at[l] + d * net.stride[l] + v] += net.skip_weight[place + i * n + v] * r
+        m = net.size[last]
+        for d in range(D + 1):
+            for i in range(m):
+                maps[nth(c), nth(d * m + i)] = rows[nth(row_at[last] + d * net.stride[last] + i)]
+
+
+def all_maps(net: Any, D: int, patterns: Array, count: int) -> Array:
+    """The affine maps of cells by their patterns, shape (count, (D + 1) m)."""
+    out, stages = np.empty((count, (D + 1) * int(net.size[-1]))), len(net.size)
+    room = room_for((D + 1) * int(net.stride.sum()))
+    maps_of(net, D, patterns, count, room, np.empty(stages, np.int64), np.empty(int(net.size.max()) + 1, np.int64), out)
+    return out
 
 
 @njit(cache=True, nogil=True, _nrt=False)

@@ -1,10 +1,14 @@
 """All polygons of a form with two coordinates, by clipping, with exact signs (see `_clip`).
 
-Polygons lie one after the other on a stack; a cut writes its two parts behind the polygon it cuts. The part where the
-hinge is off waits there, the other goes on.
+A polygon in a stage has a list of hinges that may cut it. Those that do not are settled at once, for it and all that is cut from it;
+the first of the others cuts it, and both parts begin with what is left of the list. The order in a list is that of the hinges: an edge is
+therefore cut by the same hinge first, seen from either side, since every hinge is continuous, and the pair of its ends is a
+unique name for the vertex that cuts it. So vertices are shared.
 
-Vertices are shared: a new vertex is known by the two vertices of the edge it cuts. An edge is cut first by one hinge
-only, seen alike from both of its sides since every hinge is continuous, so the pair is a unique name.
+Polygons lie one after the other on a stack; a cut writes its two parts behind the polygon it cuts. The part where the
+hinge is off waits there, the other goes on. The same holds for lists, for hinges that are on and whose rows have not joined the next
+stage's sum yet (`pending`), and for these sums (`Walk.rows`): both parts begin with the same sum. The last stage's rows, the
+network's outputs, are not summed up here but when they are asked for.
 """
 
 from typing import NamedTuple
@@ -12,21 +16,26 @@ from typing import NamedTuple
 from numba import njit
 
 from relukit._types import Array, IntArray
-from relukit.geometry._bits import nth
+from relukit.geometry._bits import lowest, nth, ones
 from relukit.geometry._clip import (
     add_area,
     box,
-    doubt,
-    exact_signs,
-    known,
+    copy_run,
+    current,
+    known_cut,
+    label_of,
     line,
     meeting,
+    name_of,
     put,
-    remember,
+    remember_cut,
+    signs,
     tally,
-    values,
+    vertex_of,
 )
 from relukit.geometry._exact import place_exactly
+from relukit.geometry._lanes import above, load, multiply_add, negative, spread
+from relukit.geometry._sums import add_rows, settle_box
 from relukit.geometry._walk import (
     BUDGET,
     CELLS,
@@ -40,36 +49,31 @@ from relukit.geometry._walk import (
     STAMP,
     VERTICES,
     VERTICES_FULL,
-    add_decided,
     add_skips,
-    decide,
-    set_on,
-    settle,
 )
+
+_LATE = 4  # pending rows join the sum before a cut once there are so many
 
 
 class Polygons(NamedTuple):
     """Waiting polygons (a stack), the shared vertices, and the finished pieces."""
 
-    meta: IntArray  # stage, next candidate, corners, place of the first one, place of the sum in `Walk.rows`
-    pattern: Array
+    meta: IntArray  # stage, place and number of corners, place of the sum, whether it is its own, pending from and to, place and length of the list
+    pattern: IntArray  # bits
     bound: Array  # largest |x| + |y| and corner error, at least
     x: Array
     y: Array
     d: Array
-    v: IntArray
-    label: IntArray  # of the edge from this corner to the next
-    vx: Array
-    vy: Array
-    vd: Array
-    other: IntArray  # the older end of the edge that a vertex cuts
-    head: IntArray  # the last vertex that cuts an edge with this one as its younger end, and the one before it
-    after: IntArray
+    name: IntArray
+    list: IntArray
+    pending: IntArray
+    place: Array  # (V, 2): the vertices
+    radius: Array
+    link: IntArray  # (V, 3): the older end of the edge that a vertex cuts; the last vertex that cuts an edge with this one as its younger end; the one before it
     offsets: IntArray
     indices: IntArray
     labels: IntArray
-    patterns: Array
-    maps: Array
+    patterns: IntArray
     area: Array  # twice the sum, and what rounding took from it
     value: Array  # room for one polygon
     sign: IntArray
@@ -77,218 +81,312 @@ class Polygons(NamedTuple):
     extent: Array  # (2, 2)
 
 
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def _crossing(
+    net, w, x, y, d, name, place, radius, link, pattern, s, pair, i, j, zi, zj, g, a, b, c, C, E,
+    size, stride, first, stage, row_at, rows, slope_error, shift_error, lower, upper, total, spot,
+):  # fmt: skip
+    """The vertex where a hinge cuts the edge from corner i to j (places): its number, coordinates, error; and how many there are then."""
+    one, two = vertex_of(name[nth(i)]), vertex_of(name[nth(j)])
+    q = known_cut(link, one, two)
+    if q >= 0:
+        return q, place[nth(q), 0], place[nth(q), 1], radius[nth(q)], total
+    t, q, edge = zi / (zi - zj), total, label_of(name[nth(i)])
+    a2, b2, c2, C2, E2 = line(size, stride, first, stage, row_at, rows, slope_error, shift_error, lower, upper, edge)
+    X, Y, r, sharp = meeting(
+        x[nth(i)] + t * (x[nth(j)] - x[nth(i)]), y[nth(i)] + t * (y[nth(j)] - y[nth(i)]), a, b, c, C, E, a2, b2, c2, C2, E2
+    )  # fmt: skip
+    if sharp:
+        pair[0], pair[1] = edge, g
+        current(w, pattern, s)
+        placed = place_exactly(net, w, pair, 2, spot)
+        if placed >= 0:
+            X, Y, r = spot[0], spot[1], placed
+    place[nth(q), 0], place[nth(q), 1], radius[nth(q)] = X, Y, r
+    remember_cut(link, one, two, q)
+    return q, X, Y, r, total + 1
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _cut_any(
+    net, w, x, y, d, name, place, radius, link, pattern, s, pair, f, n, g, a, b, c, C, E, Z, S, reach, spread_, spot
+):  # fmt: skip
+    """The two parts of a polygon with any signs at its corners, behind it: off, then on.
+
+    Returns:
+        Corners of the first part, corners of the second, and the two parts' bounds. The second begins n + 2 places after the first.
+    """
+    low, high, total = f + n, f + 2 * n + 2, w.counts[VERTICES]
+    for i in range(n):
+        j = i + 1 if i + 1 < n else 0
+        e, k, si, sj = f + i, f + j, S[i], S[j]
+        edge = label_of(name[e])
+        if si <= 0:
+            put(x, y, d, name, low, x[e], y[e], d[e], name_of(vertex_of(name[e]), g if si == 0 and sj > 0 else edge))
+            low += 1
+        if si >= 0:
+            put(x, y, d, name, high, x[e], y[e], d[e], name_of(vertex_of(name[e]), g if si == 0 and sj < 0 else edge))
+            high += 1
+        if si * sj < 0:
+            q, X, Y, r, total = _crossing(
+                net, w, x, y, d, name, place, radius, link, pattern, s, pair, e, k, Z[i], Z[j], g, a, b, c, C, E,
+                net.size, net.stride, net.first, net.stage, w.row_at, w.rows, net.slope_error, net.shift_error, w.lower, w.upper, total, spot,
+            )  # fmt: skip
+            reach, spread_ = max(reach, abs(X) + abs(Y)), max(spread_, r)
+            put(x, y, d, name, low, X, Y, r, name_of(q, g if si < 0 else edge))
+            put(x, y, d, name, high, X, Y, r, name_of(q, g if si > 0 else edge))
+            low, high = low + 1, high + 1
+    w.counts[VERTICES] = total
+    return low - (f + n), high - (f + 2 * n + 2), reach, spread_
+
+
 @njit(cache=True, nogil=True, _nrt=False)
 def walk_polygons(net, w, p, stop):
     """Finish waiting polygons until none waits, `stop` pieces are found, or room runs out; returns why."""
-    room = len(p.value)
-    Z, S, center, half = p.value, p.sign, p.extent[0], p.extent[1]
-    size, first, direct, direct_at, stage = net.size, net.first, net.direct, net.direct_at, net.stage
-    weight, weight_at, keep = net.weight, net.weight_at, net.keep
+    room, Z, S, center, half = len(p.value), p.value, p.sign, p.extent[0], p.extent[1]
+    size, stride, first, direct, direct_at, stage = (
+        net.size,
+        net.stride,
+        net.first,
+        net.direct,
+        net.direct_at,
+        net.stage,
+    )
+    weight, weight_at = net.weight, net.weight_at
     slope_error, shift_error, skips = net.slope_error, net.shift_error, len(net.skip)
-    rows, row_at, pending, found, found_count, stamp = w.rows, w.row_at, w.pending, w.found, w.found_count, w.stamp
-    value, margin, on, pattern, counts, lower, upper = w.value, w.margin, w.on, w.pattern, w.counts, w.lower, w.upper
-    meta, ppattern, bound, x, y, d, v, label = p.meta, p.pattern, p.bound, p.x, p.y, p.d, p.v, p.label
-    vx, vy, vd, head, after, other = p.vx, p.vy, p.vd, p.head, p.after, p.other
-    offsets, indices, labels, patterns, maps, area = p.offsets, p.indices, p.labels, p.patterns, p.maps, p.area
-    last, words = len(size) - 1, len(pattern)
-    pair, spare = p.pair, len(direct) + 3 * len(value)
-    while counts[STACK]:
+    rows, row_at, on, counts, stamp, lower, upper = w.rows, w.row_at, w.on, w.counts, w.stamp, w.lower, w.upper
+    meta, pattern, bound, x, y, d, name = p.meta, p.pattern, p.bound, p.x, p.y, p.d, p.name
+    hinges, pending, place, radius, link = p.list, p.pending, p.place, p.radius, p.link
+    offsets, indices, labels, patterns, area, pair = p.offsets, p.indices, p.labels, p.patterns, p.area, p.pair
+    last, words, widest = len(size) - 1, pattern.shape[1], len(on)
+    domain = len(net.keep) > 0 and net.keep[0] == 1  # the first stage holds half-spaces that the domain keeps to
+    spare = 0  # the most rows that stages may need without a cut
+    for k in range(len(stride)):
+        spare += 9 * stride[nth(k)]
+    s, full = counts[STACK] - 1, DONE
+    while s >= 0:
         if counts[CELLS] >= stop:
-            return BUDGET
+            full = BUDGET
+            break
         if counts[CELLS] == len(patterns) or counts[INDICES] + room > len(indices):  # one piece is finished per turn
-            return OUTPUT_FULL
-        s = counts[STACK] - 1
-        l, at, n, f, sums = meta[s, 0], meta[s, 1], meta[s, 2], meta[s, 3], meta[s, 4]
-        reach, spread = bound[s, 0], bound[s, 1]
-        for i in range(words):
-            pattern[i] = ppattern[nth(s), i]
-        waits, own, alive = 0, True, True
-        m = size[l + 1]
-        top = sums + 3 * m
-        while alive:
-            if l >= 0:
-                wide, base, start = size[nth(l)], row_at[nth(l)], first[nth(l)]
-                C, E, gain = slope_error[nth(l)], shift_error[nth(l)], weight_at[nth(l + 1)]
-                many, full = found_count[nth(l)], 0
-                while at < many:
-                    u = found[nth(start + at)]
-                    g = start + u
-                    a, b, c = rows[nth(base + u)], rows[nth(base + wide + u)], rows[nth(base + 2 * wide + u)]
-                    steep = abs(a) + abs(b) + 2 * C
-                    plus, minus = tally(x, y, f, n, a, b, c, E + C * reach + steep * spread)
-                    sure = plus + minus == n
+            full = OUTPUT_FULL
+            break
+        l, f, n, sums, own = meta[nth(s), 0], meta[nth(s), 1], meta[nth(s), 2], meta[nth(s), 3], meta[nth(s), 4]
+        begin, end, at, many = meta[nth(s), 5], meta[nth(s), 6], meta[nth(s), 7], meta[nth(s), 8]
+        reach, blur = bound[nth(s), 0], bound[nth(s), 1]
+        source, home, top, dead = at, at, sums + 3 * stride[nth(l + 1)], False
+        while True:
+            cut = False
+            if many:
+                wide, base, start = stride[nth(l)], row_at[nth(l)], first[nth(l)]
+                C, E, carried, half_spaces = slope_error[nth(l)], shift_error[nth(l)], l + 1 < last, domain and l == 0
+                limit, whole, short = E + C * (reach + 2 * blur), (1 << n) - 1, n <= 8
+                xs, ys = load(x, nth(f)), load(y, nth(f))
+                left = 0
+                for k in range(source, source + many):  # what does not cut the polygon is settled
+                    u = hinges[nth(k)]
+                    r = base + u
+                    a, b, c = rows[nth(r)], rows[nth(r + wide)], rows[nth(r + 2 * wide)]
+                    t = limit + (abs(a) + abs(b)) * blur
+                    if short:
+                        z, bar = multiply_add(spread(a), xs, multiply_add(spread(b), ys, spread(c))), spread(t)
+                        yes, no = above(z, bar) & whole == whole, above(negative(bar), z) & whole == whole
+                    else:
+                        plus, minus = tally(x, y, f, n, a, b, c, t)
+                        yes, no = plus == n, minus == n
+                    if yes:
+                        g = start + u
+                        pattern[nth(s), nth(g >> 6)] |= 1 << (g & 63)
+                        dead |= half_spaces
+                    pending[nth(end)] = u
+                    end += yes & carried
+                    hinges[nth(at + left)] = u
+                    left += 1 - (yes | no)
+                many = left
+                while many and not dead:
+                    u = hinges[nth(at)]
+                    g, r = start + u, base + u
+                    a, b, c = rows[nth(r)], rows[nth(r + wide)], rows[nth(r + 2 * wide)]
+                    up, down = 0, 0
+                    if short:
+                        z, bar = (
+                            multiply_add(spread(a), xs, multiply_add(spread(b), ys, spread(c))),
+                            spread(limit + (abs(a) + abs(b)) * blur),
+                        )
+                        up, down = above(z, bar) & whole, above(negative(bar), z) & whole
+                    sure = short and up | down == whole
                     if not sure:
-                        values(x, y, f, n, a, b, c, Z, S)
-                        plus, minus, unknown = doubt(x, y, d, f, n, C, E, steep, Z, S)
-                        if unknown:
-                            plus, minus = exact_signs(net, w, g, label, f, n, Z, S, pair)
-                    kept = keep[nth(g)]
-                    if plus and minus:
                         if n + 2 > room:
                             full = CORNERS_FULL
-                        elif s + 2 > len(ppattern) or f + 3 * n + 4 > len(x) or top + spare > len(rows):
-                            full = STACK_FULL
-                        elif counts[VERTICES] + 2 > len(vx):
-                            full = VERTICES_FULL
-                        if full:  # wait as it stands
                             break
-                        if sure:
-                            values(x, y, f, n, a, b, c, Z, S)
-                        low, high = f + n, f + 2 * n + 2  # of the two parts
-                        for i in range(n):
-                            j = i + 1 if i + 1 < n else 0
-                            e, si, sj = f + i, S[i], S[j]
-                            edge = label[nth(e)]
-                            if si <= 0:
-                                put(
-                                    x,
-                                    y,
-                                    d,
-                                    v,
-                                    label,
-                                    low,
-                                    x[nth(e)],
-                                    y[nth(e)],
-                                    d[nth(e)],
-                                    v[nth(e)],
-                                    g if si == 0 and sj > 0 else edge,
-                                )
-                                low += 1
-                            if si >= 0:
-                                put(
-                                    x,
-                                    y,
-                                    d,
-                                    v,
-                                    label,
-                                    high,
-                                    x[nth(e)],
-                                    y[nth(e)],
-                                    d[nth(e)],
-                                    v[nth(e)],
-                                    g if si == 0 and sj < 0 else edge,
-                                )
-                                high += 1
-                            if si * sj < 0:
-                                k = f + j
-                                q = known(head, after, other, v[nth(e)], v[nth(k)])
-                                if q < 0:
-                                    t = Z[i] / (Z[i] - Z[j])
-                                    q = counts[VERTICES]
-                                    a2, b2, c2, C2, E2 = line(
-                                        size, first, stage, row_at, rows, slope_error, shift_error, lower, upper, edge
-                                    )
-                                    X, Y, r, sharp = meeting(
-                                        x[nth(e)] + t * (x[nth(k)] - x[nth(e)]),
-                                        y[nth(e)] + t * (y[nth(k)] - y[nth(e)]),
-                                        a,
-                                        b,
-                                        c,
-                                        C,
-                                        E,
-                                        a2,
-                                        b2,
-                                        c2,
-                                        C2,
-                                        E2,
-                                    )
-                                    if sharp:
-                                        pair[0], pair[1] = edge, g
-                                        placed = place_exactly(net, w, pair, 2, center)
-                                        if placed >= 0:
-                                            X, Y, r = center[0], center[1], placed
-                                    vx[nth(q)], vy[nth(q)], vd[nth(q)] = X, Y, r
-                                    remember(head, after, other, v[nth(e)], v[nth(k)], q)
-                                    counts[VERTICES] = q + 1
-                                else:
-                                    X, Y, r = vx[nth(q)], vy[nth(q)], vd[nth(q)]
-                                spread = max(spread, r)
-                                reach = max(reach, abs(X) + abs(Y))
-                                put(x, y, d, v, label, low, X, Y, r, q, g if si < 0 else edge)
-                                put(x, y, d, v, label, high, X, Y, r, q, g if si > 0 else edge)
-                                low, high = low + 1, high + 1
-                        at += 1
-                        if kept:
-                            f, n = f + n, low - (f + n)
+                        plus, minus = signs(net, w, g, x, y, d, name, f, n, a, b, c, C, E, pattern, s, Z, S, pair)
+                        if not (plus and minus):
+                            at += 1
+                            many -= 1
+                            if plus:
+                                pattern[nth(s), nth(g >> 6)] |= 1 << (g & 63)
+                                pending[nth(end)] = u
+                                end += 1 if carried else 0
+                                dead = half_spaces
                             continue
-                        sums = settle(rows, base, wide, weight, gain, m, pending, waits, 2, sums, own, top)
-                        top = max(top, sums + 3 * m)
-                        meta[nth(s), 0], meta[nth(s), 1], meta[nth(s), 2], meta[nth(s), 3], meta[nth(s), 4] = (
-                            l,
-                            at,
-                            low - (f + n),
-                            f + n,
-                            sums,
-                        )
-                        bound[nth(s), 0], bound[nth(s), 1] = reach, spread
-                        for i in range(words):
-                            ppattern[nth(s), i] = pattern[i]
-                        s += 1
-                        f, n = f + 2 * n + 2, high - (f + 2 * n + 2)
-                        pending[0] = u
-                        waits, own = 1, False
-                        set_on(pattern, g)
-                    else:
-                        at += 1
-                        if plus:
-                            if kept:
-                                alive = False
-                                break
-                            set_on(pattern, g)
-                            pending[nth(waits)] = u
-                            waits += 1
-                if not alive:
+                    if n + 2 > room:
+                        full = CORNERS_FULL
+                    elif (
+                        s + 2 > len(meta)
+                        or f + 3 * n + 40 > len(x)
+                        or top + spare > len(rows)
+                        or at + 2 * (many + widest) > len(hinges)
+                    ):
+                        full = STACK_FULL
+                    elif counts[VERTICES] + n > len(radius):
+                        full = VERTICES_FULL
+                    if full:
+                        break
+                    cut = True
                     break
-                sums = settle(rows, base, wide, weight, gain, m, pending, waits, 2, sums, own, top)
-                top = max(top, sums + 3 * m)
-                waits, own = 0, True
-                if full:
-                    meta[s, 0], meta[s, 1], meta[s, 2], meta[s, 3], meta[s, 4] = l, at, n, f, sums
-                    bound[s, 0], bound[s, 1] = reach, spread
+                if full:  # wait as it stands
+                    meta[nth(s), 0], meta[nth(s), 1], meta[nth(s), 2], meta[nth(s), 3], meta[nth(s), 4] = (
+                        l,
+                        f,
+                        n,
+                        sums,
+                        own,
+                    )
+                    meta[nth(s), 5], meta[nth(s), 6], meta[nth(s), 7], meta[nth(s), 8] = begin, end, at, many
+                    bound[nth(s), 0], bound[nth(s), 1] = reach, blur
+                    break
+                if dead:
+                    break
+                if cut:
+                    low = f + n
+                    if sure:
+                        ups = ones(up)
+                        i = lowest(up & ~(up << 1 | up >> (n - 1)))  # the first corner above, seen from one below
+                        j = i + ups if i + ups < n else i + ups - n  # the first one below
+                        h, k = i - 1 if i else n - 1, j - 1 if j else n - 1  # the corners before these
+                        below = n - ups + 2
+                        high = low + below
+                        copy_run(x, y, d, name, f, n, j, low + 1)
+                        copy_run(x, y, d, name, f, n, i, high + 1)
+                        above_ = ups + 2
+                        total = counts[VERTICES]
+                        for turn in range(2):
+                            e, o = (f + h, f + i) if turn == 0 else (f + k, f + j)
+                            ze = a * x[nth(e)] + b * y[nth(e)] + c
+                            zo = a * x[nth(o)] + b * y[nth(o)] + c
+                            q, X, Y, rad, total = _crossing(
+                                net, w, x, y, d, name, place, radius, link, pattern, s, pair, e, o, ze, zo, g, a, b, c, C, E,
+                                size, stride, first, stage, row_at, rows, slope_error, shift_error, lower, upper, total, center,
+                            )  # fmt: skip
+                            reach, blur = max(reach, abs(X) + abs(Y)), max(blur, rad)
+                            goes, ends = name_of(q, label_of(name[nth(e)])), name_of(q, g)
+                            if turn == 0:
+                                put(x, y, d, name, high, X, Y, rad, goes)
+                                put(x, y, d, name, high - 1, X, Y, rad, ends)
+                            else:
+                                put(x, y, d, name, low, X, Y, rad, goes)
+                                put(x, y, d, name, high + above_ - 1, X, Y, rad, ends)
+                        counts[VERTICES] = total
+                    else:
+                        high = f + 2 * n + 2
+                        below, above_, reach, blur = _cut_any(
+                            net, w, x, y, d, name, place, radius, link, pattern, s, pair, f, n, g, a, b, c, C, E, Z, S, reach, blur, center
+                        )  # fmt: skip
+                    source, many = at + 1, many - 1
+                    if half_spaces:
+                        f, n, at, home = low, below, source, source
+                        continue
+                    if carried and end - begin >= _LATE:
+                        to = sums if own else top
+                        m = size[nth(l + 1)]
+                        add_rows(
+                            3, rows, sums, stride[nth(l + 1)], rows, base, wide, weight, weight_at[nth(l + 1)], m, pending, begin, end,
+                            to, stride[nth(l + 1)],
+                        )  # fmt: skip
+                        top = max(top, to + 3 * stride[nth(l + 1)])
+                        sums, own, begin = to, 1, end
+                    meta[nth(s), 0], meta[nth(s), 1], meta[nth(s), 2], meta[nth(s), 3], meta[nth(s), 4] = (
+                        l,
+                        low,
+                        below,
+                        sums,
+                        own,
+                    )
+                    meta[nth(s), 5], meta[nth(s), 6], meta[nth(s), 7], meta[nth(s), 8] = begin, end, source, many
+                    bound[nth(s), 0], bound[nth(s), 1] = reach, blur
                     for i in range(words):
-                        ppattern[s, i] = pattern[i]
-                    counts[STACK] = s + 1
-                    return full
-            l += 1
-            row_at[nth(l)] = sums
-            if skips:
-                add_skips(net, w, l, 2)
-            wide = m
-            if l == last:
-                k, q = counts[CELLS], counts[INDICES]
-                inner = 0
+                        pattern[nth(s + 1), nth(i)] = pattern[nth(s), nth(i)]
+                    s += 1
+                    pattern[nth(s), nth(g >> 6)] |= 1 << (g & 63)
+                    pending[nth(end)] = u
+                    end += 1 if carried else 0
+                    f, n, at, own = high, above_, source + many, 0
+                    home = at
+                    continue
+            if l + 1 >= last:
+                k, q, inner = counts[CELLS], counts[INDICES], 0
                 for i in range(n):
-                    edge = label[nth(f + i)]
-                    indices[nth(q + i)], labels[nth(q + i)] = v[nth(f + i)], edge
+                    word = name[nth(f + i)]
+                    edge = label_of(word)
+                    indices[nth(q + i)], labels[nth(q + i)] = vertex_of(word), edge
                     inner += edge >= 0
                 counts[INNER] += inner
                 counts[INDICES] = q + n
                 counts[CELLS] = k + 1
                 offsets[nth(k + 1)] = q + n
                 for i in range(words):
-                    patterns[nth(k), i] = pattern[i]
-                for i in range(3 * wide):
-                    maps[nth(k), i] = rows[nth(sums + i)]
+                    patterns[nth(k), nth(i)] = pattern[nth(s), nth(i)]
                 add_area(x, y, f, n, area)
                 break
-            reach, spread = box(x, y, d, f, n, center, half)
+            step, at = stride[nth(l + 1)], home
+            if end > begin or (skips and not own):
+                to = sums if own else top
+                add_rows(
+                    3, rows, sums, step, rows, row_at[nth(l)], stride[nth(l)], weight, weight_at[nth(l + 1)], size[nth(l + 1)], pending, begin, end,
+                    to, step,
+                )  # fmt: skip
+                top = max(top, to + 3 * step)
+                sums, begin = to, end
+            l += 1
+            row_at[nth(l)], wide, base = sums, step, sums
+            if skips:
+                current(w, pattern, s)
+                add_skips(net, w, l, 2, stride)
+            reach, blur = box(x, y, d, f, n, center, half)
             counts[STAMP] += 1
             stamp[nth(l)] = counts[STAMP]
             C = slope_error[nth(l)]
-            slack = shift_error[nth(l)] + C * (reach + 4 * spread)
-            some, many = decide(
-                rows, sums, wide, 2, C, slack, center, half, spread, value, margin, pattern, first[nth(l)], on, found
-            )
-            found_count[nth(l)] = many
-            if some and keep[first[nth(l)]]:  # a half-space of the domain leaves it out
+            slack = shift_error[nth(l)] + C * (reach + 4 * blur)
+            decided, many = settle_box(
+                rows, base, wide, size[nth(l)], center[0], center[1], half[0] + blur, half[1] + blur, slack, pattern, s, first[nth(l)], on,
+                hinges, at,
+            )  # fmt: skip
+            if decided and domain and l == 0:  # a half-space of the domain leaves it out
                 break
-            base, m, q = sums, size[nth(l + 1)], direct_at[nth(l + 1)]
-            sums = top
-            top += 3 * m
-            carry, constant = rows[sums:top], direct[q : q + 3 * m]
-            for i in range(3 * m):
-                carry[i] = constant[i]
-            add_decided(rows, base, wide, weight, weight_at[nth(l + 1)], m, on, some, 2, carry)
-            at = 0
-        counts[STACK] = s
-    return DONE
+            source, own = at, 1
+            if l + 1 < last:
+                m, step = size[nth(l + 1)], stride[nth(l + 1)]
+                add_rows(
+                    3,
+                    direct,
+                    direct_at[nth(l + 1)],
+                    m,
+                    rows,
+                    base,
+                    wide,
+                    weight,
+                    weight_at[nth(l + 1)],
+                    m,
+                    on,
+                    0,
+                    decided,
+                    top,
+                    step,
+                )
+                sums = top
+                top += 3 * step
+        if full:
+            break
+        s -= 1
+    counts[STACK] = s + 1
+    return full

@@ -71,18 +71,22 @@ def _result(
     cells, entries, vertices = (int(walk.counts[k]) for k in (CELLS, INDICES, VERTICES))
     cuts = 0 if rows is None else len(rows[1])
     gates = form.hinges - cuts
-    labels = found.labels[:entries]
-    names = np.arange(-cuts, gates + 4)  # of hinges; a label -1 - s counts from the end
-    names[:cuts] += gates + 4 + cuts  # half-spaces of the polytope
-    names[-1:-5:-1] = gates + _SIDE
-    lines = names.take(labels, mode="wrap")
-    indices, offsets, patterns = (
-        found.indices[:entries],
-        found.offsets[: cells + 1],
-        found.patterns[:cells].view(np.uint8),
-    )
-    points = np.empty((vertices, 2))
-    points[:, 0], points[:, 1] = found.vx[:vertices], found.vy[:vertices]
+    labels, words = found.labels[:entries], found.patterns[:cells]
+    indices, offsets, patterns = found.indices[:entries], found.offsets[: cells + 1], words.view(np.uint8)
+    points = found.place[:vertices]
+
+    def lines() -> Any:
+        names = np.arange(-cuts, gates + 4)  # of hinges; a label -1 - s counts from the end
+        names[:cuts] += gates + 4 + cuts  # half-spaces of the polytope
+        names[-1:-5:-1] = gates + _SIDE
+        return names.take(labels, mode="wrap")
+
+    def maps() -> tuple[Array, Array]:
+        from relukit.geometry._measures import all_maps
+
+        A = all_maps(form.net, 2, words.view(np.uint64), cells).reshape(cells, 3, form.outputs)
+        return A[:, :2].transpose(0, 2, 1), A[:, 2]
+
     if cuts and not cells and complete:
         raise EmptySet("the polytope holds no polygon of positive area")
     if cuts or not complete:  # vertices cut away, or not reached
@@ -100,11 +104,10 @@ def _result(
         whole = 0.5 * float(np.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]))
     inner = int(walk.counts[INNER]) if not cuts else int(np.count_nonzero(~sides))
     edges = (inner + 2 * (entries - inner)) // 2  # every inner edge has a piece on both of its sides
-    A = found.maps[:cells].reshape(cells, 3, form.outputs)
     return Regions(
         points, offsets, indices, where, area, abs(area - whole) / whole if complete else float("nan"),
-        walk.counts[RANGE] == 0 and not form.rewritten, lambda: (A[:, :2].transpose(0, 2, 1), A[:, 2]),
-        patterns[:, : max(1, -(-gates // 8))], gates, lines, (lambda p: gates_at(form, p)[:, cuts:]), complete,
+        walk.counts[RANGE] == 0 and not form.rewritten, maps, lines,
+        patterns[:, : max(1, -(-gates // 8))], gates, (lambda p: gates_at(form, p)[:, cuts:]), complete,
         edges if complete else None, int(walk.counts[EXACT]), form.owners[cuts:],
     )  # fmt: skip
 

@@ -43,8 +43,6 @@ class Regions:
             convolutions, residual connections): decisions are then certain for the product rounded to float64.
         patterns: Gates that are on in each polygon as packed bits (`numpy.packbits`, little), shape `(R, bytes)`, or None.
         gates: Number of gates.
-        lines: For each entry of `indices` the gate whose line the edge from that corner to the next lies on; `gates + s` for side s
-            of the domain; None where it is not known.
         complete: False where the walk was stopped, by the limit or by Ctrl-C.
         exact_tests: Signs that needed rational arithmetic.
         owners: Node and unit of each gate, shape (gates, 2).
@@ -58,9 +56,9 @@ class Regions:
     area_error: float
     exact: bool
     make_maps: Callable[[], tuple[Array, Array]] = field(repr=False)
+    make_lines: Callable[[], IntArray] = field(repr=False)
     patterns: Any = None
     gates: int = 0
-    lines: Any = None
     gate_pattern: Callable[[Array], BoolArray] | None = field(default=None, repr=False)
     complete: bool = True
     counted_edges: int | None = None
@@ -72,8 +70,13 @@ class Regions:
 
     @cached_property
     def maps(self) -> tuple[Array, Array]:
-        """`(A, c)`: outputs are `A[k] p + c[k]` on polygon k, shapes `(R, m, 2)` and `(R, m)`."""
+        """`(A, c)`: outputs are `A[k] p + c[k]` on polygon k, shapes `(R, m, 2)` and `(R, m)`; made when they are first asked for."""
         return self.make_maps()
+
+    @cached_property
+    def lines(self) -> IntArray:
+        """For each entry of `indices` the gate whose line the edge from that corner to the next lies on; `gates + s` for side s of the domain."""
+        return self.make_lines()
 
     def polygon(self, k: int) -> Array:
         return self.vertices[self.indices[self.offsets[k] : self.offsets[k + 1]]]
@@ -183,8 +186,7 @@ class Regions:
         graph = networkx.Graph()
         graph.add_nodes_from(range(len(self)))
         for entry in np.flatnonzero(self.neighbors > self.owner):
-            gate = {} if self.lines is None else {"gate": int(self.lines[entry])}
-            graph.add_edge(int(self.owner[entry]), int(self.neighbors[entry]), **gate)
+            graph.add_edge(int(self.owner[entry]), int(self.neighbors[entry]), gate=int(self.lines[entry]))
         return graph
 
     def geojson(self) -> dict[str, Any]:

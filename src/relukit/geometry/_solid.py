@@ -221,7 +221,7 @@ def walk_cells(net, w, p, D, W, stop):
             l += 1
             row_at[nth(l)] = sums
             if skips:
-                add_skips(net, w, l, D)
+                add_skips(net, w, l, D, size)
             wide = m
             if l == last:
                 k = nth(counts[CELLS])

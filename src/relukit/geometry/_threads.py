@@ -1,8 +1,8 @@
-"""The walk through polygons on several threads: the first stage's polygons are shared out, each thread keeps its own vertices.
+"""The walk through polygons on several threads: a few hinges cut the domain, the parts are shared out, each thread keeps its own vertices.
 
-A form cut off after its first stage has that stage's polygons as pieces, and the next stage's rows as their maps: all that a
-polygon needs to go on alone. A vertex is named by the two vertices of the edge that it cuts, whoever finds it, so that two lists of
-vertices become one by a look-up for each, in the order in which they were made.
+The first hinges of the first stage come first in every list, so that a part goes on as it would have in one walk, and edges are cut in the
+same order on both of their sides, whoever cuts them. A vertex is named by the two vertices of the edge that it cuts: a vertex of one list
+is looked up in another by the names there of these two, and where one of them is missing, so is the vertex.
 """
 
 from collections.abc import Callable
@@ -10,147 +10,238 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numba import njit
 
 from relukit._types import Array
 from relukit.geometry._bits import nth
-from relukit.geometry._clip import known, remember
-from relukit.geometry._enumerate import longer, planar, start_polygons, walk_on
-from relukit.geometry._form import Form
-from relukit.geometry._walk import CELLS, EXACT, INDICES, INNER, RANGE, STACK, STAMP, VERTICES, walk_of
+from relukit.geometry._clip import AFTER, HEAD, OTHER, known_cut, name_of, remember_cut
+from relukit.geometry._enumerate import NEEDED, longer, longer_line, start_polygons, walk_on
+from relukit.geometry._form import Form, Stage, pack
+from relukit.geometry._walk import CELLS, EXACT, INDICES, INNER, RANGE, STACK, STAMP, VERTICES
 
-_SHARE = 64  # polygons that a thread takes at a time
-_NONE_LEFT = 1 << 40  # the next candidate of a polygon that has none left in its stage
+_HINGES = 9  # that cut the domain into the parts that are shared out: up to 46
+_HEADS: WeakKeyDictionary[Form, Form] = WeakKeyDictionary()  # of each form its first hinges
+_PARTS: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = (
+    WeakKeyDictionary()
+)  # arrays of parts that no thread uses at the moment
+_POOLS: dict[int, ThreadPoolExecutor] = {}
+_FEW = 4000  # pieces that one thread finds before two have begun
+_SHARES = 6  # per thread: large enough to be worth a call, small enough that no thread ends long before another
 
 
 def polygons_on_threads(
     form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Callable[[int], Any] | None, threads: int
 ) -> tuple[Any, Any, bool] | None:
-    """As `planar`; None where there is nothing to share out: one stage only, a polytope, or stages that skip."""
-    net = form.net
-    if len(net.size) < 3 or len(net.skip) or net.keep.any():
+    """As `planar`; None where there is nothing to share out: no hinges, a polytope, or few pieces as the last walk knows."""
+    if form.net.keep.any() or not form.hinges or NEEDED.get(form, (_FEW,))[0] < _FEW:
         return None
-    n, m = int(net.size[0]), int(net.size[1])
-    head = net._replace(size=net.size[:2], stage=net.stage[:n], keep=net.keep[:n])
-    first, first_walk, complete = planar(replace(form, net=head, outputs=m, hinges=n), lower, upper, limit, None)
-    if not complete:
-        return None
-    total, prefix = int(first_walk.counts[CELLS]), int(first_walk.counts[VERTICES])
-    share = max(1, min(_SHARE, total // (4 * threads)))
-    starts, lock = iter(range(0, total, share)), Lock()
+    head = _HEADS.get(form) or _HEADS.setdefault(form, _head(form))
+    walk, parts = start_polygons(head, lower, upper)
+    parts, walk, _ = walk_on(head, parts, walk, None, None)
+    total, prefix = int(walk.counts[CELLS]), int(walk.counts[VERTICES])
+    share = max(1, total // (_SHARES * threads))
+    starts, lock, halt = iter(range(0, total, share)), Lock(), False
 
-    def work(_: int) -> tuple[Any, Any, bool]:
-        walk = walk_of(form, lower, upper)
-        found = start_polygons(form, walk, lower, upper)
-        names = ("vx", "vy", "vd", "other", "head", "after")
-        found = found._replace(**{k: longer(getattr(first, k)[:prefix], 4 * prefix + 1024) for k in names})
-        walk.counts[VERTICES], walk.counts[STACK] = prefix, 0
-        walk.counts[STAMP], walk.stamp[0] = (
-            1,
-            1,
-        )  # the first stage counts as entered: its exact rows are still to be made
-        rows = 3 * n
-        walk = walk._replace(rows=longer(walk.rows, len(walk.rows) + rows + 3 * m * _SHARE))
-        walk.rows[:rows] = net.direct[:rows]
-        found = found._replace(
-            **{k: longer(getattr(found, k), len(found.meta) + _SHARE) for k in ("meta", "pattern", "bound")}
-        )
+    def work() -> tuple[Any, Any, bool]:
+        nonlocal halt
+        walk, found = _taken(form) or start_polygons(form, lower, upper)
+        walk.lower[:], walk.upper[:] = lower, upper
+        walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE]], found.area[:] = 0, 0.0
+        found = _with_room(found, parts, prefix, share, len(walk.on))
+        walk.counts[VERTICES] = prefix
         while True:
             with lock:
-                begin = next(starts, None)
+                begin = None if halt else next(starts, None)
             if begin is None:
-                return found, walk, True
-            found = _load(found, walk, first, begin, min(begin + share, total), rows, m)
+                return found, walk, not halt
+            end = min(begin + share, total)
+            _load(
+                form.net, walk, begin, end, head.hinges, parts.offsets, parts.indices, parts.labels, parts.patterns, parts.place, parts.radius,
+                found.x, found.y, found.d, found.name, found.meta, found.bound, found.pattern, found.list, found.pending,
+            )  # fmt: skip
             found, walk, done = walk_on(form, found, walk, limit, on_progress)
-            if not done:
-                return found, walk, False
+            halt = halt or not done
 
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(pool.map(work, range(threads)))
-    found, walk, complete = parts[0]
-    for more, other, whole in parts[1:]:
-        found, walk = _joined(found, walk, more, other, prefix)
-        complete = complete and whole
-    return found, walk, complete and (limit is None or walk.counts[CELLS] <= limit)
+    pool = _POOLS.get(threads) or _POOLS.setdefault(threads, ThreadPoolExecutor(threads - 1, "relukit"))
+    others = [pool.submit(work) for _ in range(1, threads)]
+    done = [work()]  # Ctrl-C comes to this thread
+    done += [other.result() for other in others]
+    found, walk = _together(done, prefix, pool)
+    for part, its_walk, _ in done:
+        _PARTS.setdefault(form, []).append((its_walk, part))
+    if not halt:
+        NEEDED[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
+    return found, walk, not halt and (limit is None or walk.counts[CELLS] <= limit)
 
 
-def _load(found: Any, walk: Any, first: Any, begin: int, end: int, rows: int, m: int) -> Any:
-    """Put polygons of the first stage on an empty stack."""
-    total = int(first.offsets[end] - first.offsets[begin])
-    if total + 64 > len(found.x):
-        names = ("x", "y", "d", "v", "label")
-        found = found._replace(**{name: longer(getattr(found, name), 2 * total + 64) for name in names})
-    walk.found_count[0], walk.row_at[0], walk.counts[STACK] = 0, 0, end - begin
-    _fill(
-        begin, end, rows, 3 * m, first.offsets, first.indices, first.labels, first.vx, first.vy, first.vd, first.patterns, first.maps,
-        found.x, found.y, found.d, found.v, found.label, found.meta, found.bound, found.pattern, walk.rows,
-    )  # fmt: skip
+def _taken(form: Form) -> tuple[Any, Any] | None:
+    """A part's arrays of an earlier call: what they hold has been copied."""
+    try:
+        return _PARTS.get(form, []).pop()
+    except IndexError:
+        return None
+
+
+def _head(form: Form) -> Form:
+    """The first hinges of a form as a form of their own, with no outputs."""
+    net = form.net
+    n = int(net.size[0])
+    few = min(n, _HINGES)
+    rows = net.direct[: 3 * n].reshape(3, n)[:, :few].T
+    factors = None if not len(net.plane) else (net.plane, net.plane_weight[:few], net.plane_bias[:few])
+    small = pack([Stage(rows, {}), Stage(np.ones((1, 3)), {})], factors, 0)
+    small = small._replace(
+        slope_error=net.slope_error[:2], shift_error=net.shift_error[:2]
+    )  # the same bounds, the same vertices
+    return replace(form, net=small, outputs=1, hinges=few)
+
+
+def _with_room(found: Any, parts: Any, prefix: int, share: int, width: int) -> Any:
+    """A walk's arrays with the first `prefix` vertices, and room for a share: its corners, and a list of hinges for each part."""
+    if len(found.list) < (share + 8) * width:
+        found = found._replace(list=np.empty((share + 8) * width, np.int64))
+    if len(found.pending) < share * _HINGES + found.pattern.shape[1] * 64 + width + 8:
+        found = found._replace(pending=np.empty(share * _HINGES + found.pattern.shape[1] * 64 + width + 8, np.int64))
+    corners = share * len(parts.value) + 64
+    if len(found.place) < 2 * prefix + 64:
+        found = found._replace(**{k: longer(getattr(found, k), 2 * prefix + 64) for k in ("place", "radius", "link")})
+    if len(found.meta) < share + 8:
+        found = found._replace(**{k: longer(getattr(found, k), share + 64) for k in ("meta", "pattern", "bound")})
+    if len(found.x) < corners:
+        found = found._replace(**{k: longer_line(getattr(found, k), corners) for k in ("x", "y", "d", "name")})
+    for k in ("place", "radius", "link"):
+        getattr(found, k)[:prefix] = getattr(parts, k)[:prefix]
     return found
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _fill(
-    begin, end, rows_at, size, offsets, indices, labels, vx, vy, vd, patterns, maps, x, y, d, v, label, meta, bound, pattern, rows
+def _load(
+    net, w, begin, end, few, offsets, indices, labels, patterns, place, radius, x, y, d, name, meta, bound, pattern, hinges, pending
 ):  # fmt: skip
-    at = 0
+    """Put parts of the domain on an empty stack; the first `few` hinges of the first stage are settled in them."""
+    at, first, waits, sums, left = 0, 0, 0, 3 * net.stride[0], net.size[0] - few
+    carried = len(net.size) > 2
+    if carried:  # no hinge has joined the sums yet
+        m, step, q = net.size[1], net.stride[1], net.direct_at[1]
+        for k in range(3):
+            for v in range(m):
+                w.rows[sums + k * step + v] = net.direct[q + k * m + v]
+    w.row_at[0] = 0
+    w.counts[STAMP] += 1
+    w.stamp[0] = w.counts[STAMP]
     for k in range(begin, end):
-        s, n = k - begin, offsets[k + 1] - offsets[k]
-        meta[s, 0], meta[s, 1], meta[s, 2], meta[s, 3], meta[s, 4] = 0, _NONE_LEFT, n, at, rows_at + s * size
-        reach, spread = 0.0, 0.0
+        s, n, reach, blur, start = k - begin, offsets[k + 1] - offsets[k], 0.0, 0.0, waits
         for i in range(n):
-            q = indices[offsets[k] + i]
-            x[at + i], y[at + i], d[at + i], v[at + i], label[at + i] = vx[q], vy[q], vd[q], q, labels[offsets[k] + i]
-            reach, spread = max(reach, abs(vx[q]) + abs(vy[q])), max(spread, vd[q])
-        bound[s, 0], bound[s, 1] = reach, spread
+            q = np.int64(indices[offsets[k] + i])
+            x[at + i], y[at + i], d[at + i] = place[q, 0], place[q, 1], radius[q]
+            name[at + i] = name_of(q, np.int64(labels[offsets[k] + i]))
+            reach, blur = max(reach, abs(x[at + i]) + abs(y[at + i])), max(blur, d[at + i])
         for i in range(pattern.shape[1]):
-            pattern[s, i] = patterns[k, i] if i < patterns.shape[1] else np.uint64(0)
-        for i in range(size):
-            rows[rows_at + s * size + i] = maps[k, i]
-        at += n
+            pattern[s, i] = 0
+        for g in range(few):
+            if patterns[k, 0] >> g & 1:
+                pattern[s, 0] |= 1 << g
+                pending[waits] = g
+                waits += carried
+        for i in range(left):
+            hinges[first + i] = few + i
+        bound[s, 0], bound[s, 1] = reach, blur
+        meta[s, 0], meta[s, 1], meta[s, 2], meta[s, 3], meta[s, 4] = 0, at, n, sums, 0
+        meta[s, 5], meta[s, 6], meta[s, 7], meta[s, 8] = start, waits, first, left
+        at, first = at + n, first + left
+    w.counts[STACK] = end - begin
 
 
-def _joined(a: Any, walk: Any, b: Any, other: Any, prefix: int) -> tuple[Any, Any]:
-    """The polygons of two walks that began with the same `prefix` vertices as one list."""
-    count, more = (w.counts[[CELLS, INDICES, VERTICES]] for w in (walk, other))
-    names = ("vx", "vy", "vd", "other", "head", "after")
-    a = a._replace(**{k: longer(getattr(a, k)[: count[2]], int(count[2] + more[2])) for k in names})
-    number = np.empty(more[2], np.int64)
-    vertices = _put_together(
-        prefix, more[2], b.head, b.after, b.other, b.vx, b.vy, b.vd, number, np.empty(more[2], np.int64), count[2],
-        a.head, a.after, a.other, a.vx, a.vy, a.vd,
+def _together(done: list[tuple[Any, Any, bool]], prefix: int, pool: ThreadPoolExecutor) -> tuple[Any, Any]:
+    """What several walks found that began with the same `prefix` vertices, in the first one's arrays and counts."""
+    found, walk, _ = done[0]
+    counts = np.array([[int(w.counts[k]) for k in (CELLS, INDICES, VERTICES)] for _, w, _ in done])
+    cells, entries, _ = counts.sum(axis=0)
+    link, vertices, numbers = found.link, int(counts[0, 2]), [(np.arange(counts[0, 2]), prefix)]
+    for k, (part, _, _) in enumerate(done[1:], start=1):
+        number, before, last = np.empty(counts[k, 2], np.int64), vertices, k + 1 == len(done)
+        if not last:
+            link = longer(link[:vertices], int(counts[: k + 1, 2].sum()))
+        vertices = _number(
+            prefix, counts[k, 2], part.link, number, np.empty(counts[k, 2], np.int64), vertices, link, not last
+        )
+        numbers.append((number, before))
+    whole = found._replace(
+        area=found.area.copy(), place=np.empty((vertices, 2)), offsets=np.zeros(cells + 1, np.int64), indices=np.empty(entries, np.int32),
+        labels=np.empty(entries, np.int32), patterns=np.empty((cells, found.patterns.shape[1]), np.int64),
     )  # fmt: skip
-    both = lambda name, k: np.concatenate([getattr(a, name)[: count[k]], getattr(b, name)[: more[k]]])
-    a = a._replace(
-        indices=np.concatenate([a.indices[: count[1]], number[b.indices[: more[1]]].astype(a.indices.dtype)]),
-        labels=both("labels", 1), patterns=both("patterns", 0), maps=both("maps", 0),
-        offsets=np.concatenate([a.offsets[: count[0] + 1], b.offsets[1 : more[0] + 1] + count[1]]),
-        area=a.area + b.area,
-    )  # fmt: skip
-    walk.counts[[CELLS, INDICES, VERTICES]] = count[0] + more[0], count[1] + more[1], vertices
-    walk.counts[[INNER, EXACT, RANGE]] += other.counts[[INNER, EXACT, RANGE]]
-    return a, walk
+    starts = np.cumsum(counts, axis=0) - counts
+
+    def copy(k: int) -> None:
+        part, (number, new) = done[k][0], numbers[k]
+        _copy(
+            int(counts[k, 0]), int(starts[k, 0]), int(starts[k, 1]), number, new if k else 0, part.place, part.offsets, part.indices, part.labels,
+            part.patterns, whole.place, whole.offsets, whole.indices, whole.labels, whole.patterns,
+        )  # fmt: skip
+
+    waiting = [pool.submit(copy, k) for k in range(1, len(done))]
+    copy(0)
+    for other in waiting:
+        other.result()
+    total = walk._replace(counts=walk.counts.copy())
+    total.counts[[CELLS, INDICES, VERTICES]] = cells, entries, vertices
+    for part, other, _ in done[1:]:
+        whole.area[:] += part.area
+        total.counts[[INNER, EXACT, RANGE]] += other.counts[[INNER, EXACT, RANGE]]
+    return whole, total
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _put_together(
-    prefix, count, head, after, other, vx, vy, vd, number, young, total, head2, after2, other2, vx2, vy2, vd2
-):  # fmt: skip
+def _number(prefix, count, link, number, young, total, link2, keep):
     """Number the vertices of one walk in the list of another, which grows by those it lacks; returns its new length."""
+    known = total
     for v in range(count):
-        number[v] = v
-        u = np.int64(head[v])
+        number[nth(v)] = v
+        u = np.int64(link[nth(v), HEAD])
         while u >= 0:
-            young[u] = v
-            u = np.int64(after[u])
+            young[nth(u)] = v
+            u = np.int64(link[nth(u), AFTER])
     for v in range(prefix, count):
-        a, b = nth(number[young[v]]), nth(number[other[v]])
-        q = known(head2, after2, other2, a, b)
+        a, b = number[nth(young[nth(v)])], number[nth(np.int64(link[nth(v), OTHER]))]
+        q = known_cut(link2, a, b) if a < known and b < known else np.int64(-1)
         if q < 0:
             q = total
-            vx2[q], vy2[q], vd2[q] = vx[v], vy[v], vd[v]
-            remember(head2, after2, other2, a, b, q)
             total += 1
-        number[v] = q
+            if keep:
+                remember_cut(link2, a, b, q)
+        number[nth(v)] = q
     return total
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _copy(
+    cells,
+    cell,
+    entry,
+    number,
+    new,
+    place,
+    offsets,
+    indices,
+    labels,
+    patterns,
+    place2,
+    offsets2,
+    indices2,
+    labels2,
+    patterns2,
+):
+    """One walk's pieces into the whole, from cell `cell` and entry `entry` on, and its vertices that are numbered from `new` on."""
+    for v in range(len(number)):
+        q = number[nth(v)]
+        if q >= new:
+            place2[nth(q), 0], place2[nth(q), 1] = place[nth(v), 0], place[nth(v), 1]
+    for k in range(cells):
+        offsets2[nth(cell + k + 1)] = offsets[nth(k + 1)] + entry
+        for i in range(patterns.shape[1]):
+            patterns2[nth(cell + k), nth(i)] = patterns[nth(k), nth(i)]
+    for i in range(offsets[cells]):
+        indices2[nth(entry + i)], labels2[nth(entry + i)] = number[nth(np.int64(indices[nth(i)]))], labels[nth(i)]

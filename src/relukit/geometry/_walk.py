@@ -16,6 +16,7 @@ from relukit._types import Array, IntArray
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._expansions import ROOM, WIDTH
 from relukit.geometry._form import Form
+from relukit.geometry._room import padded, room_for
 
 FAST = {"contract"}
 # places in `Walk.counts`
@@ -58,7 +59,7 @@ def walk_of(form: Form, lower: Array, upper: Array) -> Walk:
     words = max(1, -(-form.hinges // 64))
     n = D + 1
     return Walk(
-        np.empty(2 * len(net.direct) + 8 * n * width), np.zeros(len(net.size), np.int64), np.empty(width + 1, np.int64),
+        room_for(9 * n * int(net.stride.sum()) + 8 * n * padded(width)), np.zeros(len(net.size), np.int64), np.empty(width + 1, np.int64),
         np.empty(form.hinges + 1, np.int64), np.zeros(len(net.size), np.int64),
         np.zeros(len(net.size), np.int64), np.empty(width), np.empty(width), np.empty(width, np.int64),
         np.zeros(words, np.uint64), np.zeros(16, np.int64),
@@ -147,8 +148,8 @@ def settle(rows, base, n, weight, at, m, pending, count, D, sum_at, own, top):
 
 
 @njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
-def add_skips(net, w, l, D):
-    """What stages before the last one add to the rows of stage l."""
+def add_skips(net, w, l, D, stride):
+    """What stages before the last one add to the rows of stage l; columns of rows are `stride` apart."""
     n, base = net.size[l], w.row_at[l]
     for s in range(len(net.skip)):
         if net.skip[s, 0] == l:
@@ -156,9 +157,9 @@ def add_skips(net, w, l, D):
             for i in range(net.size[k]):
                 if is_on(w.pattern, net.first[k] + i):
                     for c in range(D + 1):
-                        r = w.rows[w.row_at[k] + c * net.size[k] + i]
+                        r = w.rows[w.row_at[k] + c * stride[k] + i]
                         for v in range(n):
-                            w.rows[base + c * n + v] += net.skip_weight[place + i * n + v] * r
+                            w.rows[base + c * stride[l] + v] += net.skip_weight[place + i * n + v] * r
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)

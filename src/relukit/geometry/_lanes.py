@@ -1,0 +1,136 @@
+"""Eight float64 numbers at a time in compiled code: one vector of AVX-512, two of AVX2, four of NEON.
+
+LLVM makes vectors of long loops by itself. The walks are full of short ones (the four or five corners of a polygon, against one
+line), for which it writes a vector loop, a scalar loop, and the choice between the two. With the eight numbers as a value of their own there is no loop:
+arrays that are read this way have room for seven more entries than they hold (`_room.room_for`), and what lies there is masked out.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic, models, register_model
+
+from relukit.geometry._room import LANES
+
+_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+_CONTRACT = ("contract",)  # a fused multiply-add is welcome: error bounds hold with and without
+
+
+class LanesType(types.Type):
+    """Eight float64 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+lanes_type = LanesType()
+
+
+@register_model(LanesType)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+def _spread(builder: Any, x: Any) -> Any:
+    """The same number in all lanes."""
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), x, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+
+
+def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    """Pointer to the vector that begins at entry `at`."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), _VECTOR.as_pointer())
+
+
+@intrinsic
+def load(typing: Any, array: Any, at: Any) -> Any:
+    """The eight entries of a float64 array from `at` on."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(_place(context, builder, signature.args[0], *arguments), align=8)
+
+    return lanes_type(array, types.int64), make
+
+
+@intrinsic
+def store(typing: Any, array: Any, at: Any, lanes: Any) -> Any:
+    """Write eight entries of a float64 array from `at` on."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, at, lanes = arguments
+        builder.store(lanes, _place(context, builder, signature.args[0], array, at), align=8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, lanes_type), make
+
+
+@intrinsic
+def spread(typing: Any, x: Any) -> Any:
+    """One number in all lanes."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _spread(builder, arguments[0])
+
+    return lanes_type(types.float64), make
+
+
+@intrinsic
+def multiply_add(typing: Any, x: Any, y: Any, z: Any) -> Any:
+    """x y + z in each lane."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, y, z = arguments
+        return builder.fadd(builder.fmul(x, y, flags=_CONTRACT), z, flags=_CONTRACT)
+
+    return lanes_type(lanes_type, lanes_type, lanes_type), make
+
+
+@intrinsic
+def magnitude(typing: Any, x: Any) -> Any:
+    """Absolute values."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        return builder.call(get_or_insert_function(builder.module, kind, f"llvm.fabs.v{LANES}f64"), arguments)
+
+    return lanes_type(lanes_type), make
+
+
+@intrinsic
+def above(typing: Any, x: Any, y: Any) -> Any:
+    """Bits of the lanes with x > y, as int64."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(builder.fcmp_ordered(">", *arguments), ir.IntType(LANES))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(lanes_type, lanes_type), make
+
+
+@intrinsic
+def negative(typing: Any, x: Any) -> Any:
+    """Minus each number."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fneg(arguments[0])
+
+    return lanes_type(lanes_type), make
+
+
+@intrinsic
+def copy(typing: Any, array: Any, source: Any, to: Any) -> Any:
+    """Eight entries of an array of words, from `source` on, to `to` on."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, source, to = arguments
+        kind = signature.args[0]
+        words = builder.load(_place(context, builder, kind, array, source), align=8)
+        builder.store(words, _place(context, builder, kind, array, to), align=8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, types.int64), make
