@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import relukit
 from relukit import Box, InvalidInput
 from relukit.activations import get
-from relukit.inference._layers import Layer, Screen, whole_numbers
+from relukit.inference._layers import Layer, Screen
 from relukit.network import from_layers
 from tests.strategies import RELU
 
@@ -49,6 +49,8 @@ def test_a_row_screened_off_is_off_in_exact_arithmetic(seed):
     W, x = g.standard_normal((40, 33)).astype(np.float32), g.standard_normal((1, 33)).astype(np.float32)
     z = W.astype(np.longdouble) @ x[0].astype(np.longdouble)
     b = (-z + np.longdouble(1e-3) * g.standard_normal(40)).astype(np.float32)
+    from relukit.inference._kernels import whole_numbers
+
     out = Layer(W, b, RELU, False).run(x, "screen")[0]
     exact = z + b.astype(np.longdouble)
     assert np.abs(out - np.maximum(exact, 0)).max() < 1e-4
@@ -56,7 +58,8 @@ def test_a_row_screened_off_is_off_in_exact_arithmetic(seed):
     screen = Screen.of(W)
     left = W.astype(np.longdouble) - screen.scale[:, None].astype(np.longdouble) * screen.Q[:, :33]
     assert np.all(screen.slack >= np.sqrt((left**2).sum(axis=1)))
-    whole, units, rests = whole_numbers(x)
+    whole, _, _, units, norms, rests = whole_numbers(x, 33)
+    assert norms[0] >= np.sqrt((x[0].astype(np.longdouble) ** 2).sum())
     assert rests[0] >= np.sqrt(((x[0].astype(np.longdouble) - np.longdouble(units[0]) * whole[0]) ** 2).sum())
     sums = np.array([int(q[:33].astype(int) @ whole[0].astype(int)) for q in screen.Q])
     assert np.abs(sums).max() < 2**31
@@ -70,7 +73,10 @@ def test_whole_numbers_never_overflow_and_their_rest_is_bounded(seed, scale, n):
     g = np.random.default_rng(seed)
     x = (scale * g.standard_t(1.5, (3, n))).astype(np.float32)
     x[0] = 0
-    whole, units, rests = whole_numbers(x)
+    from relukit.inference._kernels import whole_numbers
+
+    whole, high, low, units, _, rests = whole_numbers(x, n)
+    assert np.array_equal(256 * high.astype(int) + low - 32768, whole)
     assert np.abs(whole.astype(int)).max() * 127 * n < 2**31
     for row, z, unit, rest in zip(x, whole, units, rests):
         assert rest >= np.sqrt(((row.astype(np.longdouble) - np.longdouble(unit) * z) ** 2).sum())

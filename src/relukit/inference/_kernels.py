@@ -57,6 +57,40 @@ def _relu(z):
 
 
 @njit(cache=True, nogil=True)
+def whole_numbers(x, step):
+    """Rows as int16 times one unit each, padded with zeros to a multiple of `step`; the high and low bytes of z + 32768; units; bounds of the
+    norms of the rows and of what the whole numbers leave out.
+
+    The largest number is chosen so that a sum of products with int8 stays below 2^31.
+    """
+    batch, n = x.shape
+    width = -(-n // step) * step
+    most = max(min(32_767, (2**31 - 1) // (127 * max(n, 1))), 1)
+    z = np.zeros((batch, width), np.int16)
+    high, low = np.full((batch, width), 128, np.uint8), np.zeros((batch, width), np.uint8)
+    units, norms, rests = np.ones(batch), np.zeros(batch), np.zeros(batch)
+    for t in range(batch):
+        largest, squares, left = 0.0, 0.0, 0.0
+        for k in range(n):
+            v = np.float64(x[t, k])
+            largest = max(largest, abs(v))
+            squares += v * v
+        finite = squares - squares == 0
+        unit = largest / most if finite and largest > 0 else 1.0
+        for k in range(n):
+            v = np.float64(x[t, k])
+            w = min(max(np.rint(v / unit), -most), most) if finite else 0.0
+            left += (v - unit * w) ** 2
+            whole = np.int32(w)
+            z[t, k] = whole
+            high[t, k], low[t, k] = (whole + 32768) >> 8, (whole + 32768) & 255
+        units[t] = unit
+        norms[t] = np.sqrt(squares) * (1 + 1e-9) + 1e-300
+        rests[t] = (1 + 1e-6) * np.sqrt(left) + 1e-15 * largest * np.sqrt(n)
+    return z, high, low, units, norms, rests
+
+
+@njit(cache=True, nogil=True)
 def screened_rows(
     W, b, Q, total, scale, slack, reach, R, fine_total, fine_scale, fine_slack, fine_reach,
     X, Z, high, low, unit, norms, rests, H, sums, open_rows, coarse, first, last,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from relukit._numerics import up
 from relukit._types import Array, IntArray
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
@@ -82,21 +81,6 @@ def _screen(W: Array) -> tuple[Any, ...]:
     pad = lambda A: np.pad(A, ((0, 0), (0, -A.shape[1] % _STEP))).astype(np.int8)
     total = lambda A: A.sum(axis=1).astype(np.int64)
     return pad(Q), total(Q), scale, norm(rest) + tiny, reach, pad(R), total(R), fine_scale, norm(left) + tiny, reach + fine_scale * norm(R)  # fmt: skip
-
-
-def whole_numbers(x: Array) -> tuple[IntArray, Array, Array]:
-    """Rows as int16 times one unit each, and the norm of what that leaves out: `(z, units, rests)`.
-
-    The largest number is chosen so that a sum of products with int8 stays below 2^31.
-    """
-    most = min(32_767, (2**31 - 1) // (127 * x.shape[1]))
-    exact = x.astype(np.float64)
-    largest = np.abs(exact).max(axis=1, initial=0)
-    units = np.where((largest > 0) & np.isfinite(largest), largest / max(most, 1), 1.0)
-    with np.errstate(invalid="ignore"):
-        z = np.clip(np.nan_to_num(np.rint(exact / units[:, None])), -most, most)
-        rests = (1 + 1e-6) * np.sqrt(((exact - units[:, None] * z) ** 2).sum(axis=1)) + 1e-15 * largest * np.sqrt(x.shape[1])  # fmt: skip
-    return z.astype(np.int16), units, rests
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,16 +169,12 @@ def _compiled(layer: Layer, x: Array, engine: str, pool: ThreadPoolExecutor | No
 
 
 def _screened(layer: Layer, x: Array, pool: ThreadPoolExecutor | None) -> tuple[Array, tuple[int, int]]:
-    from relukit.inference._bytes import split
-    from relukit.inference._kernels import screened_rows
+    from relukit.inference._kernels import screened_rows, whole_numbers
 
     s, out = layer.screen, len(layer.b)
-    norms = up(np.sqrt((x.astype(np.float64) ** 2).sum(axis=1)) * (1 + 1e-9))
     H = np.empty((len(x), out), np.float32)
     rows, coarse, sums = np.empty(out, np.int64), np.empty(out), np.empty(out, np.int32)
-    whole, units, rests = whole_numbers(x)
-    whole = np.ascontiguousarray(np.pad(whole, ((0, 0), (0, -x.shape[1] % _STEP))))
-    high, low = split(whole)
+    whole, high, low, units, norms, rests = whole_numbers(x, _STEP)
     sweep = lambda first, last: screened_rows(
         layer.W, layer.b, s.Q, s.total, s.scale, s.slack, s.reach, s.R, s.fine_total, s.fine_scale, s.fine_slack, s.fine_reach,
         x, whole, high, low, units, norms, rests, H, sums, rows, coarse, first, last,
