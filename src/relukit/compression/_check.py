@@ -65,6 +65,7 @@ def shown_by_trees(proof: str, original: str, nodes: list[Node], arrays: dict[st
     """Ends that the proof's trees show: for the node that a ReLU reads, lower ends 0 and upper ends 0 of single units."""
     if int(arrays["claims"]) == 0:
         return {}
+    demand(all(node.sources == [i - 1] for i, node in enumerate(nodes) if i), "claims are about chains of layers only")
     relus = [i for i, node in enumerate(nodes) if node.is_relu]
     lower, upper = np.atleast_2d(arrays["lower"]).min(axis=0), np.atleast_2d(arrays["upper"]).max(axis=0)
     found: dict[int, Any] = {}
@@ -72,6 +73,7 @@ def shown_by_trees(proof: str, original: str, nodes: list[Node], arrays: dict[st
         demand((claim.lower <= lower).all() and (claim.upper >= upper).all(), "a claim is about another box")
         single = claim.layer < len(relus) and len(claim.d) == 1 and not claim.D.any() and claim.d[0] <= 0
         demand(single and np.count_nonzero(claim.C[0]) == 1, "a claim is not about a unit")
+        demand(claim.C.shape[1] == nodes[relus[claim.layer]].size, "a claim is about a layer of another width")
         source, j = nodes[relus[claim.layer]].sources[0], int(np.argmax(np.abs(claim.C[0])))
         L, H = found.setdefault(source, (np.full(nodes[source].size, -np.inf), np.full(nodes[source].size, np.inf)))
         side, value = (H, 0.0) if claim.C[0, j] < 0 else (L, 0.0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from relukit.verification.checker import Rejected, demand, read_network
+from relukit.verification.checker import Rejected, demand
 
 _DENSE = 0.2  # from this share of entries on a matrix is kept dense
 
@@ -55,11 +55,18 @@ def read(path: str) -> list[Node]:
     """The network of a file, its output the last node."""
     if not path.endswith(".npz"):
         return _Graph(path).nodes
-    layers = read_network(path)
+    with np.load(path, allow_pickle=False) as file:  # W0, b0, W1, ...: ReLU between, none at the end
+        count = sum(k[:1] == "W" and k[1:].isdigit() for k in file.files)
+        demand(
+            count > 0 and all(f"{w}{k}" in file.files for w in "Wb" for k in range(count)),
+            "a network needs arrays W0, b0, W1, ...",
+        )
+        layers = [(file[f"W{k}"].astype(float), file[f"b{k}"].ravel().astype(float)) for k in range(count)]
     nodes = [Node([], size=layers[0][0].shape[1])]
-    for W, b, relu in layers:
+    for k, (W, b) in enumerate(layers):
+        demand(W.ndim == 2 and W.shape == (len(b), nodes[-1].size), f"layer {k} does not fit")
         nodes.append(affine([len(nodes) - 1], [W], b))
-        if relu:
+        if k < count - 1:
             nodes.append(Node([len(nodes) - 1], size=len(b)))
     return nodes
 
