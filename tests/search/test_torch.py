@@ -255,9 +255,19 @@ def test_a_failed_certificate_opens_the_leaf_again():
     assert leaves == 1 and nodes == 0
     dual.certify_part = lambda rows, P, S: Dual.certify(dual, Rows_below(rows), P, S)
     forest.grow(60, 5, time.perf_counter() + 5, look_ahead=True)
-    while forest.pending:
-        forest._collect(wait=True)
     assert forest.leaves + len(forest.ends) > 0 and not np.isposinf(forest.bound[0])
+
+
+def test_a_full_store_still_ends_right(monkeypatch):
+    """With room for next to nothing the search goes depth first, and certificates are asked for early."""
+    by_gates(monkeypatch, True)
+    tight = Device(torch.device("cpu"), batch=4, memory=200.0, store=100.0)
+    found = [
+        (decide_any([search], 60, tight).status, want)
+        for search, gap, want in questions(range(20, 23))
+        if abs(gap) > 1e-3
+    ]
+    assert all(a == b for a, b in found) and len(found) == 6
 
 
 def test_time_that_is_up_leaves_bounds_unknown():

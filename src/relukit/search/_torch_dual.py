@@ -32,13 +32,15 @@ class Device:
         place: The torch device.
         dtype: Of the proposals.
         batch: Leaves that are split at once.
-        memory: Bytes that one batch of rows may take.
+        memory: Bytes that one batch of rows may take, and closed leaves before they are certified.
+        store: Bytes of open leaves from which on their number is to shrink.
     """
 
     place: torch.device
     dtype: torch.dtype = torch.float32
     batch: int = 4096
     memory: float = 8e9
+    store: float = 8e9
 
     @cached_property
     def workers(self) -> int:
@@ -60,9 +62,9 @@ def device_named(name: str) -> Device:
     """
     place = device_of(name)
     if place.type != "cuda":
-        return Device(place, batch=256, memory=5e8)
+        return Device(place, batch=256, memory=5e8, store=2e9)
     free, _ = torch.cuda.mem_get_info(place)
-    return Device(place, batch=4096, memory=min(free / 6, 8e9))
+    return Device(place, batch=4096, memory=min(free / 8, 8e9), store=free / 5)
 
 
 @dataclass
@@ -216,11 +218,9 @@ class _OnDevice:
             mine._buffers = {}
         return GraphDual.certify(mine, rows, P, S)
 
-    def later(self, rows: Any, P: Array, S: np.ndarray) -> list[Future]:
-        """Certify in the background, a part per future."""
-        parts = [slice(k, k + PART) for k in range(0, len(P), PART)]
-        index = np.arange(len(P))
-        return [self.pool.submit(self.certify_part, rows[index[k]], P[k], S[k]) for k in parts]
+    def later(self, rows: Any, P: Array, S: np.ndarray) -> Future:
+        """Certify a part in the background."""
+        return self.pool.submit(self.certify_part, rows, P, S)
 
     # -- points ----------------------------------------------------------------------------------------------------
 

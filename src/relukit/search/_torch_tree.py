@@ -1,7 +1,8 @@
 """`Forest` on a torch device: thousands of leaves are split at once, and their state stays there.
 
 The device proposes which leaves are closed, with which parameters; a leaf counts as closed once threads on the CPU have certified it,
-in double precision with error terms. A leaf that they do not confirm is open again.
+in double precision with error terms. They are asked when a tree has no open leaf left (a search that is given up needs no
+certificates), and a leaf that they do not confirm is open again.
 """
 
 import time
@@ -17,7 +18,7 @@ from relukit.search._torch_dual import PART, Proposed, exact_products
 
 _CANDIDATES = 6  # gates that are tried where splits are chosen by looking at both children
 _LAST = 200  # steps for leaves that no split helps
-_WAITING = 64  # parts that wait for their certificate at most: then splitting pauses
+_WAITING = 64  # parts per thread that wait for their certificate at most
 _POINTS = 16  # minimizers handed back from a round: those where the rows are lowest
 _GAIN = 1e-6  # a row's new bound is worth certifying where it rises by more than this share
 
@@ -40,7 +41,8 @@ class DeviceForest:
         self.ends: list[tuple[int, float, np.ndarray]] = []  # leaves that no split helps: row, bound, phases
         self.stuck = np.full(self.trees, np.inf)
         self.safe = np.full(self.trees, -np.inf)  # certified at the roots
-        self.pending: list[tuple[Future, IntArray]] = []
+        self.closed: list[tuple[Tensor, ...]] = []  # leaves to be certified: P, S, weights, splits
+        self.pending: list[tuple[Future, tuple]] = []  # those that are
         new = lambda *shape, dtype=dual.device.dtype: torch.zeros(*shape, dtype=dtype, device=self.place)
         self.P, self.S = new(0, columns), new(0, columns, dtype=torch.int8)
         self.value, self.row = new(0), new(0, dtype=torch.long)
@@ -54,7 +56,7 @@ class DeviceForest:
     @property
     def leaves(self) -> int:
         """Leaves that can be split, that more steps may close, or that wait for their certificate."""
-        return int((self.state[: self.used] % 2 == 1).sum()) + len(self.pending)
+        return int((self.state[: self.used] % 2 == 1).sum()) + len(self.pending) + len(self.closed)
 
     @property
     def promised(self) -> Array:
@@ -63,7 +65,7 @@ class DeviceForest:
         state = self.state[: self.used]
         mine = ((state == 1) | (state > 2)).nonzero()[:, 0]
         low = low.scatter_reduce(0, self.row[mine], self.value[mine], "amin")
-        if self.pending:
+        if self.pending or self.closed:
             low = low.clamp(max=0)
         return low.cpu().numpy().astype(np.float64)
 
@@ -115,20 +117,27 @@ class DeviceForest:
         for _ in range(rounds):
             if time.perf_counter() > stop:
                 break
-            self._collect(wait=False)
             places = self._worst(skip)
-            if not len(places):
-                if self.pending:
-                    self._collect(wait=True)
-                elif not (self.joint and self._polish()):
-                    break
-                continue
-            with exact_products():
-                D = self._round(places, steps, look_ahead)
-            if self.joint and len(D):
-                x = np.tile(self.dual.center, (len(D), 1))
-                x[:, self.dual.moving] += D[:, self.dual.form.steps].cpu().numpy()
+            if len(places):
+                with exact_products():
+                    D = self._round(places, steps, look_ahead)
+                if self.joint and len(D):
+                    x = np.tile(self.dual.center, (len(D), 1))
+                    x[:, self.dual.moving] += D[:, self.dual.form.steps].cpu().numpy()
+            elif not self.joint:
+                break
+            if self.joint:
+                self._settle(stop)
         return x
+
+    def _settle(self, stop: float) -> None:
+        """Where no leaf is open: more steps for those that no split helps, then certificates for all that are closed."""
+        if (self.state[: self.used] == 1).any() or (self._polish() and (self.state[: self.used] == 1).any()):
+            return
+        if self.closed:
+            self._certify_closed()
+        while self.pending and time.perf_counter() < stop:
+            self._collect()
 
     def _worst(self, skip: np.ndarray | None) -> Tensor:
         """The open leaves to split next: of every tree that goes on the worst, as many each as fill the batch."""
@@ -136,7 +145,9 @@ class DeviceForest:
         if self.joint:
             open_ = going.nonzero()[:, 0]
             k = min(len(open_), self.dual.width)
-            return open_ if k == len(open_) else open_[self.value[open_].topk(k, largest=False).indices]
+            # More leaves than memory is meant for: those nearest to being closed come first, so that there will be fewer.
+            full = len(open_) * (self.P.element_size() + 1) * self.columns > self.dual.device.store
+            return open_ if k == len(open_) else open_[self.value[open_].topk(k, largest=full).indices]
         held = torch.as_tensor(self.stuck <= 0 if skip is None else skip | (self.stuck <= 0), device=self.place)
         open_ = (going & ~held[self.row[: self.used]]).nonzero()[:, 0]
         if not len(open_):
@@ -194,7 +205,7 @@ class DeviceForest:
             return found.D[:0]
         closed = (~open_).nonzero()[:, 0]
         if len(closed):
-            self._submit(closed, found, S, split)
+            self._close(closed, found, S, split)
         lowest = kept[found.value[kept].topk(min(_POINTS, len(kept)), largest=False).indices]
         return found.D[lowest]
 
@@ -234,7 +245,7 @@ class DeviceForest:
         self.state[places] = torch.where(open_, state, 0).to(torch.int8)
         closed = (~open_).nonzero()[:, 0]
         if len(closed):
-            self._submit(closed, found, S, split.masked_fill(split[:, :1] < 0, -2))
+            self._close(closed, found, S, split.masked_fill(split[:, :1] < 0, -2))
         last = open_ & (state == 4)
         self._stick(last, row, value)
         for r, v, s in zip(row[last].tolist(), value[last].tolist(), S[last].cpu().numpy()):
@@ -274,30 +285,30 @@ class DeviceForest:
 
     # -- certificates ------------------------------------------------------------------------------------------------
 
-    def _submit(self, k: Tensor, found: Proposed, S: Tensor, split: Tensor) -> None:
-        """Closed leaves go to the CPU; what it says is read later. A split of -2 marks leaves that had their many steps."""
-        P, S_home = found.P[k].cpu().numpy().astype(np.float32), S[k].cpu().numpy()
-        weights = found.weights[k].cpu().numpy().astype(np.float64)
-        splits = split[k].cpu().numpy()
-        futures = self.dual.later(self.rows.weighed(weights), P, S_home)
-        at = 0
-        for future in futures:
-            n = min(PART, len(P) - at)
-            part = slice(at, at + n)
-            self.pending.append((future, (P[part], S_home[part], weights[part], splits[part])))
-            at += n
-        while len(self.pending) > _WAITING * self.dual.device.workers:
-            self._collect(wait=True)
+    def _close(self, k: Tensor, found: Proposed, S: Tensor, split: Tensor) -> None:
+        """Leaves that the device sees closed; a split of -2 marks those that had their many steps."""
+        assert found.weights is not None
+        self.closed.append((found.P[k], S[k], found.weights[k], split[k]))
+        held = sum(P.numel() * (P.element_size() + 1) for P, *_ in self.closed)
+        if held > self.dual.device.memory:
+            self._certify_closed()
 
-    def _collect(self, wait: bool) -> None:
-        """Certificates that are ready; leaves that they do not close are open again."""
-        left = []
-        for n, (future, leaves) in enumerate(self.pending):
-            if not (future.done() or (wait and n == 0)):
-                left.append((future, leaves))
-                continue
-            self._reopen(future.result().bound, leaves)
-        self.pending = left
+    def _certify_closed(self) -> None:
+        """Ask the CPU about the leaves that are closed; its answers are read by `_collect`."""
+        P, S, weights, splits = (torch.cat(part).cpu().numpy() for part in zip(*self.closed))
+        P, weights = P.astype(np.float32), weights.astype(np.float64)
+        self.closed = []
+        for at in range(0, len(P), PART):
+            part = slice(at, at + PART)
+            future = self.dual.later(self.rows.weighed(weights[part]), P[part], S[part])
+            self.pending.append((future, (P[part], S[part], weights[part], splits[part])))
+            while len(self.pending) > _WAITING * self.dual.device.workers:
+                self._collect()
+
+    def _collect(self) -> None:
+        """The oldest part's certificates; leaves that they do not close are open again."""
+        future, leaves = self.pending.pop(0)
+        self._reopen(future.result().bound, leaves)
 
     def _reopen(self, bound: Array, leaves: tuple) -> None:
         failed = np.flatnonzero(~(bound > 0))
