@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relukit._types import Array
+from relukit._types import Array, BoolArray
 
 FINISH = 5  # so many open gates are split by phase rather than the box: around a touching face boxes shrink for ever
 _BATCH = 128
@@ -98,28 +98,32 @@ class _Node:
 
 
 class Certifier:
-    """Proves `max(A h + D x + d) > 0` over a box, h being the last ReLU layer of a dense chain.
+    """Proves `max(A h + D x + d) > 0` over a box, h being the last ReLU layer of a chain.
 
     Arguments:
-        weights, biases: The dense layers before each ReLU.
+        weights, biases: The layers before each ReLU.
         A, D, d: Rows over the last ReLU layer (over x where there is none), over x, constants.
+        relu: Per layer which units are ReLUs, these first; the others are carried along as they are. All by default.
     """
 
-    def __init__(self, weights: list[Array], biases: list[Array], A: Array, D: Array, d: Array) -> None:
+    def __init__(
+        self, weights: list[Array], biases: list[Array], A: Array, D: Array, d: Array, relu: list[BoolArray] | None = None
+    ) -> None:  # fmt: skip
         self.W, self.b, self.A, self.D, self.d = weights, biases, A, D, d
-        self.first = np.cumsum([0] + [len(b) for b in biases])
+        self.relu = [np.ones(len(b), bool) for b in biases] if relu is None else relu
+        self.first = np.cumsum([0] + [int(r.sum()) for r in self.relu])
         self.n, self.R, self.by_gates = D.shape[1], len(d), False
 
     def prove(self, lower: Array, upper: Array, stop: float, most: int) -> Tree | None:
         """The tree, or None where time (`time.perf_counter`), `most` nodes or the bounds did not suffice."""
         grown = _Growing(self.R)
         bounds, lo, hi = [], lower, upper
-        for W, b in zip(self.W, self.b):
+        for W, b, relu in zip(self.W, self.b, self.relu):
             middle, half = W @ (0.5 * (lo + hi)) + b, np.abs(W) @ (0.5 * (hi - lo))
             slack = 1e-12 * (np.abs(W) @ np.maximum(np.abs(lo), np.abs(hi)) + np.abs(b))
             bounds.append((middle - half - slack, middle + half + slack))
-            lo, hi = np.maximum(bounds[-1][0], 0), np.maximum(bounds[-1][1], 0)
-        widest = max((2 * int(np.sum((L < 0) & (U > 0))) for L, U in bounds), default=1)
+            lo, hi = (np.where(relu, np.maximum(v, 0), v) for v in bounds[-1])
+        widest = max((2 * int(np.sum((L < 0) & (U > 0) & r)) for (L, U), r in zip(bounds, self.relu)), default=1)
         size = max(1, min(_BATCH, _ENTRIES // max(1, widest * max(self.n, *(len(b) for b in self.b), 1))))
         self.by_gates = int(np.sum(lower < upper)) > _INPUTS
         waiting = [_Node(0, lower, upper, [], _Block(bounds, 1 << 30))]
@@ -140,7 +144,7 @@ class Certifier:
         G, e, used, size = self._rows(found, lo, hi)
         G, e, owner = self._conditions(G, e, planes, batch)
         weights, low, point = _joint(G, e, lo, hi, 12)
-        open_ = [(L < 0) & (U > 0) for L, U in found]
+        open_ = [(L < 0) & (U > 0) & relu for (L, U), relu in zip(found, self.relu)]
         count = np.sum([o.sum(axis=1) for o in open_], axis=0) if open_ else np.zeros(len(batch), int)
         need = _SLACK * size
         flat = np.flatnonzero((count == 0) & (low <= need))
@@ -196,7 +200,7 @@ class Certifier:
         split = {gate for node in batch for gate, _ in node.phases}
         for k, (W, b) in enumerate(zip(self.W, self.b)):
             L, U = (np.array([node.block.bounds[k][side] for node in batch]) for side in (0, 1))
-            want = np.any((L < 0) & (U > 0), axis=0)
+            want = np.any((L < 0) & (U > 0), axis=0) & self.relu[k]
             mine = [g - self.first[k] for g in split if self.first[k] <= g < self.first[k + 1]]
             want[mine] = True
             rows = np.flatnonzero(want)
@@ -240,9 +244,9 @@ class Certifier:
         for i in range(k, -1, -1):
             L, U = found[i]
             used[i] = v
-            open_ = (L < 0) & (U > 0)
-            up = np.where(open_, U / np.where(open_, U - L, 1.0), (L >= 0) * 1.0)
-            low = np.where(open_, (U > -L) * 1.0, (L >= 0) * 1.0)
+            open_, whole = (L < 0) & (U > 0) & self.relu[i], (L >= 0) | ~self.relu[i]
+            up = np.where(open_, U / np.where(open_, U - L, 1.0), whole * 1.0)
+            low = np.where(open_, (U > -L) * 1.0, whole * 1.0)
             negative = np.minimum(v, 0)
             e = e + (negative @ np.where(open_, -up * L, 0.0)[..., None])[..., 0]
             v = v * low[:, None]
@@ -313,7 +317,8 @@ class Certifier:
                 total = share.sum(axis=2)
                 part = np.divide(loss[:, rows], total, out=np.zeros_like(total), where=total > 0)
                 score += (part[:, None] @ share)[:, 0]
-        return score, np.concatenate(losses, axis=1) if losses else np.zeros((count, 0))
+        gates = [loss[:, relu] for loss, relu in zip(losses, self.relu)]
+        return score, np.concatenate(gates, axis=1) if gates else np.zeros((count, 0))
 
 
 def _lowest(v: Array, e: Array, lo: Array, hi: Array) -> Array:

@@ -20,7 +20,7 @@ def execution_error(network: Network, box: Box, kind: str) -> Array:
     n times the smallest number.
 
     Raises:
-        UnsupportedOperation: The file is no chain of dense layers and ReLU that the independent reader takes.
+        UnsupportedOperation: The file holds something that the independent reader does not take.
 
     References:
         Accuracy and Stability of Numerical Algorithms, N. J. Higham, 2002, chapter 3.
@@ -33,7 +33,7 @@ def execution_error(network: Network, box: Box, kind: str) -> Array:
         layers = checker.read_network(str(network.origin.path))
     except checker.Rejected as error:
         raise UnsupportedOperation(
-            f"a proof about the {kind} execution needs a chain of dense layers with ReLU: {error}. Ask about real arithmetic (type real)."
+            f"a proof about the {kind} execution needs a file that the independent reader takes: {error}. Ask about real arithmetic (type real)."
         ) from error
     u, smallest = float(np.finfo(kind).eps) / 2, float(np.finfo(kind).tiny)
     bounder = checker.Bounder(layers)
@@ -49,10 +49,9 @@ def execution_error(network: Network, box: Box, kind: str) -> Array:
         A = np.abs(W)
         error = 1.0001 * (A @ error + gamma * (A @ (reach + error) + np.abs(b)) + n * smallest)
         reach = np.maximum(np.abs(low[0]), np.abs(high[0]))
-        if relu:
-            reach = np.maximum(high[0], 0.0)
-            # A unit that stays off by more than its error is exactly 0 in both.
-            error = np.where(high[0] + error < 0, 0.0, error)
+        reach = np.where(relu, np.maximum(high[0], 0.0), reach)
+        # A unit that stays off by more than its error is exactly 0 in both.
+        error = np.where(relu & (high[0] + error < 0), 0.0, error)
     if not np.all(np.isfinite(error)):
         raise UnsupportedOperation(
             f"the network can overflow in {kind} on this box; ask about a smaller one, or about real arithmetic"

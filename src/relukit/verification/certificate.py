@@ -13,6 +13,7 @@ from relukit._numerics import write_bytes
 from relukit._types import Array
 from relukit.network import Network
 from relukit.sets import Box
+from relukit.verification._carried import carried_chain
 from relukit.verification._certify import Certifier, Tree
 
 _NODES = 3_000_000
@@ -80,28 +81,28 @@ class Certificate:
 
 
 def certify(network: Network, claims: list[Claim], timeout: float = 60.0, nodes: int = _NODES) -> Certificate | None:
-    """Prove claims about a chain of dense layers or convolutions with ReLU; None where one of them could not be proven in time.
+    """Prove claims about a network of dense layers, convolutions and sums with ReLU; None where one of them could not be proven in time.
 
     Each claim is proven by itself, from the weights. What comes back is not trusted by anyone: `relukit check` follows
     the trees with its own arithmetic.
 
     Arguments:
-        network: A chain of dense layers (what folds into one included) or convolutions with ReLU between them.
+        network: Dense layers (what folds into one included) or convolutions with ReLU between them, and branches that are added.
         claims: What is to be proven; for `-z_j > 0` ("unit j of layer k is never on") give
             `Claim(box, -np.eye(width)[[j]], np.zeros(1), layer=k)`.
         timeout: Seconds of wall time for all claims together.
 
     Raises:
-        UnsupportedOperation: The network is no such chain.
+        UnsupportedOperation: Another activation, or a network that is too large.
         ShapeMismatch: A claim's rows have another width than the values they are about.
     """
-    chain = network.dense_chain()
-    if chain is None or not chain.is_relu:
+    chain = carried_chain(network)
+    if chain is None:
         raise UnsupportedOperation(
-            "certificates are written for chains of dense layers and small convolutions with ReLU, without branches that are added; "
-            "this network is none (or a matrix of it has over 4 million entries)"
+            "certificates are written for networks of dense layers, convolutions and sums with ReLU whose matrices have at most "
+            "50 million entries; this network has another activation, or is larger"
         )
-    stop, relus, proven = time.perf_counter() + timeout, len(chain.activations), []
+    stop, relus, proven = time.perf_counter() + timeout, len(chain.relu) - 1, []
     for claim in claims:
         k = relus if claim.layer is None else claim.layer
         C, d = np.atleast_2d(np.asarray(claim.C, float)), np.atleast_1d(np.asarray(claim.d, float))
@@ -115,7 +116,7 @@ def certify(network: Network, claims: list[Claim], timeout: float = 60.0, nodes:
             A, D_all = np.zeros_like(A), D + A
         else:
             D_all = D
-        tree = Certifier(chain.weights[:k], chain.biases[:k], A, D_all, rest).prove(
+        tree = Certifier(chain.weights[:k], chain.biases[:k], A, D_all, rest, chain.relu[:k]).prove(
             claim.box.lower, claim.box.upper, stop, nodes
         )
         if tree is None:

@@ -1,7 +1,6 @@
 """Checks a certificate of `relukit verify` from the network's file and the property's text alone.
 
-Stands by itself: NumPy and fractions, its own readers and bounds, no code of what finds proofs. Also runs alone:
-`python checker.py CERT.npz NETWORK PROPERTY [--exact]`.
+Stands by itself: NumPy and fractions, its own readers and bounds, no code of what finds proofs: `python checker.py CERT NETWORK PROPERTY [--exact]`.
 
 A claim is a box of inputs x, rows over the outputs y (or over the values before ReLU layer number `layer`) and x, and a tree; it says that
 max_r (C y + D x + d)_r > 0 in the box. The tree cuts the box at inputs (`split < n`, at `value`) or by the phase of gate `split - n` (first child
@@ -12,7 +11,6 @@ Rounding (float64): a computed sum of n products is off by at most g |a|.|b|, g 
 widens its bound by `eps` times the magnitudes it went through. With `exact` all numbers are fractions.
 """
 # fmt: off
-
 import functools
 import gzip
 import re
@@ -23,7 +21,6 @@ from fractions import Fraction
 import numpy as np
 
 U, TINY, CHUNK, BATCH = 2.0**-53, 1e-290, 400_000, 128
-
 class Rejected(Exception):
     """The certificate does not prove the property."""
 def demand(holds, why):
@@ -74,62 +71,74 @@ def convolution(K, b, shape, given):
         M[o, np.arange(h)[:, None], np.arange(w), at] = K[o, c, i, j]
     return M.reshape(O * h * w, -1)[:, :-1], np.repeat(b, h * w), (O, h, w)
 def read_onnx(content):
-    """A chain of affine maps and ReLUs from an ONNX file; anything else is refused."""
+    """Layers (W, b, which units are ReLUs, these first) from an ONNX file; each maps the state before it, and carries along what is read later."""
+    # A value is (start, rows over the state, constant, shape): units of the state from `start` on, or rows whose entries are all exact.
     graph = message(message(content)[7][0])
     constants = {message(t)[8][0]: tensor(t) for t in graph.get(5, [])}
     inputs = [message(i) for i in graph[11] if message(i)[1][0] not in constants]
     demand(len(inputs) == len(graph[12]) == 1, "the checker reads networks with one input and one output")
     described = message(message(message(inputs[0][2][0])[1][0])[2][0])
     dims = [max(message(d).get(1, [1])[0], 1) for d in described.get(1, [])]
-    value, shape, layers = inputs[0][1][0], tuple(dims[1:] if len(dims) > 1 else dims), []
-    for node in map(message, graph[1]):
+    constants |= {n[2][0]: np.asarray(attribute(message(n[5][0]))) for n in map(message, graph[1]) if n[4][0] == b"Constant"}
+    nodes, output = [n for n in map(message, graph[1]) if n[4][0] != b"Constant"], message(graph[12][0])[1][0]
+    left = [name for node in nodes for name in node.get(1, [])] + [output]  # what is still to be read
+    shape, layers = tuple(dims[1:] if len(dims) > 1 else dims), []
+    values, size = {inputs[0][1][0]: (0, None, None, shape)}, int(np.prod(shape))
+    length = lambda shape: int(np.prod(shape))
+    place = lambda W, start: np.pad(W, ((0, 0), (start, size - start - W.shape[1])))
+    written = lambda start, M, c, shape: (place(np.eye(length(shape)), start) if M is None else M, np.zeros(length(shape)) if c is None else c)
+    def close(relu=None):  # one more layer: the units of a value as ReLUs, then all values that are read later
+        nonlocal size
+        kept = [k for k in values if k in left]
+        M, c = zip(*(written(*values[k]) for k in ([] if relu is None else [relu]) + kept))
+        starts = np.cumsum([0] + [len(v) for v in c]).tolist()
+        layers.append((np.concatenate(M), np.concatenate(c), np.arange(starts[-1]) < (0 if relu is None else starts[1])))
+        size, shape = starts[-1], values.get(relu, [None] * 4)[3]
+        values.update({k: (at, None, None, values[k][3]) for k, at in zip(kept, starts[relu is not None :])})
+        return 0, None, None, shape
+    for node in nodes:
         names, out, op = node.get(1, []), node[2][0], node[4][0].decode()
         given = {a[1][0].decode(): attribute(a) for a in map(message, node.get(5, []))}
-        first, size = bool(names) and names[0] == value, int(np.prod(shape))
-        if op == "Constant":
-            constants[out] = np.asarray(given["value"])
-            continue
-        demand(value in names, f"{op} does not follow the chain of operators")
-        other = [constants[s] for s in names if s != value and s in constants]
-        demand(len(other) == len([s for s in names if s]) - 1, f"{op} joins two values")
-        spread = lambda v, shape=shape, size=size: np.broadcast_to(v, np.broadcast_shapes(v.shape, (1, *shape))).reshape(size)
+        mine, other = [s for s in names if s in values], [constants[s] for s in names if s not in values and s in constants]
+        demand(mine and len(mine) + len(other) == len([s for s in names if s]), f"{op} reads what the checker does not know")
+        added, sign = op in ("Add", "Sub"), -1 if op == "Sub" else 1
+        if (added or op in ("MatMul", "Gemm", "Conv")) and any(values[s][2 if added and other else 1] is not None for s in mine):
+            close()  # so that no product of matrices is rounded
+        for s in mine:
+            left.remove(s)
+        (start, M, c, shape), first = values[mine[0]], names[0] == mine[0]
         if op == "Relu":
-            last = layers.pop() if layers and not layers[-1][2] else (np.eye(size), np.zeros(size))
-            layers.append((last[0], last[1], True))
-        elif op in ("Flatten", "Reshape"):
-            shape = (size,)
-        elif op == "MatMul" and first and size == shape[-1]:
-            layers.append((other[0].T, np.zeros(other[0].shape[1]), False))
-            shape = (*shape[:-1], other[0].shape[1])
+            values[out] = close(mine[0])
+        elif op == "MatMul" and first and length(shape) == shape[-1] == len(other[0]) and other[0].ndim == 2:
+            values[out] = (None, place(other[0].T, start), None, (*shape[:-1], other[0].shape[1]))
         elif op == "Gemm" and first and given.get("alpha", 1) == given.get("beta", 1) == 1 and given.get("transA", [0])[0] == 0:
             W = other[0] if given.get("transB", [0])[0] else other[0].T
-            shape = (len(W),)
-            layers.append((W, np.broadcast_to(other[1].ravel() if len(other) > 1 else 0.0, shape), False))
+            demand(W.ndim == 2 and W.shape[1] == length(shape), "a matrix does not fit the value before it")
+            values[out] = (None, place(W, start), np.broadcast_to(other[1].ravel(), len(W)) if len(other) > 1 else None, (len(W),))
         elif op == "Conv" and first and len(shape) == 3 and other[0].ndim == 4:
             W, c, shape = convolution(other[0], other[1] if len(other) > 1 else np.zeros(len(other[0])), shape, given)
-            layers.append((W, c, False))
-        elif op == "Add" or (op == "Sub" and first):
-            c = spread(other[0]) * (1 if op == "Add" else -1)
-            bias = layers and not layers[-1][2] and not np.any(layers[-1][1])  # right after its product
-            layers.append((layers.pop()[0] if bias else np.eye(size), c, False))
+            values[out] = (None, place(W, start), c, shape)
+        elif added and len(mine) == 2:
+            demand(shape == values[mine[1]][3], f"{op} of values that differ in shape")
+            values[out] = (None, written(*values[mine[0]])[0] + sign * written(*values[mine[1]])[0], None, shape)
+        elif added and (first or op == "Add"):
+            c = sign * np.broadcast_to(other[0], np.broadcast_shapes(other[0].shape, (1, *shape))).reshape(length(shape))
+            values[out] = (None, written(*values[mine[0]])[0], c, shape)
         else:
-            demand(op in ("Dropout", "Identity"), f"the checker does not read the operator {op} here")
-        value = out
-    demand(value == message(graph[12][0])[1][0], "the last operator is not the output")
-    return layers
+            demand(op in ("Flatten", "Reshape", "Dropout", "Identity"), f"the checker does not read the operator {op} here")
+            values[out] = (start, M, c, (length(shape),) if op in ("Flatten", "Reshape") else shape)
+    demand(output in values, "the last operator is not the output")
+    return close() and layers
 def read_network(path):
     if path.endswith(".npz"):
         with np.load(path, allow_pickle=False) as a:
             count = sum(bool(re.fullmatch(r"W\d+", k)) for k in a.files)
-            layers = [(a[f"W{k}"].astype(float), a[f"b{k}"].ravel().astype(float), k < count - 1) for k in range(count)]
+            layers = [(a[f"W{k}"].astype(float), a[f"b{k}"].ravel().astype(float), np.full(len(a[f"W{k}"]), k < count - 1)) for k in range(count)]
     else:
         with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
             layers = read_onnx(file.read())
-    if layers[-1][2]:
-        layers.append((np.eye(len(layers[-1][1])), np.zeros(len(layers[-1][1])), False))
     for k, (W, b, _) in enumerate(layers):
-        fits = W.ndim == 2 and len(W) == len(b) and (k == 0 or W.shape[1] == len(layers[k - 1][1]))
-        demand(fits and np.isfinite(W).all() and np.isfinite(b).all(), f"layer {k} does not fit, or is not finite")
+        demand(W.ndim == 2 and len(W) == len(b) and (k == 0 or W.shape[1] == len(layers[k - 1][1])) and np.isfinite(W).all() and np.isfinite(b).all(), f"layer {k} does not fit, or is not finite")
     return layers
 def read_property(path, n, m):
     """Counterexamples as a list of (lower, upper, rows): x in the box and every row (c, d, e) has c.y + d.x + e <= 0."""
@@ -148,8 +157,7 @@ def read_property(path, n, m):
         else:
             done = stack.pop() if token == ")" else token
             stack[-1].append(done)
-    known = all(isinstance(t, list) and re.fullmatch(r"assert|declare-.*|vnnlib-version", str(t[0])) for t in stack[0])
-    demand(len(stack) == 1 and known, "the property is no list of declarations and assertions")
+    demand(len(stack) == 1 and all(isinstance(t, list) and re.fullmatch(r"assert|declare-.*|vnnlib-version", str(t[0])) for t in stack[0]), "the property is no list of declarations and assertions")
     def variable(word):
         """(side, index) of X_3, Y_0 or an entry X[0,3] of a declared tensor; None for a number."""
         if word not in names:
@@ -169,9 +177,7 @@ def read_property(path, n, m):
         if isinstance(t, str):
             return {variable(t): Fraction(1)} if variable(t) else {(): Fraction(float(t))}
         demand(t[0] in ("+", "-", "*") and len(t) > 1, f"unknown arithmetic {t[0]}")
-        total, *parts = [linear(p) for p in t[1:]]
-        if t[0] == "-" and not parts:
-            return {k: -v for k, v in total.items()}
+        total, *parts = [linear(p) for p in (["0"] if t[0] == "-" and len(t) == 2 else []) + t[1:]]
         for p in parts:
             if t[0] == "*":
                 demand(not (any(total) and any(p)), "a product of variables")
@@ -206,7 +212,6 @@ def box_and_rows(case, n, m):
         c, d = (np.array([float(used.get((side, i), 0)) for i in range(size)]) for side, size in ((1, m), (0, n)))
         rows.append((c, d, down(rest)))
     return lower, upper, rows
-
 class Bounder:
     """Backward substitution through one network, for batches of boxes whose nodes above have known bounds."""
     def __init__(self, layers, exact=False):
@@ -216,8 +221,8 @@ class Bounder:
         widest = max(max(W.shape) for W, _, _ in layers)
         # Per layer three sums of `widest` products, the lines, the running constant, and the error's own rounding.
         self.eps = 0 if exact else 1.06 * U * (3 * widest + 2 * len(layers) + 40)
-        self.relus = [k for k, layer in enumerate(layers) if layer[2]]
-        self.first = np.cumsum([0] + [len(layers[k][1]) for k in self.relus])
+        self.relus = [k for k, layer in enumerate(layers) if layer[2].any()]
+        self.first = np.cumsum([0] + [layers[k][2].sum() for k in self.relus])
         self.inputs, self.outputs = layers[0][0].shape[1], len(layers[-1][1])
     def number(self, array):
         array = np.asarray(array, np.float64)
@@ -227,27 +232,26 @@ class Bounder:
         found = []
         for (W, b, relu), A in zip(self.layers, self.absolute):
             slack = self.eps * (A @ np.maximum(abs(lo), abs(hi)) + abs(b)) + self.tiny
-            plus, minus = np.maximum(W, 0), np.minimum(W, 0)
-            found.append((plus @ lo + minus @ hi + b - slack, plus @ hi + minus @ lo + b + slack))
-            lo, hi = (np.maximum(v, 0) for v in found[-1]) if relu else found[-1]
+            found.append((np.maximum(W, 0) @ lo + np.minimum(W, 0) @ hi + b - slack, np.maximum(W, 0) @ hi + np.minimum(W, 0) @ lo + b + slack))
+            lo, hi = (np.where(relu, np.maximum(v, 0), v) for v in found[-1])
         return found
     def sizes(self, bounds, lo, hi):
         """For each layer |W| |largest input| + |b| over one box: what rounding is measured by."""
         reach, found = np.maximum(abs(lo), abs(hi)), []
         for (_, b, relu), A, (L, H) in zip(self.layers, self.absolute, bounds):
             found.append(A @ reach + abs(b))
-            reach = np.maximum(abs(L), abs(H)) * ((H > 0) if relu else 1)
+            reach = np.maximum(abs(L), abs(H)) * ((H > 0) | ~relu)
         return found
     def substitute(self, k, coef, const, bounds, lo, hi, size, D=None, beta=None):
         """Lower bounds of `coef . (values of layer k after its ReLU) + const + D x` over boxes, shape (boxes, rows)."""
         error = np.zeros_like(const)
         for i in range(k, -1, -1):
             W, b, relu = self.layers[i]
-            if relu:  # h >= low z where the coefficient is positive, h <= up (z - L) where it is negative
+            if relu.any():  # h >= low z where the coefficient is positive, h <= up (z - L) where it is negative; h = z where carried along
                 L, H = bounds[i]
-                open_ = (L < 0) & (H > 0)
-                up = np.where(open_, H / np.where(open_, H - L, 1), (L >= 0) * 1)
-                low = np.where(open_, (H > -L) * 1, (L >= 0) * 1)
+                open_, whole = (L < 0) & (H > 0) & relu, (L >= 0) | ~relu
+                up = np.where(open_, H / np.where(open_, H - L, 1), whole * 1)
+                low = np.where(open_, (H > -L) * 1, whole * 1)
                 negative = np.minimum(coef, 0)
                 const = const + (negative @ np.where(open_, -up * L, 0)[..., None])[..., 0]
                 coef = coef * low[:, None]  # where negative, `low + (up - low)`: one rounding of a number up to 1
@@ -268,8 +272,8 @@ class Bounder:
         """Bounds over boxes (lo, hi), shape (boxes, n), of each gate before layer `upto` that is open in some of `bounds`."""
         count, found = len(lo), [(L.copy(), H.copy()) for L, H in bounds]
         for k in (k for k in self.relus if k < upto):
-            (W, b, _), (L, H) = self.layers[k], found[k]
-            rows = np.flatnonzero(np.any((L < 0) & (H > 0), axis=0))
+            (W, b, relu), (L, H) = self.layers[k], found[k]
+            rows = np.flatnonzero(np.any((L < 0) & (H > 0), axis=0) & relu)
             block = max(1, CHUNK // (2 * count * W.shape[1]))
             for part in (rows[j : j + block] for j in range(0, len(rows), block)):
                 coef = np.repeat(np.concatenate([W[part], -W[part]])[None], count, axis=0)
@@ -282,7 +286,6 @@ class Bounder:
     def gate(self, number):  # its layer and unit
         k = int(np.searchsorted(self.first, number, side="right")) - 1
         return self.relus[k], int(number - self.first[k])
-
 class Claim:
     """One claim of a certificate, its arrays checked for shape, kind and range; it is about layer `at`."""
     def __init__(self, arrays, prefix, net):
@@ -347,9 +350,7 @@ def check_nodes(net, claim, front, blocks):
             pair[0][renew], pair[1][renew] = newer
     for p in np.flatnonzero(~leaf):
         blocks.append((*front[p][:4], [(L[p], H[p]) for L, H in found]))
-    empty = np.zeros(len(front), bool)  # bounds that contradict each other: no point is there
-    for k in (k for k in net.relus if k < claim.at):
-        empty |= np.any(found[k][0] > found[k][1], axis=1)
+    empty = np.any([0 * leaf, *(np.any(L > H, axis=1) for L, H in found[: claim.at])], axis=0)  # bounds contradict each other: no point is there
     left = np.flatnonzero(leaf & ~empty)
     if len(left):
         rows, beta = claim.row[[front[p][0] for p in left]], [None] * len(net.layers)
@@ -391,7 +392,6 @@ def check(certificate, network, prop, exact=False):
         covers = lambda c, lower=lower, upper=upper: c.layer == len(net.relus) and (c.lower <= lower).all() and (upper <= c.upper).all()
         demand((lower > upper).any() or any(covers(c) and fits(c) for c in claims), "no claim covers one of the property's cases")
     return sum(check_claim(net, c) for c in claims)
-
 if __name__ == "__main__":
     try:
         print(f"accepted: {check(*sys.argv[1:4], '--exact' in sys.argv[4:])} leaves")
