@@ -38,11 +38,29 @@ def command(
     print(f"cache     {'compiled loops are kept between runs' if content['cache_writable'] else 'NOT writable: each run compiles anew; set NUMBA_CACHE_DIR to a folder of yours'}")  # fmt: skip
     print(f"data      RELUKIT_DATA {'is a folder' if content['data_folder'] else 'is not set or no folder: studies download their data'}")  # fmt: skip
     for name, version in content["packages"].items():
-        print(f"  {name:<14}{version or 'MISSING: pip install relukit brings it'}")
+        print(f"  {name:<14}{version or 'MISSING: ' + _install('') + ' brings it'}")
     for name, missing in content["extras"].items():
         print(f"  extra {name:<10}{'complete' if not missing else 'without ' + ', '.join(missing)}")
         if missing:
-            print(f"                  pip install 'relukit[{name}]'")
+            print(f"                  {_install(name)}")
+
+
+def _install(extra: str) -> str:
+    """The command that brings an extra: of the folder that relukit was installed from with `pip install -e`, else by its name."""
+    import json
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        noted = json.loads(distribution("relukit").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        noted = {}
+    url = noted.get("url", "") if noted.get("dir_info", {}).get("editable") else ""
+    what = f"[{extra}]" if extra else ""
+    return (
+        f"pip install -e '{url.removeprefix('file://')}{what}'"
+        if url.startswith("file://")
+        else f"pip install 'relukit{what}'"
+    )
 
 
 def _compile() -> float:

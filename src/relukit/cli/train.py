@@ -68,7 +68,7 @@ def command(
         if baseline and len(test)
         else None,
         "constant_score": _constant(y[train], y[test], kind) if len(test) else None,
-        "rows": len(x), "test_rows": len(test), "inputs": columns or int(np.prod(x.shape[1:])),
+        "rows": len(x), "test_rows": len(test), "target": target, "inputs": columns or int(np.prod(x.shape[1:])),
         "classes": None if fitted.classes is None else [str(c) for c in fitted.classes],
         "files": ["model.onnx", "model.npz", "model.safetensors"] if architecture == "mlp" else ["model.onnx", "model.safetensors"],
     }  # fmt: skip

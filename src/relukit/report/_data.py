@@ -8,6 +8,7 @@ import numpy as np
 from relukit._errors import InvalidInput, ShapeMismatch, UnreadableFile
 from relukit._types import Array, IntArray
 from relukit.network import Network
+from relukit.report._csv import read_csv
 
 SIZE_LIMIT = 4 << 30
 
@@ -36,8 +37,8 @@ class Data:
         return self.y.astype(np.int64)
 
 
-def read_data(path: str | Path) -> tuple[Array, Array | None]:
-    """Arrays `x` and `y` of a `.npz`, `.npy` or `.csv` file.
+def read_data(path: str | Path, network: Network | None = None) -> tuple[Array, Array | IntArray | None]:
+    """Arrays `x` and `y` of a `.npz`, `.npy` or `.csv` file; of a table, the columns that the network takes.
 
     Raises:
         UnreadableFile: Missing, empty, damaged, too large, or of another kind.
@@ -61,11 +62,11 @@ def read_data(path: str | Path) -> tuple[Array, Array | None]:
                 raise InvalidInput(f"data file {path} has no array 'x' (found: {found})")
         elif path.suffix == ".npy":
             x, y = np.load(path, allow_pickle=False), None
-        elif path.suffix in (".csv", ".txt"):
-            x, y = _read_table(path), None
+        elif path.suffix in (".csv", ".txt") or path.name.endswith(".csv.gz"):
+            x, y = read_csv(path, network)
         else:
             raise UnreadableFile(
-                f"data file {path}: unknown kind '{path.suffix}'; give .npz with x and y, .npy or .csv"
+                f"data file {path}: unknown kind '{path.suffix}'; give .npz with x and y, .npy, .csv or .csv.gz"
             )
     except (InvalidInput, UnreadableFile):
         raise
@@ -76,17 +77,6 @@ def read_data(path: str | Path) -> tuple[Array, Array | None]:
     if len(x) == 0:
         raise InvalidInput(f"data file {path} has no row")
     return x, y
-
-
-def _read_table(path: Path) -> Array:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        first = file.readline()
-    try:
-        [float(v) for v in first.split(",")]
-        skip = 0
-    except ValueError:
-        skip = 1
-    return np.loadtxt(path, delimiter=",", skiprows=skip, ndmin=2)
 
 
 def fit_data(network: Network, x: Array, y: Array | None, source: str) -> Data:
@@ -137,7 +127,7 @@ def read_rows(network: Network, path: str | Path) -> Data:
     Raises:
         UnreadableFile, InvalidInput, ShapeMismatch: As `read_data` and `fit_data`.
     """
-    x, y = read_data(path)
+    x, y = read_data(path, network)
     if x.size == network.inputs:  # one input in its own shape
         x = x.reshape(1, -1)
     return fit_data(network, x, y if y is not None and len(y) == len(x) else None, str(path))

@@ -81,8 +81,8 @@ def open(
     """
     tell = on_progress or (lambda done, total, what: None)
     tell(0, len(SECTIONS) + 1, "reading")
-    arrays = _arrays(data)
     network, module, refusal = _read(source, input_shape)
+    arrays = _arrays(data, network)
     context = Context(
         network,
         module,
@@ -152,11 +152,11 @@ def _name(source: Any) -> str:
     return type(source).__name__
 
 
-def _arrays(data: Any) -> tuple[Any, Any] | None:
+def _arrays(data: Any, network: Network | None) -> tuple[Any, Any] | None:
     if data is None:
         return None
     if isinstance(data, str | Path):
-        return read_data(data)
+        return read_data(data, network)
     if isinstance(data, tuple) and len(data) == 2:
         return np.asarray(data[0]), None if data[1] is None else np.asarray(data[1])
     return np.asarray(data), None
