@@ -147,8 +147,9 @@ class Search:
         self.closer = closer
         self.network, self.box, self.confirm = network, box, confirm
         self.moving, self.domain = _moving(box)
-        self.rows = _restricted(_joined(network), box, self.moving).append(A, b)
-        self.quick: Rows | LeastRow = Rows(self.rows)
+        base = _restricted(_joined(network), box, self.moving)
+        self.rows = base.append(A, b)
+        self.quick: Rows | LeastRow = Rows(self.rows, base)
         self.any_row = any_row and len(b) > 1
         self.generator = np.random.default_rng(seed)
         self.engine: Engine | None = None
@@ -157,6 +158,7 @@ class Search:
         self.attacked = self.unresolved = 0
         self.question, self.seed = (A, b), seed
         self.pieces: Pieces | None = None
+        self.shared: dict[str, Any] = {}  # what several questions about one box compute once
 
     def begin(self) -> Decision | None:
         """Linear bounds and a short attack: settles most questions."""
@@ -166,14 +168,17 @@ class Search:
         bounds = None if wide else bounds_of(self.rows, self.quick.layers, self.domain)
         if bounds is not None and np.any(bounds.output[0] > 0):
             return Decision("unsat", None, 1, "linear bounds")
+        if wide:  # planes carried forward cost less than an attack there
+            self.pieces = Pieces(self.rows, self.domain, _GATES, self.shared)
+            self.pieces.step()
+            if self.pieces.done:
+                return Decision("unsat", None, 1, "linear bounds")
         starts = np.concatenate([self.tried, self.domain.sample(5, self.generator)])
         self.tried = descend(self.quick, self.domain, starts, 12)
         hit = self._confirmed(self.tried[:4])
         if hit is not None:
             return Decision("sat", hit, 1, "gradient attack")
-        if bounds is None:
-            self.pieces = Pieces(self.rows, self.domain, _GATES)
-        else:
+        if bounds is not None:
             self.small = compact(self.rows, self.domain, bounds)
         return None
 
@@ -384,11 +389,16 @@ def _restricted(network: Network, box: Box, moving: IntArray) -> Network:
     index[moving] = np.arange(len(moving))
     pinned = box.lower.copy()
     pinned[moving] = 0.0
+    cache, key = network.__dict__.setdefault("_restricted", {}), (moving.tobytes(), pinned.tobytes())
+    if key in cache:
+        return cache[key]
+    cache.clear()
     place = Gather(index, len(moving)) if n > _DENSE else Dense(np.eye(n)[:, moving])
     shape = (len(moving),)
     first = (Node(Input(len(moving)), (), shape, "moving inputs"), Node(Affine((place,), pinned), (0,), network.input_shape, "inputs"))  # fmt: skip
     rest = tuple(replace(node, inputs=tuple(j + 1 for j in node.inputs)) for node in network.nodes[1:])
-    return Network((*first, *rest), network.notes, network.head, network.dtype)
+    cache[key] = Network((*first, *rest), network.notes, network.head, network.dtype)
+    return cache[key]
 
 
 def decide(
@@ -409,6 +419,9 @@ def decide_any(searches: list[Search], timeout: float, device: Any = None) -> De
 
         return decide_searches(searches, stop, device)
     waiting: list[Search] = []
+    shared: dict[str, Any] = {}
+    for search in searches:
+        search.shared = shared
     boxes, engines, unknown = 0, {"linear bounds"}, ""
     for search in searches:
         found = search.begin()

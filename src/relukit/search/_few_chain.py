@@ -6,6 +6,7 @@ networks end with them.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from relukit.sets import Box
 _ENTRIES = 3_000_000
 # Products of at most so many terms: OpenBLAS starts its threads above 2^18, which wait for each other longer than they work.
 _PRODUCT = 250_000
+TORCH = 30_000_000  # multiplications of one forward pass from which torch's convolutions are worth its import
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +62,9 @@ class Rows:
     Points come in any number; float32 does, since what they find is checked elsewhere.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, base: Network | None = None) -> None:
         self.network, self.outputs = network, network.outputs
+        self.base = base  # what the rows were appended to: several questions share its torch version
         self.layers = layers_of(network)
 
     @cached_property
@@ -78,6 +81,11 @@ class Rows:
 
     def __call__(self, points: Array) -> Array:
         """Rows `(k, R)` at points `(k, n)`."""
+        if self._module is not None:
+            import torch
+
+            with torch.no_grad():
+                return self._module(torch.as_tensor(points, dtype=torch.float32)).numpy()
         if self.layers is None:
             return self.network(points)
         points = points.astype(np.float32)
@@ -97,11 +105,35 @@ class Rows:
         """The largest row at each point: a counterexample has it at most 0."""
         return self(points).max(axis=1)
 
+    @cached_property
+    def _module(self) -> Any:
+        """A large network that is no chain, in torch; None of others."""
+        if self.base is None or self.layers is not None or work_of(self.network) < TORCH:
+            return None
+        import torch
+
+        module, last = self.base.on("cpu", np.float32), self.network.nodes[-1].op
+        assert isinstance(last, Affine)
+        W, b = (torch.tensor(a, dtype=torch.float32) for a in (last.maps[0].matrix(), last.bias))
+        return lambda x: module(x) @ W.T + b
+
+    def _slope_in_torch(self, points: Array, least: bool) -> tuple[Array, Array]:
+        import torch
+
+        x = torch.tensor(points, dtype=torch.float32, requires_grad=True)
+        out = self._module(x)
+        chosen = out.min(dim=1).values if least else out.max(dim=1).values
+        (grad,) = torch.autograd.grad(chosen.sum(), x)
+        rows = chosen[:, None] if least else out
+        return rows.detach().numpy(), grad.numpy().astype(np.float64)
+
     def slope(self, points: Array, least: bool = False, row: IntArray | None = None) -> tuple[Array, Array]:
         """Rows, and the gradient of the largest one at each point `(k, n)`.
 
         With `least` the least row and its gradient; with `row`, shape `(k,)`, this row and its gradient at each point (chains only).
         """
+        if self._module is not None and row is None:
+            return self._slope_in_torch(points, least)
         if self.layers is None:
             out = self.network(points)
             worst, grad = out.argmin(axis=1) if least else out.argmax(axis=1), np.empty_like(points)
@@ -128,6 +160,12 @@ class Rows:
         if row is not None:
             value = np.take_along_axis(value, row[:, None], axis=1)
         return value.min(axis=1, keepdims=True) if least else value, grad.astype(np.float64)
+
+
+def work_of(network: Network) -> int:
+    """Multiplications of one forward pass."""
+    maps = [m for node in network.nodes if isinstance(node.op, Affine) for m in node.op.maps]
+    return sum(m.terms * m.out_size for m in maps)
 
 
 def bounds_of(network: Network, layers: list[Layer] | None, box: Box) -> Bounds:

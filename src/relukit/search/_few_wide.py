@@ -8,7 +8,7 @@ Rounding: `error` bounds what the arithmetic put between a plane and the value t
 each row, carried on through |W|.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ from relukit._numerics import gamma, unit_roundoff
 from relukit._types import Array, BoolArray, IntArray
 from relukit.bounds import Bounds, CompactNetwork, compact, linear
 from relukit.network import Affine, Network
-from relukit.network.affine import Sparse
+from relukit.network.affine import Conv, Gather, Identity, Scale, Sparse
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import Box
 
 _BATCH = 32  # boxes bounded at once
+_NUMBERS = 6_000_000  # in one layer's planes of a batch: of larger networks fewer boxes are bounded at once
+_ENTRIES = 2_000_000  # of a matrix of convolution or selection, beyond which it is not written out
 _HARDLY = 2.0**-40  # gates that open by less than this share of their layer count as closed (see `bounds.compact`)
 
 
@@ -43,7 +45,22 @@ def _parts(m: Any) -> _Map:
     return cache["map"]
 
 
+class _Product:
+    """A convolution that multiplies columns from the left, as its matrix would."""
+
+    def __init__(self, conv: Conv, transposed: bool = False) -> None:
+        self.conv, self.transposed = conv, transposed
+
+    def __matmul__(self, columns: Array) -> Array:
+        rows = np.ascontiguousarray(columns.T)
+        return (self.conv.adjoint(rows) if self.transposed else self.conv.apply(rows)).T
+
+
 def _split(m: Any) -> _Map:
+    if isinstance(m, Conv) and m.in_size * m.out_size > _ENTRIES:
+        kernels = np.maximum(m.kernel, 0), np.minimum(m.kernel, 0), np.abs(m.kernel), (m.kernel != 0).astype(float)
+        plus, minus, size, filled = (replace(m, kernel=k) for k in kernels)
+        return _Map(_Product(plus), _Product(minus), _Product(size), _Product(filled, transposed=True))
     if isinstance(m, Sparse):
         W = m.W.tocsr()
         plus, minus = W.copy(), W.copy()
@@ -52,6 +69,16 @@ def _split(m: Any) -> _Map:
         plus.eliminate_zeros()
         minus.eliminate_zeros()
         return _Map(plus, minus, abs(W), filled)
+    if m.in_size * m.out_size > _ENTRIES and isinstance(m, Gather | Identity | Scale):
+        import scipy.sparse
+
+        if isinstance(m, Gather):
+            rows = np.flatnonzero(m.index >= 0)
+            columns, values = m.index[rows], np.ones(len(rows))
+        else:
+            rows = columns = np.arange(m.in_size)
+            values = m.diagonal if isinstance(m, Scale) else np.ones(m.in_size)
+        return _split(Sparse(scipy.sparse.csr_matrix((values, (rows, columns)), shape=(m.out_size, m.in_size))))
     W = m.matrix()
     if W.size > 10_000 and np.count_nonzero(W) < 0.3 * W.size:  # convolutions
         import scipy.sparse
@@ -67,9 +94,19 @@ class Forward:
         self.network = network
         self.maps = [[_parts(m) for m in node.op.maps] if isinstance(node.op, Affine) else [] for node in network.nodes]
 
-    def bounds(self, lower: Array, upper: Array) -> list[tuple[Array, Array]]:
-        """Lower and upper bounds of every node, each `(size, boxes)`, over boxes with ends `(boxes, n)`."""
+    def bounds(self, lower: Array, upper: Array, shared: dict[str, Any] | None = None) -> list[tuple[Array, Array]]:
+        """Lower and upper bounds of every node, each `(size, boxes)`, over boxes with ends `(boxes, n)`.
+
+        Arguments:
+            shared: Keeps what was found up to the last node, for a network that differs in it alone over the same boxes.
+        """
         B, n = lower.shape
+        known = (shared or {}).get("forward")
+        if known is not None and self._same(known, lower, upper):
+            planes, found = [*known["planes"]], [*known["found"]]
+            last = self.network.nodes[-1]
+            final = self._affine(last.op, self.maps[-1], [planes[j] for j in last.inputs], B, n)
+            return [*found, _range(*final)]
         middle = 0.5 * lower + 0.5 * upper
         radius = np.nextafter(np.maximum(upper - middle, middle - lower), np.inf)
         start = np.zeros((n, B, n + 1))
@@ -87,9 +124,27 @@ class Forward:
                 planes.append(_relu(*planes[source], *found[source]))
                 found.append((np.maximum(found[source][0], 0), np.maximum(found[source][1], 0)))
             for j in node.inputs:
-                if readers[j] == i:
+                if readers[j] == i and i < len(self.network) - 1:
                     planes[j] = None
+        if shared is not None:
+            shared["forward"] = {
+                "nodes": self.network.nodes,
+                "ends": (lower, upper),
+                "planes": planes[:-1],
+                "found": found[:-1],
+            }
         return found
+
+    def _same(self, known: dict[str, Any], lower: Array, upper: Array) -> bool:
+        """Whether the nodes up to the last and the boxes are those of what is known."""
+        nodes, mine = known["nodes"], self.network.nodes
+        return (
+            len(nodes) == len(mine)
+            and all(a is b for a, b in zip(nodes[:-1], mine[:-1]))
+            and nodes[-1].inputs == mine[-1].inputs
+            and isinstance(mine[-1].op, Affine)
+            and all(np.array_equal(a, b) for a, b in zip(known["ends"], (lower, upper)))
+        )
 
     @staticmethod
     def _affine(op: Affine, maps: list[_Map], inputs: list[Any], B: int, n: int) -> tuple[Array, Array, Array]:
@@ -184,16 +239,21 @@ class Pieces:
         gates: Open gates that a part may have.
     """
 
-    def __init__(self, rows: Network, box: Box, gates: int) -> None:
-        self.rows, self.gates, self.boxes = rows, gates, 0
+    def __init__(self, rows: Network, box: Box, gates: int, shared: dict[str, Any] | None = None) -> None:
+        self.rows, self.gates, self.boxes, self.shared = rows, gates, 0, shared
         self.lower, self.upper = box.lower[None], box.upper[None]
         self.ready: list[tuple[Box, CompactNetwork]] = []
         relu = all(isinstance(op := rows.nodes[i].op, PiecewiseLinear) and op.is_relu for i in rows.activations)
         self.forward = Forward(rows) if relu else None
+        self._numbers = max(node.size for node in rows.nodes) * (len(box.lower) + 1)
+
+    @property
+    def done(self) -> bool:
+        return not len(self.lower) and not self.ready
 
     def step(self) -> None:
         """Bound some of the waiting boxes: done, ready, or cut once more."""
-        few = _BATCH if self.forward else 1
+        few = max(1, min(_BATCH, _NUMBERS // self._numbers)) if self.forward else 1
         lower, upper = self.lower[-few:], self.upper[-few:]
         self.lower, self.upper = self.lower[:-few], self.upper[:-few]
         self.boxes += len(lower)
@@ -203,7 +263,7 @@ class Pieces:
 
     def _carry(self, lower: Array, upper: Array) -> BoolArray:
         assert self.forward is not None
-        found = self.forward.bounds(lower, upper)
+        found = self.forward.bounds(lower, upper, self.shared if self.boxes == len(lower) else None)
         open_ = ~(found[-1][0] > 0).any(axis=0)
         need = self.forward.needed(found)
         small = self.forward.open(found, need) <= self.gates

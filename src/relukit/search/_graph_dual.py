@@ -7,6 +7,8 @@ convolution for bounds of early gates, everything for the outputs. Parameters, d
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from relukit._numerics import down, gamma, up
 from relukit._types import Array, IntArray
 from relukit.network import Affine
 from relukit.search._dual import Bounded, Dual
+from relukit.search._few_chain import TORCH, work_of
 from relukit.search._graph import Graph
 from relukit.search._lane_kernel import LANES
 from relukit.sets import Ball
@@ -346,6 +349,22 @@ class GraphDual(Dual):
 
     # -- points ----------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _module(self) -> Any:
+        """A large network in torch, whose convolutions are worth its import; None of others."""
+        network = self.graph.network
+        return network.on("cpu", _SINGLE) if work_of(network) >= TORCH else None
+
+    def _slopes_in_torch(self, D: Array, mine: Array) -> tuple[Array, Array]:
+        import torch
+
+        x = np.repeat(self.center[None].astype(_SINGLE), len(D), axis=0)
+        x[:, self.moving] += D
+        points = torch.from_numpy(x).requires_grad_()
+        out = torch.where(torch.from_numpy(mine), self._module(points), -torch.inf).max(dim=1).values
+        (grad,) = torch.autograd.grad(out.sum(), points)
+        return out.detach().numpy(), grad.numpy()[:, self.moving]
+
     def outputs_at(self, D: Array) -> Array:
         """Outputs at steps D from the center, shape `(B, R)`, in single precision."""
         return np.concatenate([self._values(D[k : k + LANES])[-1].T[: len(D) - k] for k in range(0, len(D), LANES)])
@@ -368,6 +387,8 @@ class GraphDual(Dual):
 
     def slopes_of_worst(self, D: Array, mine: Array) -> tuple[Array, Array]:
         """The largest of the rows that are `mine` at each of up to `LANES` steps, and its slope over the steps."""
+        if self._module is not None:
+            return self._slopes_in_torch(D, mine)
         network, B = self.graph.network, len(D)
         values = self._values(D)
         out = np.where(mine, values[-1].T[:B], -np.inf)
