@@ -231,7 +231,7 @@ def clip_gradients(watch: Any, finding: Finding) -> str:
 def restore_if_broken(watch: Any, finding: Finding) -> str:
     """Weights that are no longer finite, or that a blow-up ruined, start anew."""
     samples = watch.record.samples
-    grown = len(samples) > 1 and np.nanmax(samples[-1].weight / np.maximum(samples[0].weight, 1e-12)) > 3
+    grown = len(samples) > 1 and np.any(samples[-1].weight / np.maximum(samples[0].weight, 1e-12) > 3)
     if _non_finite(watch) or grown or watch.record.drop() < -1:
         return reinitialize(watch, finding)
     return "weights are finite and kept"
