@@ -111,7 +111,7 @@ def median(work: Any, sync: Any, repeats: int) -> float:
 def _line(small: Any, device: Any, smoke: bool) -> dict[str, Any]:
     """One network's times by batch size."""
     from relukit.search._refine import dual_of
-    from relukit.search._torch_dual import exact_products
+    from relukit.search._torch_device import exact_products
 
     sync = torch.cuda.synchronize if device.place.type == "cuda" else lambda: None
     there, here = dual_of(small, np.inf, device), dual_of(small, np.inf)
@@ -226,7 +226,7 @@ def main(argv: list[str]) -> int:
     if data is None:
         return 0
     place = "cpu" if args.smoke else args.device
-    from relukit.search._torch_dual import device_named
+    from relukit.search._torch_device import device_named
 
     device = device_named(place)
     card = torch.cuda.get_device_name(device.place) if device.place.type == "cuda" else "none: torch on the CPU"

@@ -9,7 +9,7 @@ from relukit import Box
 from relukit.network import from_layers
 from relukit.search import decide_any
 from relukit.search._refine import dual_of
-from relukit.search._torch_dual import device_named
+from relukit.search._torch_device import device_named
 from tests.search.test_dual import layers
 from tests.search.test_torch import by_gates, convolutional, dense, questions
 from tests.strategies import RELU

@@ -19,8 +19,8 @@ from relukit.search._forest import Forest
 from relukit.search._graph import Graph, make_graph
 from relukit.search._graph_dual import GraphDual
 from relukit.search._refine import dual_of, forest_of, optimize_gates, refine
-from relukit.search._torch_dual import Device, device_named
-from relukit.search._torch_form import DeviceMap
+from relukit.search._torch_device import Device, device_named
+from relukit.search._torch_maps import DeviceMap
 from tests.oracles import exact_minimum
 from tests.search.conv_nets import milp_minimum, random_conv, random_network
 from tests.search.test_dual import layers, regions

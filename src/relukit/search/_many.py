@@ -70,7 +70,7 @@ def decide_cases(
         region: A `Box` or a `Ball`.
         stop: Wall-clock time to stop at (`time.perf_counter`).
         on_level: Told what the largest row of a case cannot go below, whenever that becomes known better.
-        device: A `Device` (`_torch_dual`) that proposes many leaves at once; by default compiled loops on the CPU do.
+        device: A `Device` (`_torch_device`) that proposes many leaves at once; by default compiled loops on the CPU do.
     """
     A, b = np.vstack([c.A for c in cases]), np.concatenate([c.b for c in cases])
     rows = network.append(A, b)
@@ -117,7 +117,7 @@ def decide_searches(searches: Sequence[Any], stop: float, device: Any = None) ->
     Arguments:
         searches: `Search` objects.
         stop: Wall-clock time to stop at (`time.perf_counter`).
-        device: A `Device` (`_torch_dual`), or None.
+        device: A `Device` (`_torch_device`), or None.
     """
     if device is None:
         return _decide(searches, stop, None)

@@ -5,7 +5,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,53 +18,11 @@ from relukit.search._dual import Bounded, Dual
 from relukit.search._graph import Graph
 from relukit.search._graph_dual import GraphDual
 from relukit.search._lane_kernel import LANES
-from relukit.search._torch_form import CompactForm, GraphForm, Lines, device_of, least, minimizers
+from relukit.search._torch_device import Device, exact_products
+from relukit.search._torch_form import CompactForm, GraphForm, Lines, least, minimizers
 
 _FLOATS = 120_000_000  # of a batch of leaves
 PART = 256  # rows that one thread certifies at a time
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where parameters are proposed.
-
-    Arguments:
-        place: The torch device.
-        dtype: Of the proposals.
-        batch: Leaves that are split at once.
-        memory: Bytes that one batch of rows may take, and closed leaves before they are certified.
-        store: Bytes of open leaves from which on their number is to shrink.
-    """
-
-    place: torch.device
-    dtype: torch.dtype = torch.float32
-    batch: int = 4096
-    memory: float = 8e9
-    store: float = 8e9
-
-    @cached_property
-    def workers(self) -> int:
-        """Threads that certify."""
-        return max(torch.get_num_threads(), 1)
-
-    def threads_apart(self) -> Any:
-        """A context in which NumPy's products take one thread each: those that certify share the cores."""
-        from threadpoolctl import threadpool_limits
-
-        return threadpool_limits(limits=1, user_api="blas")
-
-
-def device_named(name: str) -> Device:
-    """The device of a torch name (`cuda`, `cuda:1`, `cpu`), with batches that fit it.
-
-    Raises:
-        InvalidInput: torch cannot use it here.
-    """
-    place = device_of(name)
-    if place.type != "cuda":
-        return Device(place, batch=256, memory=5e8, store=2e9)
-    free, _ = torch.cuda.mem_get_info(place)
-    return Device(place, batch=4096, memory=min(free / 8, 8e9), store=free / 5)
 
 
 @dataclass
@@ -277,18 +235,6 @@ def _moved(weights: Tensor, at: Tensor, rate: float) -> Tensor:
     spread = (at - at.mean(1, keepdim=True)).abs().amax(1, keepdim=True).clamp(min=1e-30)
     weights = weights * (rate * (at - at.amax(1, keepdim=True)) / spread).exp()
     return (weights / weights.sum(1, keepdim=True)).clamp(min=1e-9)
-
-
-class exact_products:
-    """Products in the full precision of their type: TF32 would propose leaves that do not hold."""
-
-    def __enter__(self) -> None:
-        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-        self.before = cudnn.allow_tf32, matmul.allow_tf32
-        cudnn.allow_tf32 = matmul.allow_tf32 = False
-
-    def __exit__(self, *why: Any) -> None:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self.before
 
 
 @lru_cache(maxsize=2)

@@ -56,7 +56,7 @@ def run_instances(
         How many instances ended with each status.
     """
     if device:
-        from relukit.search._torch_dual import device_named
+        from relukit.search._torch_device import device_named
 
         device_named(device)  # one clear error rather than one per instance
     instances, results = read_instances(path), out / "results.jsonl"

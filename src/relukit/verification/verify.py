@@ -69,7 +69,7 @@ def verify(
         raise InvalidInput(f"execution is real, float32 or float64, got '{execution}'")
     place = None
     if device:
-        from relukit.search._torch_dual import device_named
+        from relukit.search._torch_device import device_named
 
         place = device_named(device)
     try:
