@@ -9,7 +9,7 @@ def command(
     model: Path | None = typer.Argument(None, help="A network to open; without one the page trains its own"),
     data: Path | None = typer.Option(None, help="Rows of the model: .npz with x, .npy or .csv"),
     host: str = typer.Option("127.0.0.1", help="Address to listen on; anything but loopback lets others in"),
-    port: int = typer.Option(0, help="Port; 0 takes a free one"),
+    port: int = typer.Option(0, min=0, max=65535, help="Port; 0 takes a free one"),
     browser: bool = typer.Option(True, help="Open the page in the browser"),
     as_json: bool = typer.Option(False, "--json", help="Print the address as JSON."),
 ) -> None:

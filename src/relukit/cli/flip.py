@@ -8,7 +8,7 @@ import typer
 
 def command(
     model: Path = typer.Argument(..., help="A network"),
-    at: Path = typer.Option(..., help="One input, or with --all many: .npy, .npz with x (and y), or .csv"),
+    at: Path = typer.Option(..., help="One input, or with --all many: .npy, .npz with x (and y), .csv, or FILE:ROW"),
     norm: str = typer.Option("inf", help="The norm: inf, 2 or 1"),
     low: float | None = typer.Option(None, help="Smallest value that every input may take"),
     high: float | None = typer.Option(None, help="Largest value that every input may take"),
@@ -42,6 +42,9 @@ def command(
     if norm not in ("inf", "1", "2"):
         raise InvalidInput(f"norm must be inf, 1 or 2, got '{norm}'")
     network = relukit.load(model)
+    name, _, last = str(at).rpartition(":")
+    if last.isdigit() and not at.exists() and Path(name).is_file():  # FILE:ROW, as `explain` takes it
+        at, row = Path(name), int(last)
     data = read_rows(network, at)
     options: dict[str, Any] = {
         "target": target, "margin": margin, "probability": probability,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput, ShapeMismatch, UnsupportedOperation
+from relukit._errors import InvalidInput, ShapeMismatch, UnsupportedOperation, UnwritablePath
 from relukit._numerics import write_bytes, write_json
 from relukit._version import __version__
 from relukit.network import Network, load
@@ -83,6 +83,8 @@ def open(
     tell(0, len(SECTIONS) + 1, "reading")
     network, module, refusal = _read(source, input_shape)
     arrays = _arrays(data, network)
+    if out is not None:
+        _make(Path(out))
     context = Context(
         network,
         module,
@@ -126,6 +128,16 @@ def open(
         path = write_bytes(folder / "index.html", text.encode())
         write_json(folder / "report.json", content)
     return Report(content, text, path)
+
+
+def _make(folder: Path) -> None:
+    """The folder of the report, before anything is computed for it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnwritablePath(
+            f"cannot make the folder {folder}: {error.strerror}. Choose another place with -o."
+        ) from error
 
 
 def _run(name: str, make: Callable[[Context], Section], context: Context) -> Section:
