@@ -1,6 +1,6 @@
 """A GPU beside the CPU: time per subproblem against batch size, instances decided in equal wall time, watching and lean training.
 
-python -m benchmarks gpu [--smoke] [--device cuda] [--seconds S] [--part bounds|instances|training ...]
+python -m benchmarks gpu [--smoke] [--device cuda] [--seconds S] [--part bounds|instances|longer|training ...]
 
 Without a GPU (and with `--smoke`) the same code runs with torch on the CPU. A run of some parts keeps the others in
 benchmarks/results/gpu.json.
@@ -59,6 +59,9 @@ def chosen(data: Path) -> list[tuple[str, str]]:
                 if all(w in f"{net} {prop}" for w in word.split())
             ]
     return found
+
+
+LONG = ("img1052", "img4405", "256x4 2_0.05", "256x6 5_0.05")
 
 
 # -- subproblems -----------------------------------------------------------------------------------------------------
@@ -153,23 +156,13 @@ def bounds(data: Path, device: Any, smoke: bool) -> dict[str, Any]:
 
 def instances(data: Path, place: str, seconds: float, smoke: bool) -> dict[str, Any]:
     """Verdicts in equal wall time: one at a time with the device; with the compiled loops in processes of one thread beside it."""
-    from relukit.verification import verify
-
     listed = chosen(data)[: 1 if smoke else None]
     root = (data / "vnncomp").resolve()
     table: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as out:
         beside = Loops(root, listed, seconds, Path(out))  # on the cores that the device's threads leave
         for net, prop in listed:
-            began, spent = time.perf_counter(), time.process_time()
-            found = verify(existing(root / net), existing(root / prop), timeout=seconds, device=place)
-            row = {
-                "network": Path(net).stem, "device": found.status, "device_seconds": round(time.perf_counter() - began, 2),
-                "device_cpu_seconds": round(time.process_time() - spent, 2), "nodes": getattr(found, "boxes", 0), "engine": found.engine,
-                "reason": getattr(found, "reason", ""),
-            }  # fmt: skip
-            table[name(net, prop)] = row
-            print(prop, row, file=sys.stderr, flush=True)
+            table[name(net, prop)] = _decided(root, net, prop, place, seconds)
         answers = beside.wait()
     for (net, prop), found in answers.items():
         table[name(net, prop)] |= {"loops": found["status"], "loops_seconds": found["wall_seconds"]}
@@ -180,6 +173,32 @@ def instances(data: Path, place: str, seconds: float, smoke: bool) -> dict[str, 
         "seconds": seconds, "instances": len(table), "decided with the device": count("device"),
         "decided by the loops": count("loops"), "table": table,
     }  # fmt: skip
+
+
+def _decided(root: Path, net: str, prop: str, place: str, seconds: float) -> dict[str, Any]:
+    from relukit.verification import verify
+
+    began, spent = time.perf_counter(), time.process_time()
+    found = verify(existing(root / net), existing(root / prop), timeout=seconds, device=place)
+    row = {
+        "device": found.status, "device_seconds": round(time.perf_counter() - began, 2),
+        "device_cpu_seconds": round(time.process_time() - spent, 2), "nodes": getattr(found, "boxes", 0),
+        "engine": found.engine, "reason": getattr(found, "reason", ""),
+    }  # fmt: skip
+    print(prop, row, file=sys.stderr, flush=True)
+    return row
+
+
+def longer(data: Path, place: str, seconds: float, smoke: bool) -> dict[str, Any]:
+    """The device alone, with more time, on instances that it leaves open in the table."""
+    root = (data / "vnncomp").resolve()
+    listed = [
+        pair
+        for word in (LONG[:1] if smoke else LONG)
+        for pair in chosen(data)
+        if all(w in " ".join(pair) for w in word.split())
+    ]
+    return {"seconds": seconds, "table": {name(*pair): _decided(root, *pair, place, seconds) for pair in listed}}
 
 
 def existing(path: Path) -> Path:
@@ -237,6 +256,7 @@ def main(argv: list[str]) -> int:
     work = {
         "bounds": lambda: bounds(data, device, args.smoke),
         "instances": lambda: instances(data, place, 5.0 if args.smoke else args.seconds, args.smoke),
+        "longer": lambda: longer(data, place, 3.0 if args.smoke else args.seconds, args.smoke),
         "training": lambda: training(device.place, args.smoke),
     }
     for part in args.part:
