@@ -99,6 +99,21 @@ def test_files_hold_the_same_problem(tmp_path, ending, scale):
     assert value == pytest.approx(truth.value, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.parametrize("ending", ["mps", "lp"])
+@pytest.mark.parametrize("formulation", ["sos1", "partition"])
+def test_files_of_other_formulations_are_read_by_scip(tmp_path, ending, formulation):
+    scip = pytest.importorskip("pyscipopt")
+    network, box = _network(5), Box([-1.0, 0.0], [1.0, 1.0])
+    question = {"box": box, "constraints": ["x[0] + x[1] <= 1"]}
+    path = to_program(network, "2*y[0] - y[1] + 3", formulation=formulation, **question).write(tmp_path / f"p.{ending}")
+    model = scip.Model()
+    model.hideOutput()
+    model.readProblem(str(path))
+    model.optimize()
+    truth = relukit.optimize(network, "2*y[0] - y[1] + 3", **question)
+    assert model.getStatus() == "optimal" and model.getObjVal() == pytest.approx(truth.value, rel=2e-4)
+
+
 def _solve_pyomo(network, box, formulation, scalers):
     pyo = pytest.importorskip("pyomo.environ")
     model = pyo.ConcreteModel()

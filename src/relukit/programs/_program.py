@@ -126,7 +126,7 @@ class Program:
         if self.sos1:
             lines.append("SOS")
             for k, (a, b) in enumerate(self.sos1):
-                lines += [f" S1 SOS s{k}", f"    s{k} {self.names[a]} 1", f"    s{k} {self.names[b]} 2"]
+                lines += [f" S1 set{k}", f"    {self.names[a]} 1", f"    {self.names[b]} 2"]
         return "\n".join([*lines, "ENDATA", ""])
 
     def _lp(self) -> str:
@@ -159,7 +159,7 @@ class Program:
         if self.sos1:
             lines += [
                 "SOS",
-                *(f" s{k}: S1:: {self.names[a]}:1 {self.names[b]}:2" for k, (a, b) in enumerate(self.sos1)),
+                *(f" set{k}: S1:: {self.names[a]}:1 {self.names[b]}:2" for k, (a, b) in enumerate(self.sos1)),
             ]
         return "\n".join([*lines, "End", ""])
 
