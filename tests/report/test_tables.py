@@ -57,3 +57,22 @@ def test_text_is_named_and_ragged_lines_are_told(network, tmp_path):
         read_data(written(tmp_path / "empty.csv", "a,b,c\n"))
     with pytest.raises(relukit.ShapeMismatch, match="takes 3 inputs"):
         read_rows(network, written(tmp_path / "wide.csv", "1,2,3,4\n"))
+
+
+def test_what_to_do_next_can_be_typed(network, tmp_path):
+    """Commands name a file that is there; a network in memory is told how to become one."""
+    path = tmp_path / "model.onnx"
+    assert (
+        "relukit flip model.onnx"
+        in relukit.open(str(path), out=None, time_limit=1, box=relukit.Box([-1] * 3, [1] * 3)).html
+    )
+    text = relukit.open(network, out=None, time_limit=1, box=relukit.Box([-1] * 3, [1] * 3)).html
+    assert "relukit.save(relukit.load(model)" in text and "relukit flip Network" not in text
+    relukit.save(relukit.load(network), tmp_path / "again.onnx")
+    assert relukit.load(tmp_path / "again.onnx").inputs == 3
+
+
+def test_a_place_that_cannot_be_written_is_told_at_once(network, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(relukit.UnwritablePath, match="-o"):
+        relukit.open(network, out=tmp_path / "file" / "report", box=relukit.Box([-1] * 3, [1] * 3))

@@ -90,6 +90,7 @@ def open(
         module,
         refusal,
         _name(source),
+        isinstance(source, str | Path),
         seed=seed,
         time_limit=time_limit,
         out=None if out is None else Path(out),
@@ -196,12 +197,16 @@ def _box(network: Network, box: Box | str | Path | None) -> Box | None:
     return found
 
 
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
 def _lead(context: Context) -> str:
     if context.network is None:
         return "This model is no network of affine maps and one-dimensional activations, so exact methods do not apply to it; what does is below."
     n = context.network
     kinds = sorted({n.nodes[i].op.name for i in n.activations})
-    what = f"{n.inputs} inputs, {n.outputs} outputs, {n.units:,} hidden units ({', '.join(kinds) or 'no activation'}), {n.parameters:,} parameters."
+    what = f"{n.inputs} input{_s(n.inputs)}, {n.outputs} output{_s(n.outputs)}, {n.units:,} hidden unit{_s(n.units)} ({', '.join(kinds) or 'no activation'}), {n.parameters:,} parameters."
     rows = (
         ""
         if context.data is None

@@ -24,6 +24,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:12px;p
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.93rem}
 th,td{text-align:right;padding:.36rem .55rem;border-bottom:1px solid var(--line);vertical-align:middle}
 th:first-child,td:first-child{text-align:left}
+.listing th:nth-child(2),.listing td:nth-child(2){text-align:left}
 th{color:var(--quiet);font-weight:600;font-size:.82rem}
 tr:last-child td{border-bottom:0}
 .scroll{overflow-x:auto}
@@ -81,11 +82,11 @@ def escape(text: Any) -> str:
     return html.escape(str(text))
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Cells are HTML already."""
+def table(head: list[str], rows: list[list[str]], kind: str = "") -> str:
+    """Cells are HTML already; `kind` is a class of the style."""
     top = "".join(f"<th>{escape(h)}</th>" for h in head)
     body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="{kind}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def legend(items: list[tuple[str, str]]) -> str:

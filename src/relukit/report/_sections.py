@@ -24,6 +24,7 @@ class Context:
     module: Any
     refusal: str
     name: str
+    saved: bool = True  # whether `name` is a file
     seed: int = 0
     time_limit: float = 60.0
     box: Box | None = None
@@ -76,7 +77,7 @@ def network_section(c: Context) -> Section:
         else:
             what, count = repr(node.op) if node.is_activation else "input", ""
         rows.append([escape(node.name), escape(what), "x".join(map(str, node.shape)) or "1", count])
-    listing = table(["node", "what it does", "shape", "parameters"], rows)
+    listing = table(["node", "what it does", "shape", "parameters"], rows, "listing")
     if len(rows) > 16:
         listing = f"<details><summary>all {len(rows)} nodes</summary>{listing}</details>"
     notes = "".join(f"<p class='quiet'>{escape(note)}.</p>" for note in n.notes)
@@ -254,6 +255,11 @@ def next_section(c: Context) -> Section:
     if n is None:
         return Section("next", "What to do next", reason=f"exact commands do not apply. {c.refusal}")
     lines = []
+    if not c.saved:
+        file = "model.onnx"
+        lines.append(
+            (f"relukit.save(relukit.load(model), '{file}')", "in Python, once: the commands below read a file")
+        )
     data = " --data ROWS.npz" if c.data is None or c.data.real else ""
     if c.data is None:
         lines.append((f"relukit open {file} --data ROWS.npz", "health, pieces and flips need inputs"))
