@@ -128,6 +128,7 @@ def compress(
         data: Instead of a set: rows `(count, inputs)`; the domain is all inputs within `margin` of a row, entry by entry.
         tolerance: Outputs may differ by this much: gates that matter least become lines, the bound proven.
         proof: Whether to keep a proof for `save_proof`; only units that the independent checker can follow count then.
+        seed: Of everything that is drawn at random; the same seed gives the same answer.
 
     Raises:
         UnsupportedOperation: An activation is smooth; a proof was asked for and an activation is no ReLU.

@@ -162,6 +162,7 @@ def speed(
         batches: Batch sizes to measure.
         threads: Threads of the compiled forms; dense ones use what BLAS or torch was told.
         budget: Seconds of measurement for each batch size.
+        seed: Of the inputs that are sampled where none are given.
 
     Raises:
         InvalidInput: Weights or data are not finite; no row; no batch size.

@@ -431,5 +431,17 @@ def recently_silent(record: Record, k: int, count: int = 4) -> np.ndarray:
 
 
 def watch(model: Any, optimizer: Any = None, budget: float = _BUDGET) -> Watch:
-    """Watch a torch training; see `Watch`."""
+    """Watch a torch training while a loop of one's own runs: use the result as a context and call its `step(loss)` each step.
+
+    Arguments:
+        model: Any torch module (also compiled, DDP, with functional activations).
+        optimizer: The one in use; without it learning rates are not judged and `fix` cannot change them.
+        budget: Share of the training time that watching may take, 0.01 for one percent.
+
+    Returns:
+        A `Watch`: `findings` (symptom, cause, remedies, numbers), `fix()`, `step(loss)`.
+
+    Raises:
+        InvalidInput: The model is no torch module, has no layer with weights, or is already watched.
+    """
     return Watch(model, optimizer, budget)

@@ -131,7 +131,19 @@ def read_bytes(path: Path) -> bytes:
 
 
 def save(network: Network, path: str | Path) -> Path:
-    """Write a network as `.onnx` (checked in onnxruntime) or `.npz`; complete or not at all."""
+    """Write a network as `.onnx` (checked in onnxruntime) or `.npz`; complete or not at all.
+
+    Arguments:
+        network: What `relukit.load` gives, or a method made.
+        path: The file; `.npz` holds weights `W0, b0, ...` of chains of dense layers, shapes `(out, in)` and `(out,)`.
+
+    Returns:
+        The path.
+
+    Raises:
+        InvalidInput: Another ending, or a network that the format cannot hold.
+        UnwritablePath: The folder cannot be made, is read-only, or the disk is full.
+    """
     path = Path(path)
     if path.suffix == ".npz":
         from relukit.network.arrays import write_npz

@@ -122,6 +122,7 @@ def optimize(
         tolerance: The proof ends when bound and value differ by at most this share of the value.
         timeout: Seconds of wall time; then, or on Ctrl-C, the best value and the best bound so far come back.
         on_progress: Called with (seconds, value, bound) as both close in.
+        seed: Of everything that is drawn at random; the same seed gives the same answer.
 
     Raises:
         InvalidInput: Two goals, no box, or an expression that cannot be read.

@@ -12,7 +12,11 @@ from relukit.sets._abstract import AbstractSet, Rows
 
 @dataclass(frozen=True, eq=False)
 class Box(AbstractSet):
-    """All x with `lower <= x <= upper`, entrywise; shapes `(*batch, n)`.
+    """All x with `lower <= x <= upper`, entrywise.
+
+    Arguments:
+        lower: Smallest values, shape `(*batch, n)`, in the units of the inputs.
+        upper: Largest values, the same shape.
 
     Raises:
         ShapeMismatch: The two arrays differ in shape, or are no vectors.

@@ -95,9 +95,12 @@ def fit(
         hidden: Widths of the hidden layers.
         activation: A name of the catalogue.
         epochs: At most so many passes; training stops `patience` epochs after the best one.
+        learning_rate: The highest of AdamW's one-cycle schedule.
+        weight_decay: AdamW's, of weights and not of biases.
         label_smoothing: Share of each label spread over all classes; it keeps margins from growing without end.
         noise: Deviation of Gaussian noise added to the standardized inputs while training; by default 0.3, and less the more rows
             there are per input; none for images.
+        patience: Epochs without a better validation score after which training stops.
         seed: Of the split, the initialization and the batches.
         architecture: `mlp`, or `cnn` for images of shape `(rows, height, width)` or `(rows, channels, height, width)`.
         sparsity: Weight of the mean l1 norm of all hidden activations in the loss; in wide layers about 1 makes nine in ten

@@ -45,6 +45,8 @@ class ReLUClassifier(ClassifierMixin, _Base):
         weight_decay: Of the weights, not of biases.
         random_state: Seed.
 
+    `fit(X, y)` takes rows of shape `(rows, inputs)` and labels `(rows,)`.
+
     Example:
         >>> cross_val_score(relukit.ReLUClassifier(), X, y)
     """
@@ -72,7 +74,18 @@ class ReLUClassifier(ClassifierMixin, _Base):
 
 
 class ReLURegressor(RegressorMixin, _Base):
-    """A ReLU network as a scikit-learn regressor; arguments as for `ReLUClassifier`."""
+    """A ReLU network as a scikit-learn regressor; `network_` is the `relukit.Network` that was trained.
+
+    Arguments:
+        hidden: Widths of the hidden layers.
+        activation: A name of the catalogue.
+        epochs: At most so many passes.
+        learning_rate: Of AdamW's one-cycle schedule.
+        weight_decay: Of the weights, not of biases.
+        random_state: Seed.
+
+    `fit(X, y)` takes rows of shape `(rows, inputs)` and targets `(rows,)` or `(rows, targets)`.
+    """
 
     def fit(self, X, y):
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, multi_output=True)

@@ -23,10 +23,13 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: `times` (n,), increasing; `values` (n, states), NaN where nothing was read.
+    """One run that was measured; it starts from its first row.
 
-    It starts from its first row. `given` holds what is known about the run (an enzyme concentration); runs of one
-    `group` share a multiplicative effect when `spread` is given to `hybrid`.
+    Arguments:
+        times: Increasing, shape `(n,)`, in one unit for all curves.
+        values: Shape `(n, states)`, NaN where nothing was read.
+        given: What is known about the run (an enzyme concentration), by name.
+        group: Runs of one group share a multiplicative effect when `spread` is given to `hybrid`.
     """
 
     times: Array

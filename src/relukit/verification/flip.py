@@ -105,6 +105,7 @@ def flip(
         integer: Numbers of inputs that take whole numbers only.
         margin: The new decision must lead every other output by so much (a single output: lie so far beyond 0).
         probability: The new decision must have this probability after softmax or sigmoid.
+        seed: Of everything that is drawn at random; the same seed gives the same answer.
 
     Raises:
         UnsupportedOperation: A smooth activation.

@@ -47,6 +47,7 @@ def verify(
             verdict's note says what was proven.
         device: A torch device such as `"cuda"` that proposes bounds of many leaves at once where gates are split (more than 40 inputs
             that move); the CPU certifies each of them. By default all is done by compiled loops on the CPU.
+        seed: Of everything that is drawn at random; the same seed gives the same answer.
 
     Raises:
         UnsupportedOperation: A smooth activation, or an execution that cannot be bounded.
