@@ -34,6 +34,7 @@ _DOUBLING, _LEFT = 256, 0.6
 _SHARE = 0.25  # of the time of a pass that the search after it gets at least
 _MOST = 0.5  # of the time left that one pass over all gates may take
 _WIDTH = 64  # leaves that are split at once
+_CHEAP = 0.8  # of the time left that a search on a device then gets
 _STALLED = 0.9  # share of the gap of the nearest case beyond which a pass has changed little
 _ALL = 10**9  # nodes: as many as there is time for
 _PROGRAMS = 1.0  # seconds of linear programs after a search of a device that had a budget
@@ -203,7 +204,7 @@ class _Many:
                 seconds = _SHARE * (time.perf_counter() - began)
                 if self.device is not None and self.level[self.open].max() < _STALLED * before:
                     # Bounds of gates hardly help any more, and a device's nodes are cheap.
-                    seconds = max(seconds, _MOST * (self.stop - time.perf_counter()))
+                    seconds = max(seconds, _CHEAP * (self.stop - time.perf_counter()))
                 found = self._search(self.many * _NODES * 2**k, seconds)
             if found is not None:
                 return found
