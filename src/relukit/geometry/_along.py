@@ -1,32 +1,25 @@
 """One-dimensional pieces as `Cells`, by the sweep over all breakpoints where it is certain."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from relukit._types import Array, IntArray
+from relukit._types import IntArray
 from relukit.geometry._cells import Cells
 from relukit.geometry._form import Form, gates_at
+from relukit.geometry._room import room_for
 
 _NODES: WeakKeyDictionary[Form, int] = WeakKeyDictionary()  # how many the last sweep found
 
 
 @dataclass(frozen=True, eq=False)
 class _Raw:
-    """What `Cells` reads of a walk; affine maps are made when they are asked for."""
+    """What `Cells` reads of a walk."""
 
-    form: Form
     patterns: Any
     facets: IntArray
-
-    @cached_property
-    def maps(self) -> Array:
-        from relukit.geometry._measures import all_maps
-
-        return all_maps(self.form.net, 1, self.patterns, len(self.patterns))
 
 
 def cells_along(form: Form, lower: float, upper: float, limit: int | None = None) -> Cells | None:
@@ -36,14 +29,14 @@ def cells_along(form: Form, lower: float, upper: float, limit: int | None = None
         return None
     from relukit.geometry._sweep import DONE, FULL, patterns_between, sweep
 
-    room, width = _NODES.get(form, form.hinges + 64) + 4, int(net.size.max())
+    room, width = _NODES.get(form, form.hinges + 64) + 4, -(-int(net.size.max()) // 16) * 16
     while True:
         t, label = np.empty((2, room)), np.empty((2, room), np.int64)
         pattern = np.zeros(-(-form.hinges // 64), np.uint64)
         values = [np.empty((room + 8, width)) for _ in range(3)]
         why, count = sweep(
             net, float(lower), float(upper), t, np.empty((2, room)), label, np.empty((2, room)), *values,
-            np.empty(width + 1, np.int64), np.empty((8, width + 1)), np.empty(width), pattern,
+            np.empty((room // 8 + 2) * (width + 1), np.int64), room_for(16 * width), np.empty(width), pattern,
         )  # fmt: skip
         if why != FULL:
             break
@@ -63,6 +56,6 @@ def cells_along(form: Form, lower: float, upper: float, limit: int | None = None
     packed = patterns.view(np.uint8)[:, : -(-form.hinges // 8)]
     return Cells(
         t[0, :count, None], entries, pairs, masks, entries, walls, neighbors, packed, form.hinges, form.owners, True, 0,
-        not form.rewritten, 0, np.array([lower], float), np.array([upper], float), None, form, _Raw(form, patterns, facets),
+        not form.rewritten, 0, np.array([lower], float), np.array([upper], float), None, form, _Raw(patterns, facets),
         (lambda p: gates_at(form, p)),
     )  # fmt: skip

@@ -54,7 +54,7 @@ class Cells:
     upper: Array
     rows: Rows | None
     form: Form = field(repr=False)
-    raw: Any = field(repr=False)  # the walk's facet labels, pattern words and maps
+    raw: Any = field(repr=False)  # the walk's facet labels and pattern words
     gate_pattern: Callable[[Array], BoolArray] = field(repr=False)
 
     def __len__(self) -> int:
@@ -64,11 +64,13 @@ class Cells:
     def dimension(self) -> int:
         return self.vertices.shape[1]
 
-    @property
+    @cached_property
     def maps(self) -> tuple[Array, Array]:
-        """`(A, c)`: outputs are `A[k] x + c[k]` on cell k, shapes `(R, m, D)` and `(R, m)`."""
+        """`(A, c)`: outputs are `A[k] x + c[k]` on cell k, shapes `(R, m, D)` and `(R, m)`; made when they are first asked for."""
+        from relukit.geometry._measures import all_maps
+
         D = self.dimension
-        table = self.raw.maps[: len(self)].reshape(len(self), D + 1, self.form.outputs)
+        table = all_maps(self.form.net, D, self.raw.patterns, len(self)).reshape(len(self), D + 1, self.form.outputs)
         return table[:, :D].transpose(0, 2, 1), table[:, D]
 
     @property

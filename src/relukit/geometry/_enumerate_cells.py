@@ -75,7 +75,7 @@ def slices(
             if forget and done == step:
                 yield found, walk, False
                 walk.counts[[CELLS, INDICES, FACETS]] = 0
-                names = ("offsets", "indices", "masks", "facet_offsets", "facets", "patterns", "maps")
+                names = ("offsets", "indices", "masks", "facet_offsets", "facets", "patterns")
                 found = found._replace(**{n: np.empty_like(getattr(found, n)) for n in names})
                 found.offsets[0] = found.facet_offsets[0] = 0
                 continue
@@ -105,7 +105,7 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any
         np.empty((vertices, D)), np.empty(vertices), np.empty(vertices, S), np.empty(vertices, S), np.empty(vertices, S),
         np.zeros(1024, I), np.zeros(1024, I),
         np.zeros(cells + 1, I), np.empty(entries, S), np.empty((words, entries), U), np.zeros(cells + 1, I),
-        np.empty(facets, S), np.empty((cells, pattern), U), np.empty((cells, (D + 1) * form.outputs)),
+        np.empty(facets, S), np.empty((cells, pattern), U),
         np.empty(corners), np.empty((4, corners + 1), I), np.empty(corners, U), np.empty(64 * words, S), np.empty(64 * words + 1, I),
         np.empty((3, words), U), np.empty((2, D)),
     )  # fmt: skip
@@ -183,7 +183,7 @@ def _grown(found: Any, walk: Any, why: int, words: int) -> tuple[Any, Any]:
     if counts[CELLS] == len(found.patterns):
         cells = 4 * len(found.patterns)
         found = more(cells + 1, "offsets", "facet_offsets")
-        found = more(cells, "patterns", "maps")
+        found = more(cells, "patterns")
     if counts[INDICES] + corners > len(found.indices):
         size = 4 * len(found.indices) + 16 * corners
         found = found._replace(indices=longer(found.indices, size), masks=_wider(found.masks, size))

@@ -39,7 +39,7 @@ from relukit.geometry._walk import (
     settle,
 )
 
-_BLURRED = 2.0**-27  # error radius, relative to |x|_1, at which a vertex is placed anew
+_BLURRED = 2.0**-18  # error radius, relative to |x|_1, at which a vertex is placed anew
 
 
 class Solids(NamedTuple):
@@ -65,7 +65,6 @@ class Solids(NamedTuple):
     facet_offsets: IntArray
     facets: IntArray  # label of each facet
     patterns: Array
-    maps: Array
     value: Array  # room for one cell: a hinge's values
     whole: IntArray  # (4, vertices): signs, and vertices by sign
     word: Array  # masks of one side
@@ -141,6 +140,7 @@ def walk_cells(net, w, p, D, W, stop):
             if l >= 0:
                 wide, base, start = size[nth(l)], row_at[nth(l)], first[nth(l)]
                 C, E, gain = net.slope_error[nth(l)], net.shift_error[nth(l)], weight_at[nth(l + 1)]
+                carried = 1 if l + 1 < last else 0
                 many, full = found_count[nth(l)], 0
                 while at < many:
                     u = found[nth(start + at)]
@@ -192,13 +192,14 @@ def walk_cells(net, w, p, D, W, stop):
                         if kept:
                             f, n = low, high - low
                             continue
-                        sums = settle(rows, base, wide, weight, gain, m, pending, waits, D, sums, own, top)
+                        if carried:
+                            sums = settle(rows, base, wide, weight, gain, m, pending, waits, D, sums, own, top)
                         top = max(top, sums + (D + 1) * m)
                         _wait(p, s, l, at, high - low, low, sums, reach, spread, pattern, slots)
                         s += 1
                         f, n = high, fresh + plus + zero
                         pending[0] = u
-                        waits, own = 1, False
+                        waits, own = carried, False
                         set_on(pattern, g)
                     else:
                         at += 1
@@ -208,10 +209,11 @@ def walk_cells(net, w, p, D, W, stop):
                                 break
                             set_on(pattern, g)
                             pending[nth(waits)] = u
-                            waits += 1
+                            waits += carried
                 if not alive:
                     break
-                sums = settle(rows, base, wide, weight, gain, m, pending, waits, D, sums, own, top)
+                if carried:
+                    sums = settle(rows, base, wide, weight, gain, m, pending, waits, D, sums, own, top)
                 top = max(top, sums + (D + 1) * m)
                 waits, own = 0, True
                 if full:
@@ -227,8 +229,6 @@ def walk_cells(net, w, p, D, W, stop):
                 k = nth(counts[CELLS])
                 for i in range(len(pattern)):
                     p.patterns[k, i] = pattern[i]
-                for i in range((D + 1) * wide):
-                    p.maps[k, i] = rows[nth(sums + i)]
                 finish(counts, V, M, f, n, W, slots, p.indices, p.masks, p.facets, p.offsets, p.facet_offsets)
                 break
             reach, spread = _box(X, f, n, D, center, half)
@@ -245,10 +245,11 @@ def walk_cells(net, w, p, D, W, stop):
             base, m, q = sums, size[nth(l + 1)], direct_at[nth(l + 1)]
             sums = top
             top += (D + 1) * m
-            carry, constant = rows[sums:top], direct[q : q + (D + 1) * m]
-            for i in range((D + 1) * m):
-                carry[i] = constant[i]
-            add_decided(rows, base, wide, weight, weight_at[nth(l + 1)], m, w.on, some, D, carry)
+            if l + 1 < last:
+                carry, constant = rows[sums:top], direct[q : q + (D + 1) * m]
+                for i in range((D + 1) * m):
+                    carry[i] = constant[i]
+                add_decided(rows, base, wide, weight, weight_at[nth(l + 1)], m, w.on, some, D, carry)
             at = 0
         counts[STACK] = s
     return DONE

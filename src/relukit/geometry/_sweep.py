@@ -14,7 +14,8 @@ breakpoints, is not certain, the sweep gives up, and the walk with exact signs t
 import numpy as np
 from numba import njit
 
-from relukit.geometry._bits import nth, wide
+from relukit.geometry._bits import nth
+from relukit.geometry._lanes import load, multiply_add, spread, store
 from relukit.geometry._walk import FAST, set_on
 
 DONE, DOUBT, FULL = range(3)
@@ -56,41 +57,77 @@ def _roots(a, b, n, ta, tb, reach, e, first, t, d, label, slope, at, count):
     return many == count
 
 
-@njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
-def _products(Z, count, n, weight, at, m, Y, on, h):
-    """Y[i] += W max(0, Z[i]) for all nodes i: eight nodes and two hinges at a time, for those that are on at one of the nodes."""
-    wide()
-    i = 0
-    while i < count:
-        many = min(8, count - i)
-        for j in range(8):
-            z, row = Z[i + min(j, many - 1)], h[j]
-            for u in range(n):
-                row[u] = max(z[u], 0.0)
-            row[n] = 0.0
-        some = 0
+@njit(cache=True, nogil=True, _nrt=False)
+def _products(Z, count, n, weight, at, m, Y, on, h, block):
+    """Y[i] += W max(0, Z[i]) for all nodes i: eight nodes and sixteen rows in registers, for hinges that are on at one of the nodes.
+
+    Arguments:
+        on, h: Room: of each eight nodes how many and which hinges are on; the hinges' values there.
+        block: Room for sixteen columns of the weights, which stay in the nearest cache.
+    """
+    wide = Y.shape[1]
+    for i in range(0, count, 8):  # there are seven rows more than nodes
+        some, place, start = 0, (i >> 3) * (wide + 1), i * wide
         for u in range(n):
-            on[nth(some)] = u
-            some += h[0, u] + h[1, u] + h[2, u] + h[3, u] + h[4, u] + h[5, u] + h[6, u] + h[7, u] > 0
-        on[nth(some)] = n  # a hinge that is off, for an even number
-        y0, y1, y2, y3 = Y[i], Y[i + 1], Y[i + 2], Y[i + 3]  # there are seven rows more than nodes
-        y4, y5, y6, y7 = Y[i + 4], Y[i + 5], Y[i + 6], Y[i + 7]
-        for k in range(0, some, 2):
-            a, b = on[nth(k)], on[nth(k + 1)]
-            a0, a1, a2, a3, a4, a5, a6, a7 = h[0, a], h[1, a], h[2, a], h[3, a], h[4, a], h[5, a], h[6, a], h[7, a]
-            b0, b1, b2, b3, b4, b5, b6, b7 = h[0, b], h[1, b], h[2, b], h[3, b], h[4, b], h[5, b], h[6, b], h[7, b]
-            a, b = at + a * m, at + min(b, n - 1) * m
-            for v in range(m):
-                p, q = weight[nth(a + v)], weight[nth(b + v)]
-                y0[v] = y0[v] + p * a0 + q * b0
-                y1[v] = y1[v] + p * a1 + q * b1
-                y2[v] = y2[v] + p * a2 + q * b2
-                y3[v] = y3[v] + p * a3 + q * b3
-                y4[v] = y4[v] + p * a4 + q * b4
-                y5[v] = y5[v] + p * a5 + q * b5
-                y6[v] = y6[v] + p * a6 + q * b6
-                y7[v] = y7[v] + p * a7 + q * b7
-        i += 8
+            most = 0.0
+            for j in range(8):
+                z = Z[nth(i + j), nth(u)] if i + j < count else 0.0
+                z = z if z > 0.0 else 0.0
+                h[nth(start + 8 * some + j)] = z
+                most = z if z > most else most
+            on[nth(place + 1 + some)] = u
+            some += most > 0.0
+        on[nth(place)] = some
+    for v in range(0, m, 16):
+        for u in range(n):
+            store(block, nth(16 * u), load(weight, nth(at + u * m + v)))
+            if v + 8 < m:
+                store(block, nth(16 * u + 8), load(weight, nth(at + u * m + v + 8)))
+        for i in range(0, count, 8):
+            y, place, start = i * wide + v, (i >> 3) * (wide + 1), i * wide
+            a0, b0 = load(Y, nth(y)), load(Y, nth(y + 8))
+            a1, b1 = load(Y, nth(y + wide)), load(Y, nth(y + wide + 8))
+            a2, b2 = load(Y, nth(y + 2 * wide)), load(Y, nth(y + 2 * wide + 8))
+            a3, b3 = load(Y, nth(y + 3 * wide)), load(Y, nth(y + 3 * wide + 8))
+            a4, b4 = load(Y, nth(y + 4 * wide)), load(Y, nth(y + 4 * wide + 8))
+            a5, b5 = load(Y, nth(y + 5 * wide)), load(Y, nth(y + 5 * wide + 8))
+            a6, b6 = load(Y, nth(y + 6 * wide)), load(Y, nth(y + 6 * wide + 8))
+            a7, b7 = load(Y, nth(y + 7 * wide)), load(Y, nth(y + 7 * wide + 8))
+            for k in range(on[nth(place)]):
+                w, r = 16 * on[nth(place + 1 + k)], start + 8 * k
+                p, q = load(block, nth(w)), load(block, nth(w + 8))
+                x = spread(h[nth(r)])
+                a0, b0 = multiply_add(p, x, a0), multiply_add(q, x, b0)
+                x = spread(h[nth(r + 1)])
+                a1, b1 = multiply_add(p, x, a1), multiply_add(q, x, b1)
+                x = spread(h[nth(r + 2)])
+                a2, b2 = multiply_add(p, x, a2), multiply_add(q, x, b2)
+                x = spread(h[nth(r + 3)])
+                a3, b3 = multiply_add(p, x, a3), multiply_add(q, x, b3)
+                x = spread(h[nth(r + 4)])
+                a4, b4 = multiply_add(p, x, a4), multiply_add(q, x, b4)
+                x = spread(h[nth(r + 5)])
+                a5, b5 = multiply_add(p, x, a5), multiply_add(q, x, b5)
+                x = spread(h[nth(r + 6)])
+                a6, b6 = multiply_add(p, x, a6), multiply_add(q, x, b6)
+                x = spread(h[nth(r + 7)])
+                a7, b7 = multiply_add(p, x, a7), multiply_add(q, x, b7)
+            store(Y, nth(y), a0)
+            store(Y, nth(y + 8), b0)
+            store(Y, nth(y + wide), a1)
+            store(Y, nth(y + wide + 8), b1)
+            store(Y, nth(y + 2 * wide), a2)
+            store(Y, nth(y + 2 * wide + 8), b2)
+            store(Y, nth(y + 3 * wide), a3)
+            store(Y, nth(y + 3 * wide + 8), b3)
+            store(Y, nth(y + 4 * wide), a4)
+            store(Y, nth(y + 4 * wide + 8), b4)
+            store(Y, nth(y + 5 * wide), a5)
+            store(Y, nth(y + 5 * wide + 8), b5)
+            store(Y, nth(y + 6 * wide), a6)
+            store(Y, nth(y + 6 * wide + 8), b6)
+            store(Y, nth(y + 7 * wide), a7)
+            store(Y, nth(y + 7 * wide + 8), b7)
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
@@ -131,13 +168,13 @@ def _largest(Z, count, n):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def sweep(net, lower, upper, t, d, label, slope, Z, Y, Q, on, h, G, pattern):
+def sweep(net, lower, upper, t, d, label, slope, Z, Y, Q, on, block, G, pattern):
     """Nodes into t[0], labels into label[0]; returns why it ended, and how many nodes there are.
 
     Arguments:
         t, d, label, slope: Shape (2, room): place, error radius, hinge, and size of the slope of the hinge; two for merging.
-        Z, Y, Q: Shape (room + 8, widest stage).
-        on, h, G: Room for one stage; h has shape (8, widest + 1).
+        Z, Y, Q: Shape (room + 8, widest stage, rounded up to a multiple of sixteen).
+        on, block, G: Room (see `_products`), and for one stage.
         pattern: Gates that are on at the lower end.
     """
     room, last, count = t.shape[1], len(net.size) - 1, 2
@@ -185,7 +222,7 @@ def sweep(net, lower, upper, t, d, label, slope, Z, Y, Q, on, h, G, pattern):
                 y, x = Y[i], t[now, i]
                 for v in range(m):
                     y[v] = slopes[v] * x + offsets[v]
-            _products(Z, count, n, net.weight, net.weight_at[l + 1], m, Y, on, h)
+            _products(Z, count, n, net.weight, net.weight_at[l + 1], m, Y, on, Q.reshape(Q.size), block)
             k = 0
             for i in range(count):
                 y, q = Y[i], Q[k]
