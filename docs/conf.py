@@ -1,5 +1,7 @@
 """Sphinx configuration."""
 
+import os
+
 project = "relukit"
 author = "The relukit developers"
 project_copyright = "The relukit developers"
@@ -10,6 +12,8 @@ html_css_files = ["page.css"]
 myst_enable_extensions = ["deflist"]
 nb_render_markdown_format = "gfm"  # tables that a cell makes
 nb_execution_mode = "force"
+# Pages on a study's data are shown without their results where the data are not at hand.
+nb_execution_excludepatterns = [] if os.environ.get("RELUKIT_DATA") else ["howto/embed.md"]
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 exclude_patterns = ["_build"]

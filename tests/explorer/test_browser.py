@@ -153,6 +153,59 @@ def test_a_click_shows_piece_and_nearest_boundary(tab):
     until(tab, "document.getElementById('point-text').textContent.includes('flipped')")
 
 
+def on_page(page, p):
+    at = page.locator("#plane").bounding_box()
+    return at["x"] + (p[0] + 1.25) / 2.5 * at["width"], at["y"] + (1.25 - p[1]) / 2.5 * at["height"]
+
+
+def test_dragging_the_point_along_its_arrow_flips_the_label(tab):
+    for step in range(1, 4):
+        tab.keyboard.press("s")
+        until(tab, f"relukit.frame.step === {step}")
+    tab.mouse.click(*on_page(tab, [0.2, 0.1]))
+    until(tab, "relukit.found?.nearest")
+    found = json.loads(tab.evaluate("JSON.stringify(relukit.found)"))
+    start, end = np.array(found["point"]), np.array(found["nearest"])
+    tab.mouse.move(*on_page(tab, start))
+    tab.mouse.down()
+    tab.mouse.move(*on_page(tab, start + 0.5 * (end - start)))
+    until(tab, "document.getElementById('point-text').textContent.includes('still the same')")
+    tab.mouse.move(*on_page(tab, start + 1.25 * (end - start)))
+    until(tab, "document.getElementById('point-text').textContent.includes('flipped')")
+    tab.mouse.up()
+    tab.keyboard.press("r")
+    until(tab, "relukit.frame.step === 0")
+
+
+def test_own_points_are_set_by_clicks_and_separated(tab):
+    tab.select_option("#data", "points")
+    until(tab, "relukit.state.settings.data === 'points'")
+    for k, (p, label) in enumerate([([-0.5, 0], "0"), ([0.5, 0], "1"), ([-0.5, 0.5], "0"), ([0.5, 0.5], "1")]):
+        tab.select_option("#class", label)
+        tab.mouse.click(*on_page(tab, p))
+        until(tab, f"relukit.state.settings.points.length === {k + 1}")
+    tab.click("#play")
+    until(tab, "relukit.frame.step > 40")
+    tab.click("#play")
+    until(tab, "relukit.frame.accuracy === 1")
+    assert [p[2] for p in tab.evaluate("relukit.state.settings.points")] == [0, 1, 0, 1]
+
+
+def test_reduced_motion_starts_nothing_by_itself_and_steps_slowly(browser, served):
+    page = browser.new_page(reduced_motion="reduce")
+    page.goto(served.url)
+    until(page, "window.relukit?.ready")
+    page.click("#moments summary")
+    page.click("#moment-list li:first-child a")
+    until(page, "window.relukit?.ready && relukit.state.play")
+    time.sleep(0.7)
+    assert page.evaluate("relukit.frame.step") == 0
+    page.click("#play")
+    time.sleep(2)
+    assert 1 <= page.evaluate("relukit.frame.step") <= 5  # two steps a second
+    page.close()
+
+
 def test_max_needs_a_second_layer(tab):
     tab.click("[data-view=max]")
     until(tab, "relukit.frame?.max_error !== undefined")
