@@ -11,7 +11,7 @@ from relukit.search import decide_any
 from relukit.search._refine import dual_of
 from relukit.search._torch_device import device_named
 from tests.search.test_dual import layers
-from tests.search.test_torch import by_gates, convolutional, dense, questions
+from tests.search.torch_cases import by_gates, convolutional, dense, questions
 from tests.strategies import RELU
 
 pytestmark = pytest.mark.gpu

@@ -9,24 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from relukit import Ball, Box, InvalidInput
+from relukit import Box
 from relukit.bounds import compact
 from relukit.network import from_layers
-from relukit.search import Search, _many, decide_any
-from relukit.search import _few as few
+from relukit.search import _many
 from relukit.search._dual import Dual
 from relukit.search._forest import Forest
-from relukit.search._graph import Graph, make_graph
-from relukit.search._graph_dual import GraphDual
 from relukit.search._refine import dual_of, forest_of, optimize_gates, refine
-from relukit.search._torch_device import Device, device_named
+from relukit.search._torch_device import Device
 from relukit.search._torch_maps import DeviceMap
 from tests.oracles import exact_minimum
-from tests.search.conv_nets import milp_minimum, random_conv, random_network
-from tests.search.test_dual import layers, regions
+from tests.search.conv_nets import random_conv
+from tests.search.test_dual import layers
+from tests.search.torch_cases import HERE, convolutional, dense
 from tests.strategies import RELU
-
-HERE = Device(torch.device("cpu"), batch=16, memory=1e6)  # small: several rounds, and batches that are cut
 
 
 @pytest.fixture(autouse=True)
@@ -36,21 +32,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def dense(seed, region=0, hidden=(9, 8, 7)):
-    weights, biases, x = layers(seed, hidden=hidden)
-    network = from_layers(weights, biases, [RELU] * len(hidden))
-    small = compact(network, regions(x)[region])
-    return network, small, Dual(small), dual_of(small, np.inf, HERE)
-
-
-def convolutional(seed, norm=np.inf):
-    builder, lower, upper = random_network(seed)
-    box = Box(lower, upper)
-    region = box if norm == np.inf else Ball((lower + upper) / 2, 0.5, norm, box)
-    graph = make_graph(builder.network(), region, np.inf)
-    return builder, graph, GraphDual(graph), dual_of(graph, np.inf, HERE)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -170,83 +151,6 @@ def test_bounds_of_gates_hold_at_samples():
             assert np.all(z >= found.lower - 1e-9) and np.all(z <= found.upper + 1e-9)
 
 
-def questions(seeds):
-    """Rows of random convolutional networks at levels close to their exact minimum, and the right answers."""
-    for seed in seeds:
-        builder, lower, upper = random_network(seed)
-        network, box = builder.network(), Box(lower, upper)
-        row = np.random.default_rng(seed).standard_normal(2)
-        minimum = milp_minimum(builder, row, lower, upper)
-        for gap in (-1e-2, -1e-4, 1e-4, 1e-2):
-            confirm = lambda points, r=row, level=minimum + gap, n=network, b=box: next(
-                (p for p in points if b.contains(p) and r @ n(p) - level <= 0), None
-            )
-            search = Search(network, box, row[None], np.array([-(minimum + gap)]), confirm)
-            yield search, gap, "sat" if gap > 0 else "unsat"
-
-
-def by_gates(monkeypatch, as_graphs):
-    monkeypatch.setattr(few, "_INPUTS", 0)
-    monkeypatch.setattr(few, "_BOTH", 0)
-    monkeypatch.setattr(Graph, "is_small", property(lambda graph: not as_graphs))
-
-
-@pytest.mark.parametrize("as_graphs", [True, False])
-@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 40), marks=pytest.mark.slow)])
-def test_decisions_agree_with_a_milp(seeds, as_graphs, monkeypatch):
-    by_gates(monkeypatch, as_graphs)
-    counts = {"sat": 0, "unsat": 0, "unknown": 0}
-    for search, gap, want in questions(seeds):
-        found = decide_any([search], 60, HERE)
-        assert found.status == want or (found.status == "unknown" and abs(gap) < 1e-3), (gap, found)
-        counts[found.status] += 1
-    assert counts["sat"] >= 1.7 * len(seeds) and counts["unsat"] >= 1.7 * len(seeds), counts
-
-
-@pytest.mark.parametrize("as_graphs", [True, False])
-def test_a_device_that_lies_proves_nothing(as_graphs, monkeypatch):
-    """Every leaf reported as closed: the CPU finds out, and no answer becomes wrong."""
-    from relukit.search._torch_dual import _OnDevice
-
-    honest = _OnDevice.ascend
-
-    def lying(self, *a, **k):
-        found = honest(self, *a, **k)
-        found.value += 100.0
-        return found
-
-    monkeypatch.setattr(_OnDevice, "ascend", lying)
-    by_gates(monkeypatch, as_graphs)
-    decided = 0
-    for search, _, want in questions(range(5)):
-        found = decide_any([search], 3, HERE)
-        assert found.status in (want, "unknown"), found
-        decided += found.status == want
-    assert decided > 10
-
-
-@pytest.mark.parametrize("lying", [False, True])
-def test_what_no_point_confirms_is_never_proven(lying, monkeypatch):
-    """The rows do reach 0, but no point is let through and no linear program ends: the answer is unknown."""
-    from relukit.search._decision import Decision
-    from relukit.search._torch_dual import _OnDevice
-
-    honest = _OnDevice.ascend
-
-    def ascend(self, *a, **k):
-        found = honest(self, *a, **k)
-        found.value += 100.0 * lying
-        return found
-
-    monkeypatch.setattr(_OnDevice, "ascend", ascend)
-    monkeypatch.setattr(_many, "split_by_programs", lambda *a: Decision("unknown", None, 1, "linear programs"))
-    by_gates(monkeypatch, True)
-    for search, gap, _ in questions(range(1, 3)):
-        if gap > 0:
-            search.confirm = lambda points: None
-            assert decide_any([search], 2, HERE).status == "unknown"
-
-
 def test_a_failed_certificate_opens_the_leaf_again():
     dual = dense(2)[3]
     forest = forest_of(dual, dual.output_rows(), dual.K, joint=True)
@@ -256,18 +160,6 @@ def test_a_failed_certificate_opens_the_leaf_again():
     dual.certify_part = lambda rows, P, S: Dual.certify(dual, Rows_below(rows), P, S)
     forest.grow(60, 5, time.perf_counter() + 5, look_ahead=True)
     assert forest.leaves + len(forest.ends) > 0 and not np.isposinf(forest.bound[0])
-
-
-def test_a_full_store_still_ends_right(monkeypatch):
-    """With room for next to nothing the search goes depth first, and certificates are asked for early."""
-    by_gates(monkeypatch, True)
-    tight = Device(torch.device("cpu"), batch=4, memory=200.0, store=100.0)
-    found = [
-        (decide_any([search], 60, tight).status, want)
-        for search, gap, want in questions(range(20, 23))
-        if abs(gap) > 1e-3
-    ]
-    assert all(a == b for a, b in found) and len(found) == 6
 
 
 def test_time_that_is_up_leaves_bounds_unknown():
@@ -284,14 +176,6 @@ def Rows_below(rows):
     from dataclasses import replace
 
     return replace(rows, c=rows.c - 1e6)
-
-
-def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(InvalidInput, match="tpu9"):
-        device_named("tpu9")
-    if not torch.cuda.is_available():
-        with pytest.raises(InvalidInput, match="'cuda' cannot be used"):
-            device_named("cuda")
 
 
 def test_the_default_stays_on_the_cpu_loops():

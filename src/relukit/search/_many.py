@@ -122,8 +122,13 @@ def decide_searches(searches: Sequence[Any], stop: float, device: Any = None) ->
     """
     if device is None:
         return _decide(searches, stop, None)
-    with device.threads_apart():
-        return _decide(searches, stop, device)
+    import torch
+
+    try:
+        with device.threads_apart():
+            return _decide(searches, stop, device)
+    except torch.OutOfMemoryError:  # the compiled loops need none of the device's memory
+        return _decide(searches, stop, None)
 
 
 def _decide(searches: Sequence[Any], stop: float, device: Any) -> Decision:

@@ -60,7 +60,7 @@ def device_of(name: Any) -> torch.device:
     """
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        float(torch.zeros(1, device=device))  # one without values (meta) is none to compute on
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         why = "this torch is built for the CPU" if torch.version.cuda is None else "torch finds no usable GPU"
         raise InvalidInput(

@@ -219,7 +219,7 @@ def _place(device: str) -> Any:
 
     try:
         place = torch.device(device)
-        torch.zeros(1, device=place)
+        float(torch.zeros(1, device=place))  # one without values (meta) is none to train on
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise InvalidInput(
             f"torch cannot use the device {device!r} here ({str(error).splitlines()[0]}); `relukit doctor` shows what it sees"
