@@ -103,6 +103,35 @@ def test_always_on_units_are_folded_where_the_next_layer_is_smaller():
     assert np.abs(plain.network(x) - network(x)).max() <= plain.error + 1e-11 and plain.error < 1e-8
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_always_on_units_with_dependent_weights_follow_the_others(tmp_path, seed):
+    """Two inputs: whatever number of first-layer units is always on, two of them say it all. Loops over units as the oracle, the checker as a second."""
+    g = np.random.default_rng(seed)
+    weights = [
+        g.standard_normal((20, 2)),
+        g.standard_normal((15, 20)),
+        g.standard_normal((15, 15)),
+        g.standard_normal((3, 15)),
+    ]
+    biases = [np.r_[9.0 * np.ones(12), g.standard_normal(8) / 2], *(g.standard_normal(len(w)) for w in weights[1:])]
+    network, box = from_layers(weights, biases, [RELU] * 3), Box(-np.ones(2), np.ones(2))
+    from relukit.bounds import linear
+    from relukit.compression._plain import plain_form
+    from relukit.network.arrays import write_npz
+
+    plain = plain_form(network, linear(network, box), np.ones(2, bool), box)
+    assert plain.folded >= 10 and plain.error < 1e-9
+    for row in np.r_[box.sample(30, seed), box.lower[None], box.upper[None]]:
+        exact = exact_forward(weights, biases, row)[1]
+        assert max(abs(Fraction(float(a)) - b) for a, b in zip(plain.network(row), exact)) <= Fraction(
+            plain.error
+        ) + Fraction(1e-10)
+    write_npz(network.with_(box=box), tmp_path / "net.npz")
+    found = compress(network, box, proof=True)
+    relukit.save(found.network, tmp_path / "small.onnx")
+    assert found.save_proof(tmp_path / "p", tmp_path / "net.npz", tmp_path / "small.onnx") < 1e-9
+
+
 def test_data_with_a_margin_keeps_more_than_their_hull():
     g = np.random.default_rng(1)
     weights = [g.standard_normal((20, 4)), g.standard_normal((20, 20)) / 4, g.standard_normal((2, 20))]

@@ -34,8 +34,8 @@ class Plain:
 def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: AbstractSet) -> Plain | None:
     """Without dead units, unmoving inputs, copies and multiples; None for networks that are no chain of dense ReLU layers.
 
-    Where a layer has more always-on units than the next one has units, each unit of the next layer gets one that carries their
-    whole contribution, shifted so that it never falls below 0.
+    Always-on units are affine: those whose weights depend linearly on the others' follow them (Serra et al., 2020). Where a layer still has more of
+    them than the next one has units, each unit of the next layer gets one that carries their whole contribution, shifted so that it never falls below 0.
     """
     chain = network.dense_chain()
     if chain is None or not chain.is_relu or len(chain.activations) != len(network.activations):
@@ -109,16 +109,59 @@ def _multiples(rows: Array) -> list[tuple[int, int, float]]:
     return found
 
 
+def _depend(
+    W: Array, b: Array, on: np.ndarray, reach: Array, out: Array, bias: Array, off: list[Array], k: int, top: Array
+) -> IntArray:
+    """Always-on units whose weights are combinations of other always-on units' weights; what they add to the next layer (`out`, `bias`, changed in
+    place) goes through those. Their numbers; none where rounding would show."""
+    from scipy.linalg import qr
+
+    rows = np.flatnonzero(on)
+    none = np.zeros(0, np.int64)
+    if len(rows) < 2:
+        return none
+    R, order = qr(W[rows].T, mode="r", pivoting=True)  # type: ignore[misc]
+    sizes = np.abs(np.diag(R))
+    rank = int(np.sum(sizes > 1e-10 * sizes[0])) if len(sizes) and sizes[0] > 0 else 0
+    if rank in (0, len(rows)) or len(out) < rank:  # the next layer is smaller still: it takes over
+        return none
+    kept, gone = rows[order[:rank]], rows[order[rank:]]
+    share = np.linalg.lstsq(W[kept].T, W[gone].T, rcond=None)[0].T  # W[gone] = share W[kept]
+    rest = np.abs(W[gone] - share @ W[kept])
+    size = np.abs(W[gone]) @ reach + np.abs(share) @ (np.abs(W[kept]) @ reach + np.abs(b[kept])) + np.abs(b[gone])
+    wrong = 1.01 * (
+        rest @ reach + gamma(W.shape[1] + len(kept) + 6) * size + off[k][gone] + np.abs(share) @ off[k][kept]
+    )
+    if np.any(rest @ reach > 1e-10 * (1 + top[gone])) or np.any(np.abs(share).sum(axis=1) > 1e4):
+        return none
+    weights = out[:, gone].copy()
+    off[k + 1] = off[k + 1] + np.abs(weights) @ wrong + gamma(len(gone) + 4) * (np.abs(weights) @ (np.abs(share) @ top[kept]) + np.abs(weights) @ size + np.abs(bias))  # fmt: skip
+    bias += weights @ (b[gone] - share @ b[kept])
+    out[:, kept] += weights @ share
+    return gone
+
+
 def _fold(
     network: Network, bounds: Bounds, W: list[Array], b: list[Array], off: list[Array], units: list[IntArray]
 ) -> int:
-    """Always-on units replaced where the next layer has fewer units than they are; returns how many are gone."""
+    """Always-on units that follow others, or are replaced where the next layer has fewer units than they are; returns how many are gone."""
     size_in = np.maximum(np.abs(bounds.lower[0]), np.abs(bounds.upper[0]))[bounds.lower[0] < bounds.upper[0]]
     top = [np.maximum(bounds.upper[network.activations[k]], 0)[u] for k, u in enumerate(units)]
     gone = 0
     for k in range(len(W) - 1):
         node = network.activations[k]
         on = bounds.always_on(node)[units[k]]
+        dependent = _depend(
+            W[k], b[k], on, size_in if k == 0 else top[k - 1], W[k + 1], b[k + 1], off, k, np.abs(top[k])
+        )
+        if len(dependent):
+            stay = np.setdiff1d(np.arange(len(b[k])), dependent)
+            W[k], b[k], off[k], top[k], W[k + 1] = W[k][stay], b[k][stay], off[k][stay], top[k][stay], W[k + 1][:, stay]
+            units[k] = np.where(on, -1, units[k])[
+                stay
+            ]  # those they follow pass their sums on: they stand for no unit any more
+            gone += len(dependent)
+            continue
         fresh = len(b[k + 1])
         if on.sum() <= fresh or (on.sum() - fresh) * (W[k].shape[1] + 1 + fresh) <= 0:
             continue
