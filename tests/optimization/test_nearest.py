@@ -107,6 +107,21 @@ def test_balls_and_gates_agree_where_both_can(norm, monkeypatch):
         assert not other.engine.startswith("balls") and other.value == pytest.approx(found.value, rel=3e-4)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_tangents_find_the_nearest_point_of_all_patterns(seed, monkeypatch):
+    """What few inputs get in l2: the same questions as above, and once whole numbers and a category."""
+    monkeypatch.setattr(_questions, "_FEW", 8)
+    W, b = layers(seed + 60, (4, 3, 3, 1))
+    net, low, high = network(W, b), np.array([-1.0, -1.0, -0.5, -0.2]), np.array([1.0, 2.0, 1.5, 1.1])
+    y = net(np.random.default_rng(seed).uniform(low, high, (500, 4)))[:, 0]
+    point, scale, level = np.array([0.1, -0.2, 0.4, 0.2]), np.array([1.0, 0.5, 2.0, 1.0]), float(np.quantile(y, 0.9))
+    more = {"integers": [1], "categories": [[2, 3]]} if seed == 2 else {}
+    exact = truth(W, b, low, high, point, [(np.zeros(4), np.array([-1.0]), -level)], "l2", scale, more.get("integers", ()), more.get("categories", ()))  # fmt: skip
+    found = counterfactual(net, point, level, Box(low, high), "l2", scale, **more)
+    assert found.status == "optimal" and found.engine.startswith("tangents")
+    assert found.value == pytest.approx(exact, rel=2e-4) and found.bound <= exact + 1e-9
+
+
 def test_whole_numbers_and_categories_in_l2():
     W, b = layers(50, (5, 4, 1))
     net = network(W, b)

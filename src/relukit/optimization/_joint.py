@@ -250,8 +250,7 @@ def with_distance(network: Network, point: Array, norm: str, scale: Array) -> Ne
     if norm == "l1":
         fold = fold.sum(axis=0, keepdims=True)
     nodes.append(Node(Affine((dense_or_sparse(fold),), np.zeros(len(fold))), (len(nodes) - 1,), (len(fold),), "sizes"))
-    while nodes[-1].size > 1:
-        nodes += _halved(nodes[-1].size, len(nodes) - 1, len(nodes))
+    nodes += largest_of(nodes[-1].size, len(nodes) - 1)
     last = len(network.nodes) - 1
     nodes.append(stacked([(last, network.outputs), (len(nodes) - 1, 1)], network.outputs + 1, "outputs and distance"))
 
@@ -261,6 +260,15 @@ def with_distance(network: Network, point: Array, norm: str, scale: Array) -> Ne
         return np.concatenate([original_outputs(network, rows), far[:, None]], axis=1)
 
     return Network(tuple(nodes), network.notes, "", network.dtype, network.box, origin=Origin("built", run=run))
+
+
+def largest_of(size: int, source: int) -> list[Node]:
+    """Nodes after number `source`, the last of which holds its largest entry."""
+    found: list[Node] = []
+    while size > 1:
+        found += _halved(size, source + len(found), source + len(found) + 1)
+        size = found[-1].size
+    return found
 
 
 def _halved(size: int, source: int, at: int) -> list[Node]:

@@ -13,6 +13,7 @@ import numpy as np
 from relukit._types import Array
 from relukit.optimization._nearest_point import NearestPoint
 from relukit.optimization._nearest_step import size_of
+from relukit.optimization._nearest_tangents import prove_by_tangents
 from relukit.optimization._portfolio import Found
 from relukit.optimization._problem import Problem
 from relukit.search._decision import Decision
@@ -29,16 +30,17 @@ class Nearest:
     Arguments:
         problem, point, norm, scale: As for `NearestPoint`.
         tolerance: Share of the distance at which the proof ends; `timeout` in seconds.
+        tangents: Prove by tangents to the norm rather than by balls (l2 with few inputs).
         start: Points `(k, n)` to begin with.
         on_progress: Called with (seconds, value, bound).
     """
 
     def __init__(
         self, problem: Problem, point: Array, norm: float, scale: Array, tolerance: float, timeout: float, seed: int = 0,
-        start: Array | None = None, on_progress: Callable[[float, float, float], None] | None = None,
+        start: Array | None = None, on_progress: Callable[[float, float, float], None] | None = None, tangents: bool = False,
     ) -> None:  # fmt: skip
         self.problem, self.point, self.norm, self.scale = problem, point, norm, scale
-        self.began = time.perf_counter()
+        self.began, self.tolerance, self.tangents = time.perf_counter(), tolerance, tangents
         self.stop, self.on_progress, self.seed, self.start = self.began + timeout, on_progress, seed, start
         self.best = NearestPoint(problem, point, norm, scale, tolerance, self.stop, self._better)
         self.lower, self.first = 0.0, float("nan")
@@ -50,13 +52,13 @@ class Nearest:
         reason = ""
         try:
             self._search_near()
-            reason = self._prove()
+            reason = prove_by_tangents(self) if self.tangents else self._prove()
         except KeyboardInterrupt:
             reason = "interrupted"
         self._note()
         engine = " and ".join(sorted(self.engines)) or "linear bounds"
         return Found(
-            self.best.upper, self.best.witness, min(self.lower, self.best.upper), f"balls: {engine}", self.nodes + 1, reason, self.first, self.history
+            self.best.upper, self.best.witness, min(self.lower, self.best.upper), f"{'tangents' if self.tangents else 'balls'}: {engine}", self.nodes + 1, reason, self.first, self.history
         )  # fmt: skip
 
     def _prove(self) -> str:
@@ -77,7 +79,7 @@ class Nearest:
                 if self.best.witness is None:
                     self.lower = np.inf  # there is no point at all
                     return ""
-                self._raise(min(radius, self.best.upper - 0.9 * self.best.slack()))
+                self.raise_to(min(radius, self.best.upper - 0.9 * self.best.slack()))
                 continue
             return self._smaller(found.reason)
 
@@ -92,7 +94,7 @@ class Nearest:
             if radius > self.lower:
                 found = self._decide(box.lower, box.upper, radius, time.perf_counter() + 0.4 * left)
                 if found.status == "unsat":
-                    self._raise(radius)
+                    self.raise_to(radius)
         return "time limit" if time.perf_counter() >= self.stop - 0.05 or reason.startswith("time") else reason
 
     def _farthest(self) -> float:
@@ -161,7 +163,7 @@ class Nearest:
             self.first = time.perf_counter() - self.began
         self._note()
 
-    def _raise(self, lower: float) -> None:
+    def raise_to(self, lower: float) -> None:
         if lower > self.lower:
             self.lower = lower
             self._note()

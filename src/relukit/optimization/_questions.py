@@ -122,7 +122,7 @@ def _by_balls(
     tolerance: float = 1e-4, timeout: float = 60.0, seed: int = 0, start: Array | None = None, on_progress: Any = None,
     integers: Sequence[int | str] = (), categories: Sequence[Sequence[int | str]] = (), **options: Any,
 ) -> Optimum:  # fmt: skip
-    """One proof over a ball around the point."""
+    """One proof over a ball around the point; in l2 with few inputs, tangents to the norm."""
     from relukit.optimization._nearest import Nearest
 
     if options:
@@ -132,7 +132,10 @@ def _by_balls(
     question = dataclasses.replace(question, has_goal=True)
 
     def search(problem: Problem) -> Found:
-        return Nearest(problem, point, NORMS[norm], width, tolerance, timeout, seed, start, on_progress).run()
+        few = int(np.sum(problem.box.lower < problem.box.upper)) <= _FEW
+        return Nearest(
+            problem, point, NORMS[norm], width, tolerance, timeout, seed, start, on_progress, norm == "l2" and few
+        ).run()
 
     found = question.answer_by(search, tolerance, timeout, began)
     return dataclasses.replace(found, replayed=found.value if len(found.witness) else float("nan"))
