@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
             found = certify(relukit.load(network), claims, options.limit) if verdict.status == "unsat" else None
             c = time.process_time()
             if found is None:
-                without.append(f"{row['net'][17:20]} {Path(row['prop']).stem} {verdict.status}")
+                without.append(f"{row['net'].split('run2a_')[1][:3]} {Path(row['prop']).stem} {verdict.status}")
                 continue
             found.save(certificate)
             d = time.process_time()
