@@ -5,6 +5,7 @@ python -m benchmarks regions [--smoke] [--peers]
 `cpu_seconds` is the best of some whole Python calls after the first one in the process, on one thread; for cells with adjacency.
 `exact_over_float` is the time of the compiled walk beside the same walk with error bounds of zero, which never asks the exact stage: what doubt
 and exact arithmetic cost, without the few operations that carry error radii along.
+`maps_seconds` is what the affine maps take when they are first asked for. `two_threads` compares wall and CPU seconds with one thread, in turns: best of each.
 With `--peers`, relucent (PyPI, extra `peers`, or a folder named by RELUKIT_PEER) runs on the same files. It enumerates by local search over the
 whole space, so that its count may differ from that of a box; it stops after some cells, and its cells per second are compared.
 """
@@ -80,6 +81,31 @@ def exact_over_float(network: relukit.Network, repeats: int) -> float | None:
     return round(min(times[True][1:] or times[True]) / min(times[False][1:] or times[False]), 3)
 
 
+def two_threads(network: relukit.Network, repeats: int) -> dict[str, float]:
+    """Best wall and CPU seconds with two threads and with one, called in turn."""
+    times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+    for _ in range(repeats + 2):
+        for threads in times:
+            wall, cpu = time.perf_counter(), time.process_time()
+            relukit.regions(network, threads=threads)
+            times[threads].append((time.perf_counter() - wall, time.process_time() - cpu))
+    best_of = {k: [min(t[i] for t in v[1:]) for i in (0, 1)] for k, v in times.items()}
+    return {
+        "wall_seconds": round(best_of[2][0], 5), "one_thread_wall_seconds": round(best_of[1][0], 5),
+        "speed_up": round(best_of[1][0] / best_of[2][0], 2), "cpu_over_one_thread": round(best_of[2][1] / best_of[1][1], 2),
+    }  # fmt: skip
+
+
+def maps_seconds(network: relukit.Network, repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        found = relukit.regions(network)
+        started = time.process_time()
+        _ = found.maps
+        times.append(time.process_time() - started)
+    return round(min(times), 5)
+
+
 def random_network(seed: int, sizes: list[int]) -> relukit.Network:
     g = np.random.default_rng(seed)
     weights = [g.standard_normal((b, a)) * np.sqrt(2 / a) for a, b in zip(sizes[:-1], sizes[1:])]
@@ -100,6 +126,10 @@ def table(folder, names: list[str], repeats: int) -> dict:
             "exact_tests": found.exact_tests, "cpu_seconds": round(seconds, 5), "goal": GOALS.get(name),
             "exact_over_float": exact_over_float(relukit.load(folder / f"{name}.npz"), repeats),
         }  # fmt: skip
+        network = relukit.load(folder / f"{name}.npz")
+        rows[name]["maps_seconds"] = maps_seconds(network, 3)
+        if hasattr(found, "plane") and len(found) > 5000:
+            rows[name]["two_threads"] = two_threads(network, repeats)
         if hasattr(found, "blocks") and found.dimension > 2:
             next(found.blocks(1))  # compiled before the clock runs
             started = time.process_time()

@@ -259,7 +259,7 @@ def test_cells_with_more_than_64_facets():
 def test_memory_that_is_not_there(monkeypatch):
     network, box = random_network(1, [3, 24, 16, 1]), Box(-np.ones(3), np.ones(3))
     real = os.sysconf
-    monkeypatch.setattr(os, "sysconf", lambda name: 1000 if name == "SC_PHYS_PAGES" else real(name))
+    monkeypatch.setattr(os, "sysconf", lambda name: 100 if name == "SC_PHYS_PAGES" else real(name))
     with pytest.raises(UnsupportedOperation, match="too many pieces for memory"):
         relukit.regions(network, box)
     part = relukit.regions(network, box, partial=True)

@@ -28,6 +28,9 @@ def command(
     polygon: str = typer.Option("", help="x,y;x,y;...: a convex polygon in place of a box"),
     limit: int = typer.Option(5_000_000, min=1, help="Stop after this many pieces and keep them"),
     count: bool = typer.Option(False, "--count", help="Only count"),
+    threads: int = typer.Option(
+        1, min=1, help="Threads that walk through polygons; worth it from some 10,000 pieces on"
+    ),
     save: Path | None = typer.Option(None, help="Write the pieces: .npz, .json, .geojson, .graphml, .ply, .obj"),
     plot: Path | None = typer.Option(None, help="Draw the pieces: .svg, .png or .pdf"),
     color: str = typer.Option("decision", help="Of the picture: decision, slope or depth"),
@@ -41,7 +44,7 @@ def command(
     network = relukit.load(model)
     where = _plane(network, corners, slice_, at)
     domain = _domain(network, where, slice_, box, polygon)
-    found, seconds, call = _timed(network, domain, where, limit)
+    found, seconds, call = _timed(network, domain, where, limit, threads)
     content = found.to_dict() | {
         "cpu_seconds": seconds,
         "timed_call": call,
@@ -158,7 +161,7 @@ def _domain(network: Any, where: Any, slice_: str, box: str, polygon: str) -> An
     return None
 
 
-def _timed(network: Any, domain: Any, where: Any, limit: int) -> tuple[Any, float, int]:
+def _timed(network: Any, domain: Any, where: Any, limit: int, threads: int) -> tuple[Any, float, int]:
     """The pieces, the CPU seconds of the call, and which call that was: the second one, unless the first was long or stopped."""
     import time
 
@@ -171,7 +174,13 @@ def _timed(network: Any, domain: Any, where: Any, limit: int) -> tuple[Any, floa
             call += 1
             started = time.process_time()
             found = relukit.regions(
-                network, domain, where, limit, partial=True, on_progress=lambda n: step(n, f"{n:,} pieces")
+                network,
+                domain,
+                where,
+                limit,
+                partial=True,
+                on_progress=lambda n: step(n, f"{n:,} pieces"),
+                threads=threads,
             )
             seconds = time.process_time() - started
             if call == 2 or seconds > _LONG or (not found.complete and len(found) < limit):

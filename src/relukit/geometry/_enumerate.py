@@ -74,7 +74,7 @@ def walk_on(
         stop = stop if limit is None else min(stop, limit)
         try:
             why = walk_polygons(form.net, walk, found, stop)
-            if on_progress is not None:
+            if why != DONE and on_progress is not None:
                 on_progress(int(walk.counts[CELLS]))
         except KeyboardInterrupt:
             return found, walk, False

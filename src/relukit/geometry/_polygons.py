@@ -49,10 +49,10 @@ def _where(network: Network, domain: Any, plane: Any) -> tuple[Plane, Box | Poly
         where = Plane(a, b - a, c - a)
     if not isinstance(domain, Box | Polytope) and domain is not None:
         raise InvalidInput(f"a domain is a Box or a Polytope, got {type(domain).__name__}")
-    sizes = {len(np.ravel(v)) for v in (where.origin, where.u, where.v)}
-    if sizes != {network.inputs}:
-        raise InvalidInput(f"the plane's points have {sorted(sizes)} entries, the network takes {network.inputs}")
     if plane is not None:
+        sizes = {len(np.ravel(v)) for v in (where.origin, where.u, where.v)}
+        if sizes != {network.inputs}:
+            raise InvalidInput(f"the plane's points have {sorted(sizes)} entries, the network takes {network.inputs}")
         if not np.all(np.isfinite([where.origin, where.u, where.v])):
             raise InvalidInput("the plane's points must be finite")
         if np.linalg.matrix_rank(np.stack([where.u, where.v])) < 2:
