@@ -150,7 +150,6 @@ def trained(smoke: bool) -> list[dict]:
             ("digits", 2048, 1e-3),
             ("mnist", 1024, 0.0),
             ("mnist", 1024, 1e-3),
-            ("mnist", 2048, 2e-3),
             ("maintenance", 1024, 1e-3),
         ]
     )
