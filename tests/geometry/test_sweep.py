@@ -1,11 +1,14 @@
 """Breakpoints along a line by the sweep, and polygons on several threads."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 import relukit
 from relukit import Box
 from relukit.activations import get
+from relukit.geometry import _threads, polygon
 from relukit.geometry._along import cells_along
 from relukit.geometry._form import form_of
 from relukit.network import from_layers
@@ -62,10 +65,12 @@ def test_a_limit_stops_along_a_line_too():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 4, 16, 116, "random"])
-def test_threads_find_the_same_polygons(seed):
+def test_threads_find_the_same_polygons(seed, monkeypatch):
     weights, biases = random_network(0, [2, 12, 10, 8, 1]) if seed == "random" else degenerate(seed, 2)
     network, box = relu_network(weights, biases), Box([-2.0, -2.0], [2.0, 2.0])
-    one, two = relukit.regions(network, box), relukit.regions(network, box, threads=2)
+    monkeypatch.setattr(_threads, "_FEW", 0)  # also for few pieces
+    one, two, three = (relukit.regions(network, box, threads=k) for k in (1, 2, 3))
+    assert (len(one), len(one.vertices), one.edges) == (len(three), len(three.vertices), three.edges)
     assert {b.tobytes() for b in one.patterns} == {b.tobytes() for b in two.patterns}
     assert (len(one), len(one.vertices), one.edges, one.exact) == (len(two), len(two.vertices), two.edges, two.exact)
     assert two.area_error < 1e-12
@@ -73,4 +78,36 @@ def test_threads_find_the_same_polygons(seed):
     A, c = two.maps
     for k in range(0, len(two), max(1, len(two) // 20)):
         center = two.polygon(k).mean(axis=0)
+        np.testing.assert_allclose(A[k] @ center + c[k], network(center), atol=1e-9)
+
+
+def test_calls_at_the_same_time_do_not_share_room():
+    """Arrays are kept between calls: each of several callers must have its own."""
+    network, box = relu_network(*random_network(3, [2, 24, 20, 1])), Box([-2.0, -2.0], [2.0, 2.0])
+    expected = relukit.regions(network, box)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: relukit.regions(network, box), range(24)):
+            np.testing.assert_array_equal(found.patterns, expected.patterns)
+            np.testing.assert_array_equal(found.vertices, expected.vertices)
+            np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+@pytest.mark.parametrize("corners", [5, 9, 40, 90])
+def test_polygons_with_many_corners(corners):
+    """More corners than a vector holds, and than a word has bits; the pieces' sides add up to those of the domain."""
+    turn = 2 * np.pi * np.arange(corners) / corners
+    ring = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    network = relu_network(*random_network(1, [2, 8, 6, 1]))
+    whole = relukit.regions(network, Box([-1.0, -1.0], [1.0, 1.0]))
+    found = relukit.regions(network, polygon(ring))
+    assert found.area_error < 1e-12 and found.area == pytest.approx(
+        0.5 * corners * np.sin(2 * np.pi / corners), rel=1e-12
+    )
+    assert {b.tobytes() for b in found.patterns} <= {b.tobytes() for b in whole.patterns}
+    outside = found.neighbors < 0
+    length = np.linalg.norm(found.vertices[found.indices[found.following]] - found.vertices[found.indices], axis=1)
+    assert length[outside].sum() == pytest.approx(2 * corners * np.sin(np.pi / corners), rel=1e-9)
+    A, c = found.maps
+    for k in range(len(found)):
+        center = found.polygon(k).mean(axis=0)
         np.testing.assert_allclose(A[k] @ center + c[k], network(center), atol=1e-9)
