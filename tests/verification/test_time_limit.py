@@ -27,8 +27,11 @@ def measured(arguments):
     """Exit code, stdout, wall seconds, and CPU seconds of the process and those it started; one thread."""
     began = time.perf_counter()
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "relukit", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)  # fmt: skip
-    out = process.stdout.read() if process.stdout else ""
+    command = [sys.executable, "-m", "relukit", *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
+    assert process.stdout is not None
+    with process.stdout as stream:
+        out = stream.read()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, out, time.perf_counter() - began, used.ru_utime + used.ru_stime
