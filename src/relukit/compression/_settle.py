@@ -29,32 +29,43 @@ def settle(
         points: Rows of the set.
         timeout: Seconds of wall time for all units together.
     """
-    stop, proven, left = time.perf_counter() + timeout, 0, 0
+    stop, proven, crossed = time.perf_counter() + timeout, 0, set()
+    left = 0
     box, values = input_set.box(), network.values(np.asarray(points, np.float64))
-    waiting = {i: _one_sided(network, i, values, bounds) for i in network.activations}
-    for i in network.activations:
-        entries = waiting[i][bounds.undecided(i)[waiting[i]]]
-        if not len(entries):
-            continue
-        source, found = network.nodes[i].inputs[0], 0
-        prefix = replace(network, nodes=network.nodes[: source + 1], head="", box=None)
-        lower, upper = list(bounds.lower), list(bounds.upper)
-        lower[source], upper[source] = lower[source].copy(), upper[source].copy()
-        ahead = sum(len(w) for j, w in waiting.items() if j > i)
-        for k, entry in enumerate(entries):
-            remaining = stop - time.perf_counter()
-            side = 1.0 if values[source][0, entry] > 0 else -1.0
-            share = max(_LEAST, remaining / (len(entries) - k + ahead) * 3)
-            if remaining <= 0 or not _stays(prefix, box, int(entry), side, min(share, remaining), seed):
-                left += 1
-            elif side > 0:
-                lower[source][entry], found = 0.0, found + 1
-            else:  # strictly below 0: which piece the kink itself belongs to plays no role
-                upper[source][entry], found = np.nextafter(0.0, -1.0), found + 1
-        if found:
-            proven += found
-            bounds = linear(network, input_set, Bounds(network, tuple(lower), tuple(upper)))
-    return bounds, proven, left
+    for attempt in range(2):  # what ran out of its share of time, perhaps while code was compiled, is tried once more
+        if attempt and not (left and stop - time.perf_counter() > timeout / 2):
+            break
+        left = 0
+        waiting = {i: _one_sided(network, i, values, bounds) for i in network.activations}
+        waiting = {i: np.array([e for e in w if (i, int(e)) not in crossed], np.int64) for i, w in waiting.items()}
+        for i in network.activations:
+            entries = waiting[i][bounds.undecided(i)[waiting[i]]]
+            if not len(entries):
+                continue
+            source, found = network.nodes[i].inputs[0], 0
+            prefix = replace(network, nodes=network.nodes[: source + 1], head="", box=None)
+            lower, upper = list(bounds.lower), list(bounds.upper)
+            lower[source], upper[source] = lower[source].copy(), upper[source].copy()
+            ahead = sum(len(w) for j, w in waiting.items() if j > i)
+            for k, entry in enumerate(entries):
+                remaining = stop - time.perf_counter()
+                side = 1.0 if values[source][0, entry] > 0 else -1.0
+                share = max(_LEAST, remaining / (len(entries) - k + ahead) * 3)
+                status = (
+                    _question(prefix, box, int(entry), side, min(share, remaining), seed) if remaining > 0 else "open"
+                )
+                if status == "sat":
+                    crossed.add((i, int(entry)))
+                elif status != "unsat":
+                    left += 1
+                elif side > 0:
+                    lower[source][entry], found = 0.0, found + 1
+                else:  # strictly below 0: which piece the kink itself belongs to plays no role
+                    upper[source][entry], found = np.nextafter(0.0, -1.0), found + 1
+            if found:
+                proven += found
+                bounds = linear(network, input_set, Bounds(network, tuple(lower), tuple(upper)))
+    return bounds, proven, left + len(crossed)
 
 
 def _one_sided(network: Network, index: int, values: list[Array], bounds: Bounds) -> np.ndarray:
@@ -67,8 +78,8 @@ def _one_sided(network: Network, index: int, values: list[Array], bounds: Bounds
     return np.flatnonzero(bounds.undecided(index) & ((z > 0).all(axis=0) | (z < 0).all(axis=0)))
 
 
-def _stays(prefix: Network, box: Box, entry: int, side: float, timeout: float, seed: int) -> bool:
-    """Whether `side * z > 0` over the whole box, proven."""
+def _question(prefix: Network, box: Box, entry: int, side: float, timeout: float, seed: int) -> str:
+    """`unsat` where `side * z > 0` over the whole box is proven, `sat` where a point shows the other side, another word where time ran out."""
     row = np.zeros((1, prefix.outputs))
     row[0, entry] = side
 
@@ -76,4 +87,4 @@ def _stays(prefix: Network, box: Box, entry: int, side: float, timeout: float, s
         across = points[(prefix(points) @ row.T)[:, 0] <= 0]
         return across[0] if len(across) else None
 
-    return decide(prefix, box, row, np.zeros(1), confirm, timeout, seed).status == "unsat"
+    return decide(prefix, box, row, np.zeros(1), confirm, timeout, seed).status
