@@ -255,7 +255,8 @@ class Bounder:
                 negative = np.minimum(coef, 0)
                 const = const + (negative @ np.where(open_, -up * L, 0)[..., None])[..., 0]
                 coef = coef * low[:, None]  # where negative, `low + (up - low)`: one rounding of a number up to 1
-                coef += negative * (up - low)[:, None]
+                negative *= (up - low)[:, None]
+                coef += negative
             if beta is not None and beta[i] is not None:
                 coef = coef + beta[i][:, None]
                 error = error + self.eps * (abs(beta[i]) @ size[i])[:, None]
@@ -276,8 +277,7 @@ class Bounder:
             rows = np.flatnonzero(np.any((L < 0) & (H > 0), axis=0) & relu)
             block = max(1, CHUNK // (2 * count * W.shape[1]))
             for part in (rows[j : j + block] for j in range(0, len(rows), block)):
-                coef = np.repeat(np.concatenate([W[part], -W[part]])[None], count, axis=0)
-                const = np.repeat(np.concatenate([b[part], -b[part]])[None], count, axis=0)
+                coef, const = (np.broadcast_to(v, (count, *v.shape)) for v in (np.concatenate([m[part], -m[part]]) for m in (W, b)))
                 low = self.substitute(k - 1, coef, const, found, lo, hi, size) - self.eps * np.tile(size[k][part], 2) - self.tiny
                 for side, value in ((L, low[:, : len(part)]), (H, -low[:, len(part) :])):
                     better = value > side[:, part] if side is L else value < side[:, part]  # false for NaN
