@@ -150,3 +150,18 @@ def test_bad_input_and_what_cannot_be_skipped():
     fast = relukit.speed(smooth, Box(-np.ones(3), np.ones(3)).sample(4, 0), (1,), budget=0.0)
     assert fast.measured[0].engine[0] == "dense" and fast.measured[0].engine[1] in ("dense", "rows")
     assert np.abs(fast(np.ones(3)) - smooth(np.ones(3))).max() < 1e-5
+
+
+def test_convolutions_stay_dense_and_are_not_multiplied_out():
+    import torch
+
+    torch.manual_seed(0)
+    conv = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3)
+    ).eval()
+    x = torch.randn(6, 1, 8, 8)
+    fast = relukit.speed(relukit.load(conv, input_shape=(1, 8, 8)), x.numpy(), (1, 4), budget=0.01)
+    assert not fast.layers and "not a chain of dense layers" in fast.reason
+    assert all(m.engine == ("dense",) and m.ratio == 1 for m in fast.measured)
+    with torch.no_grad():
+        assert torch.equal(fast(x), conv(x)) and np.abs(fast(x.numpy()) - conv(x).numpy()).max() < 1e-6

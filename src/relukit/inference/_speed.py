@@ -12,7 +12,8 @@ import numpy as np
 from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.inference._layers import Layer, Work
-from relukit.network import Network, load
+from relukit.network import Affine, Network, load
+from relukit.network.affine import Conv
 from relukit.piecewise import PiecewiseLinear
 
 _LIMIT = 1 << 31  # entries of one matrix
@@ -205,9 +206,12 @@ def _inputs(network: Network, data: Array | None, seed: int) -> Array:
 
 
 def _layers(network: Network) -> tuple[list[Layer], str]:
-    chain = network.dense_chain(_LIMIT)
+    convolved = any(isinstance(m, Conv) for n in network.nodes if isinstance(n.op, Affine) for m in n.op.maps)
+    chain = (
+        None if convolved else network.dense_chain(_LIMIT)
+    )  # a convolution multiplied out reads far more than it holds
     if chain is None:
-        return [], "not a chain of dense layers: computed dense (docs/speed.md says what convolutions would gain)"
+        return [], "not a chain of dense layers: computed dense (docs/howto/speed.md says what convolutions would gain)"
     relu = [isinstance(a, PiecewiseLinear) and a.is_relu for a in chain.activations]
     layers = []
     for k, (W, b) in enumerate(zip(chain.weights, chain.biases)):
