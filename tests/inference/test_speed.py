@@ -164,4 +164,5 @@ def test_convolutions_stay_dense_and_are_not_multiplied_out():
     assert not fast.layers and "not a chain of dense layers" in fast.reason
     assert all(m.engine == ("dense",) and m.ratio == 1 for m in fast.measured)
     with torch.no_grad():
+        assert abs(fast.measured[0].zero_share - float((conv[:2](x) == 0).float().mean())) < 0.1
         assert torch.equal(fast(x), conv(x)) and np.abs(fast(x.numpy()) - conv(x).numpy()).max() < 1e-6

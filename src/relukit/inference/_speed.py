@@ -285,6 +285,10 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
         if layer.activation is not None:
             zeros += sum(int(np.count_nonzero(g == 0)) for g in x)
             hidden += sum(g.size for g in x)
+    if not fast.layers:
+        seen = fast.network.values(np.concatenate(groups)[:64].astype(np.float64))
+        zeros = sum(int(np.count_nonzero(seen[i] == 0)) for i in fast.network.activations)
+        hidden = sum(seen[i].size for i in fast.network.activations)
     chosen = tuple(plan)
     times = _race({"dense": fast.dense, "plan": lambda g: fast.run(g, chosen)}, groups, budget / 2) if plan else {}
     if not plan or set(plan) == {"dense"} or times["plan"] >= _BETTER * times["dense"]:
