@@ -1,5 +1,6 @@
 """The triangle relaxation over an l1 or l2 ball: the nearest point of the relaxation that satisfies all rows, or none within the radius."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,10 @@ import numpy as np
 from relukit._numerics import gamma
 from relukit._types import Array
 from relukit.bounds import CompactNetwork
-from relukit.search._relaxation import GateProgram, Solution, _output_rows, moving_inputs
+from relukit.search._relaxation import GateProgram, Solution, _output_rows, moving_inputs, rows_program
 from relukit.sets import Ball
+
+_PATIENCE = 3.0  # seconds for one quadratic program: some do not end
 
 
 class BallProgram(GateProgram):
@@ -28,7 +31,8 @@ class BallProgram(GateProgram):
 
     def __init__(self, small: CompactNetwork, A: Array, b: Array) -> None:
         assert isinstance(small.input_set, Ball)
-        self.ball = small.input_set
+        self.ball, self.small, self.claim = small.input_set, small, (A, b)
+        self._box: GateProgram | None = None
         self.radius = float(np.nextafter(float(self.ball.radius), np.inf))
         x0 = self.ball.middle
         X, H, value, slack = _output_rows(small, x0, A, b)
@@ -59,11 +63,23 @@ class BallProgram(GateProgram):
     def solve(
         self, fixed: np.ndarray, basis: Any = None, stop: float = np.inf, inputs: tuple[Array, Array] | None = None
     ) -> Solution:
-        found = super().solve(fixed, basis if self.ball.norm == 1 else None, stop, inputs)
+        if self.ball.norm == 1:
+            found = super().solve(fixed, basis, stop, inputs)
+        else:
+            found = super().solve(fixed, None, min(stop, time.perf_counter() + _PATIENCE), inputs)
+            if found.x is None and found.bound < 0:  # the quadratic solver stumbles now and then
+                self._solver, self._fixed = self._pass(), np.zeros_like(fixed)
+                return self._around().solve(fixed, None, stop, inputs)
         if found.x is None or found.bound > 0:
             return found
         inside = float(np.linalg.norm(found.x - self.x0, ord=self.ball.norm)) - self.radius
         return Solution(min(inside, 0.0), found.x, found.gap, found.basis)
+
+    def _around(self) -> GateProgram:
+        """The linear program over the box around the ball: what it proves holds in the ball as well."""
+        if self._box is None:
+            self._box = rows_program(self.small, *self.claim)
+        return self._box
 
     def _safe(self, y: Array, weight: float, lower: Array, upper: Array, rows: Array) -> float:
         """Above 0 where multipliers y prove that no point of the ball is left."""
