@@ -42,14 +42,3 @@ def nth(typing: Any, index: Any) -> Any:
         return place
 
     return types.int64(types.int64), make
-
-
-@intrinsic
-def wide(typing: Any) -> Any:
-    """Ask for 512-bit vectors in the function that calls this, where the machine has them; without it LLVM stays at 256."""
-
-    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.none(), make
