@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput
+from relukit._types import Array
 from relukit.monitoring._layers import activations_in_graph, layers_of, output_chain
 from relukit.monitoring._record import Activity, Record, Sample
 from relukit.monitoring._rules import Finding, diagnose
@@ -61,7 +62,7 @@ class Watch:
         self._active = False
         self._hooks: list[Any] = []
         self._pending: list[Any] = []
-        self._probe: list[Any] | None = None
+        self._probe: tuple[Any, list[int]] | None = None
         self._looking: dict[str, Any] | None = None
         self._next, self._next_forward = 1, 1
         self._spent = 0.0
@@ -188,7 +189,7 @@ class Watch:
                 again = len(self.record.samples) % 4 == 0 or len(self.record.samples[-1].weight) != len(self.layers)
                 if again:
                     parts += [_some(self.layers[k].weight) for k in having]
-                norms = torch.stack(torch._foreach_norm(parts)).float().cpu().numpy()
+                norms = _norms(torch.cat(parts), [len(p) for p in parts])
                 scale = np.sqrt([self.layers[k].weight.numel() / len(p) for k, p in zip(having, parts)])
                 grad[having] = norms[: len(having)] * scale
                 weight = self.record.samples[-1].weight if not again else weight
@@ -196,11 +197,12 @@ class Watch:
                     weight[having] = norms[len(having) :] * scale
                 flags = [self._unit_gradient(self.layers[k]) for k in having]
                 flat = (torch.cat(flags) == 0).cpu().numpy()
-                ends = np.cumsum([len(f) for f in flags])[:-1]
-                for k, part in zip(having, np.split(flat, ends)):
-                    silent[k] = part
+                start = 0
+                for k, part in zip(having, flags):
+                    silent[k] = flat[start : start + len(part)]
+                    start += len(part)
             self.record.samples.append(Sample(step, grad, weight, silent))
-            self._probe = [self._entries(layer) for layer in self.layers]
+            self._probe = self._entries()
 
     @staticmethod
     def _unit_gradient(layer: Any) -> Any:
@@ -210,10 +212,12 @@ class Watch:
         g = layer.weight.grad
         return g.float().reshape(len(g), -1).abs().amax(dim=1)
 
-    @staticmethod
-    def _entries(layer: Any) -> Any:
-        flat = layer.weight.detach().reshape(-1)
-        return flat[:: max(1, len(flat) // _ENTRIES)].clone()
+    def _entries(self) -> tuple[Any, list[int]]:
+        """Some entries of every layer's weights in one row, and how many of each."""
+        import torch
+
+        parts = [_some(layer.weight, _ENTRIES) for layer in self.layers]
+        return torch.cat(parts), [len(p) for p in parts]
 
     def _finish_probe(self) -> None:
         """How far the last step moved each weight, relative to its size."""
@@ -222,10 +226,8 @@ class Watch:
         import torch
 
         with torch.no_grad():
-            now = [self._entries(layer) for layer in self.layers]
-            moved = torch._foreach_norm(torch._foreach_sub(now, self._probe))
-            size = torch._foreach_norm(self._probe)
-            ratio = torch.stack([m.float() / (s.float() + 1e-12) for m, s in zip(moved, size)]).cpu().numpy()
+            (now, counts), (before, _) = self._entries(), self._probe
+            ratio = _norms(now - before, counts) / (_norms(before, counts) + 1e-12)
         self.record.updates.append((self.record.samples[-1].step, ratio))
         self._probe = None
 
@@ -387,10 +389,17 @@ def _since(started: tuple[float, float]) -> float:
     return min(time.perf_counter() - started[0], time.process_time() - started[1])
 
 
-def _some(tensor: Any) -> Any:
+def _some(tensor: Any, most: int = 2048) -> Any:
     """Evenly spaced entries of a tensor, all of them where it is small."""
     flat = tensor.detach().reshape(-1)
-    return flat[:: max(1, len(flat) // 2048)]
+    step = flat.numel() // most
+    return flat[::step] if step > 1 else flat
+
+
+def _norms(row: Any, counts: list[int]) -> Array:
+    """Euclidean norms of the parts of a row; one pass, where a call per part would cost more than its numbers."""
+    squares = np.square(row.float().cpu().numpy(), dtype=np.float64)
+    return np.sqrt(np.add.reduceat(squares, np.cumsum([0, *counts[:-1]])))
 
 
 def constant_loss(chain: list[str], seen: Any, loss: float) -> float:
