@@ -147,6 +147,31 @@ def test_keras_models(tmp_path, monkeypatch):
         np.testing.assert_allclose(again(x), network(x), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "options"),
+    [
+        ("Conv2DTranspose", (4, 5, 3), {"filters": 2, "kernel_size": 4, "strides": 2, "padding": "same"}),
+        ("Conv2DTranspose", (4, 5, 3), {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same"}),
+        ("Conv2DTranspose", (4, 5, 3), {"filters": 2, "kernel_size": 2, "strides": 3, "padding": "same"}),
+        ("Conv2DTranspose", (4, 5, 3), {"filters": 2, "kernel_size": (3, 4), "strides": (2, 1)}),
+        ("Conv2DTranspose", (4, 5, 3), {"filters": 2, "kernel_size": 2, "strides": 3}),
+        ("Conv2DTranspose", (4, 5, 3), {"filters": 2, "kernel_size": 3, "dilation_rate": 2}),
+        ("Conv1DTranspose", (6, 3), {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same"}),
+        ("UpSampling2D", (4, 5, 3), {"size": (2, 3)}),
+        ("UpSampling2D", (4, 5, 3), {"size": (2, 3), "interpolation": "bilinear"}),
+        ("UpSampling1D", (5, 3), {"size": 3}),
+    ],
+)
+def test_keras_layers_that_enlarge(kind, shape, options, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras", reason="Keras is an extra")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input(shape), getattr(keras.layers, kind)(**options), keras.layers.ReLU()])
+    network = relukit.load(model)
+    x = np.random.default_rng(0).standard_normal((3, network.inputs)).astype(np.float32)
+    np.testing.assert_allclose(network(x), network.replay(x), rtol=1e-4, atol=1e-5)
+
+
 def test_files_over_the_limit_are_refused_packed_or_unpacked(tmp_path, monkeypatch):
     import gzip
 

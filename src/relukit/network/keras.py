@@ -222,6 +222,40 @@ def _conv(layer: Any, b: Builder, x: list[int]) -> int:
     )
 
 
+def _conv_transposed(layer: Any, b: Builder, x: list[int]) -> int:
+    """`same` gives as many times more places as the stride; `valid` all that the kernel reaches."""
+    image, line = _channels_first(b, x[0])
+    kernel = _w(layer.kernel)
+    kernel = (kernel[None] if line else kernel).transpose(3, 2, 0, 1)
+    stride, dilation = _two(layer.strides, line), _two(layer.dilation_rate, line)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel.shape[2:])]
+    if layer.output_padding is not None:
+        raise UnsupportedOperation(f"Keras layer '{layer.name}': output_padding is not supported; use padding='same'")
+    less = [max(k - s, 0) if layer.padding == "same" else 0 for k, s in zip(reach, stride)]
+    more = [max(s - k, 0) for k, s in zip(reach, stride)]
+    pads = (less[0] // 2, less[1] // 2, less[0] - less[0] // 2, less[1] - less[1] // 2)
+    bias = _w(layer.bias) if layer.use_bias else 0.0
+    kind = type(layer).__name__
+    done = b.convolve_transposed(image, kernel, stride, pads, (more[0], more[1]), dilation, 1, bias, layer.name, kind)
+    return _channels_last(b, done, line)
+
+
+def _upsample(layer: Any, b: Builder, x: list[int]) -> int:
+    how = getattr(layer, "interpolation", "nearest")
+    if how not in ("nearest", "bilinear"):
+        raise UnsupportedOperation(
+            f"Keras layer '{layer.name}': interpolation '{how}' is not known; nearest and bilinear are"
+        )
+    value = x[0]
+    for axis, times in enumerate(np.ravel(layer.size), start=1):
+        n = b.shape(value)[axis]
+        place = (np.arange(n * int(times)) + 0.5) / int(times) - 0.5
+        place = np.clip(np.rint(place) if how == "nearest" else place, 0, n - 1)
+        matrix = np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(n)))  # hats around the old places
+        value = b.along(value, axis, matrix, layer.name, type(layer).__name__)
+    return value
+
+
 def _max_pool(layer: Any, b: Builder, x: list[int]) -> int:
     image, line = _channels_first(b, x[0])
     sides, stride = _two(layer.pool_size, line), _two(layer.strides or layer.pool_size, line)
@@ -306,9 +340,6 @@ def _moved(layer: Any, b: Builder, x: list[int]) -> int:
     elif kind.startswith("Cropping"):
         sides = layer.cropping if isinstance(layer.cropping[0], tuple | list) else [layer.cropping]
         numbers = numbers[(slice(None), *[slice(lo, n - hi) for (lo, hi), n in zip(sides, shape[1:])])]
-    elif kind.startswith("UpSampling"):
-        for axis, times in enumerate(np.ravel(layer.size), start=1):
-            numbers = np.repeat(numbers, int(times), axis=axis)
     return b.gather(x[0], numbers, numbers.shape, layer.name, kind)
 
 
@@ -347,6 +378,8 @@ LAYERS: dict[str, Callable[[Any, Builder, list[int]], int]] = {
     "Conv2D": _conv,
     "DepthwiseConv1D": _conv,
     "DepthwiseConv2D": _conv,
+    "Conv1DTranspose": _conv_transposed,
+    "Conv2DTranspose": _conv_transposed,
     "MaxPooling1D": _max_pool,
     "MaxPooling2D": _max_pool,
     "AveragePooling1D": _average_pool,
@@ -378,8 +411,8 @@ LAYERS: dict[str, Callable[[Any, Builder, list[int]], int]] = {
     "ZeroPadding2D": _moved,
     "Cropping1D": _moved,
     "Cropping2D": _moved,
-    "UpSampling1D": _moved,
-    "UpSampling2D": _moved,
+    "UpSampling1D": _upsample,
+    "UpSampling2D": _upsample,
     "Add": _merge,
     "Subtract": _merge,
     "Average": _merge,
