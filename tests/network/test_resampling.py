@@ -40,6 +40,13 @@ CASES = {
     "pixel shuffle": (nn.PixelShuffle(2), (8, 3, 4)),
     "pixel unshuffle": (nn.PixelUnshuffle(2), (2, 6, 4)),
     "channel shuffle": (nn.ChannelShuffle(2), (4, 3, 3)),
+    "average, hanging over": (nn.AvgPool2d(3, 2, 1, ceil_mode=True), (2, 6, 7)),
+    "average, hanging over, uncounted": (
+        nn.AvgPool2d((3, 2), 2, 1, ceil_mode=True, count_include_pad=False),
+        (2, 6, 7),
+    ),
+    "average, padded": (nn.AvgPool2d(3, 2, 1), (2, 6, 7)),
+    "average, padded, uncounted": (nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 6, 7)),
     "adaptive average, uneven": (nn.AdaptiveAvgPool2d((2, 3)), (3, 5, 7)),
     "adaptive maximum, uneven": (nn.AdaptiveMaxPool2d((2, 3)), (3, 5, 7)),
     "largest over axes": (Step(lambda x: x.amax(dim=(2, 3))), (3, 4, 5)),

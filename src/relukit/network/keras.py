@@ -269,11 +269,7 @@ def _average_pool(layer: Any, b: Builder, x: list[int]) -> int:
     image, line = _channels_first(b, x[0])
     sides, stride = _two(layer.pool_size, line), _two(layer.strides or layer.pool_size, line)
     pads = _pads(layer, b.shape(image), sides, stride, (1, 1))
-    C = b.shape(image)[1]
-    conv = Conv(np.full((C, 1, *sides), 1 / (sides[0] * sides[1])), b.shape(image)[1:], stride, pads, (1, 1), C)
-    pooled = b.convolve(image, conv, 0.0, (1, *conv.out_shape), layer.name, type(layer).__name__)
-    if any(pads):  # Keras does not count padding
-        pooled = b.scale(pooled, (1 / conv.apply(np.ones(conv.in_size))).reshape(1, *conv.out_shape))
+    pooled = b.average_pool(image, sides, stride, pads, name=layer.name, source=type(layer).__name__)
     return _channels_last(b, pooled, line)
 
 

@@ -76,21 +76,12 @@ def average_pool(o: Operator, r: Reading, everything: bool = False) -> int:
     if everything:
         conv = Conv(np.full((C, 1, *shape[2:]), 1 / size_of(shape[2:])), shape[1:], groups=C)
         return _flat_back(r, r.builder.convolve(x, conv, 0.0, (1, *conv.out_shape), o.name, o.source), line)
-    if o.attribute("ceil_mode", 0):
-        raise o.refuse("ceil_mode is not supported for average pooling")
     sides = tuple(o.attribute("kernel_shape"))
     stride, dilation, pads = _spatial(o, r.shape(o.inputs[0]), sides)
-    stride, dilation, pads, sides = (
-        _two(stride, line, 1),
-        _two(dilation, line, 1),
-        _two(pads, line, 0),
-        _two(sides, line, 1),
-    )
-    conv = Conv(np.full((C, 1, *sides), 1 / size_of(sides)), shape[1:], stride, pads, dilation, C)
-    pooled = r.builder.convolve(x, conv, 0.0, (1, *conv.out_shape), o.name, o.source)
-    if any(pads) and not o.attribute("count_include_pad", 0):
-        share = conv.apply(np.ones(conv.in_size))
-        pooled = r.builder.scale(pooled, (1 / share).reshape(1, *conv.out_shape), 0.0, o.name, o.source)
+    whole, ceil = bool(o.attribute("count_include_pad", 0)), bool(o.attribute("ceil_mode", 0))
+    pooled = r.builder.average_pool(
+        x, _two(sides, line, 1), _two(stride, line, 1), _two(pads, line, 0), _two(dilation, line, 1), ceil, whole, o.name, o.source
+    )  # fmt: skip
     return _flat_back(r, pooled, line)
 
 

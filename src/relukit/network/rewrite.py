@@ -196,6 +196,47 @@ class Builder:
         wide = self.gather(index, spread, (1, *spread.shape), name and f"{name}.spread", source)
         return self.convolve(wide, conv, bias, (1, *conv.out_shape), name, source)
 
+    def average_pool(
+        self,
+        index: int,
+        sides: tuple[int, int],
+        stride: tuple[int, int],
+        padding: Sequence[int],
+        dilation: tuple[int, int] = (1, 1),
+        ceil: bool = False,
+        whole: bool = False,
+        name: str = "",
+        source: str = "",
+    ) -> int:
+        """Average pooling of a value `(1, C, H, W)`.
+
+        Arguments:
+            padding: Zeros before and after: `(top, left, bottom, right)`.
+            ceil: A last window may hang over the end; what hangs over is not counted.
+            whole: Padding counts as entries.
+        """
+        _, C, H, W = self.shape(index)
+        top, left, bottom, right = padding
+        over = [0, 0]
+        if ceil:
+            for a, (n, before, after) in enumerate(((H, top, bottom), (W, left, right))):
+                reach, full = dilation[a] * (sides[a] - 1) + 1, n + before + after
+                count = -(-(full - reach) // stride[a]) + 1
+                if (count - 1) * stride[a] >= n + before:  # windows start inside
+                    count -= 1
+                over[a] = max((count - 1) * stride[a] + reach - full, 0)
+        ends = (top, left, bottom + over[0], right + over[1])
+        mean = np.full((C, 1, *sides), 1 / size_of(sides))
+        pooled = self.convolve(
+            index, conv := Conv(mean, (C, H, W), stride, ends, dilation, C), 0.0, (1, *conv.out_shape), name, source
+        )
+        counted = (H + top + bottom, W + left + right) if whole else (H, W)
+        around = (0, 0, *over) if whole else ends
+        if any(around):
+            share = Conv(mean[:1], (1, *counted), stride, around, dilation).apply(np.ones(size_of(counted)))
+            pooled = self.scale(pooled, (1 / share).reshape(1, 1, *conv.out_shape[1:]))
+        return pooled
+
     def along(self, index: int, axis: int, matrix: Array, name: str = "", source: str = "") -> int:
         """`matrix`, of shape (new, old), applied along one axis; a matrix that only picks stays a selection."""
         shape = self.shape(index)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from relukit.network.affine import Conv
-from relukit.network.rewrite import Builder, size_of
+from relukit.network.rewrite import Builder
 from relukit.network.torch_call import Call, constant, index_of
 
 UPSAMPLINGS = (
@@ -113,40 +113,16 @@ def max_pool(call: Call, b: Builder, rank: int) -> int:
     return _back(b, pooled, line)
 
 
-def _average(
-    call: Call,
-    b: Builder,
-    x: int,
-    line: bool,
-    sides: tuple[int, int],
-    stride: tuple[int, int],
-    p: tuple[int, int],
-    whole: bool,
-) -> int:
-    C = b.shape(x)[1]
-    conv = Conv(np.full((C, 1, *sides), 1 / size_of(sides)), b.shape(x)[1:], stride, (*p, *p), (1, 1), C)
-    pooled = b.convolve(x, conv, 0.0, (1, *conv.out_shape), call.path, call.source)
-    if any(p) and not whole:
-        pooled = b.scale(pooled, (1 / conv.apply(np.ones(conv.in_size))).reshape(1, *conv.out_shape))
-    return _back(b, pooled, line)
-
-
 def average_pool(call: Call, b: Builder, rank: int) -> int:
     x, line = _image(call, b, rank)
-    if call.argument(4, "ceil_mode", False):
-        raise call.refuse("ceil_mode is not supported for average pooling")
     sides = _pair(call.args[1], line, 1)
     stride = _pair(call.argument(2, "stride") or call.args[1], line, 1)
-    return _average(
-        call,
-        b,
-        x,
-        line,
-        sides,
-        stride,
-        _pair(call.argument(3, "padding", 0), line, 0),
-        bool(call.argument(5, "count_include_pad", True)),
-    )
+    p = _pair(call.argument(3, "padding", 0), line, 0)
+    ceil, whole = bool(call.argument(4, "ceil_mode", False)), bool(call.argument(5, "count_include_pad", True))
+    if call.argument(6, "divisor_override") is not None:
+        raise call.refuse("divisor_override is not supported; scale the result instead")
+    pooled = b.average_pool(x, sides, stride, (*p, *p), (1, 1), ceil, whole, call.path, call.source)
+    return _back(b, pooled, line)
 
 
 def _parts(length: int, count: int) -> list[tuple[int, int]]:
@@ -166,7 +142,7 @@ def adaptive_average(call: Call, b: Builder, rank: int) -> int:
     out = _adaptive_out(call, line, (H, W))
     if H % out[0] == 0 and W % out[1] == 0:
         sides = (H // out[0], W // out[1])
-        return _average(call, b, x, line, sides, sides, (0, 0), True)
+        return _back(b, b.average_pool(x, sides, sides, (0, 0, 0, 0), name=call.path, source=call.source), line)
     for axis, (length, count) in enumerate(zip((H, W), out), 2):
         shares = np.zeros((count, length))
         for row, (start, end) in zip(shares, _parts(length, count)):
