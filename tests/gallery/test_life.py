@@ -106,7 +106,7 @@ def test_kinetics_start_from_the_first_reading_there_is(tmp_path):
 
 
 def test_the_page_on_hybrids_brings_a_law_that_is_found_again():
-    text = (Path(__file__).parents[2] / "docs" / "gallery" / "enzyme.md").read_text()
+    text = (Path(__file__).parents[2] / "src" / "relukit" / "gallery" / "enzyme" / "README.md").read_text()
     names: dict = {}
     exec(text.split("```python\n")[1].split("```")[0], names)
     model = names["model"]

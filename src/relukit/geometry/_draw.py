@@ -146,7 +146,10 @@ def _walls(found: Any, ax: Any) -> Any:
         raise InvalidInput("no unit switches in this box: there is no wall to draw")
     nodes = np.unique(found.owners[:, 0])
     layer = np.searchsorted(nodes, found.owners[gates[inner], 0])
-    shown = [found.vertices[ring] for ring, keep in zip(rings, inner) if keep]
+    kept = [ring for ring, keep in zip(rings, inner) if keep]
+    most = max(map(len, kept))
+    # Last corners are repeated: Matplotlib fills rings of unequal length with whatever memory holds, and scales axes by it.
+    shown = [found.vertices[np.append(ring, np.repeat(ring[-1:], most - len(ring)))] for ring in kept]
     paint = [PALETTE[l % len(PALETTE)] for l in layer]
     edge = float(np.clip(20 / np.sqrt(len(shown)), 0.05, 0.5))
     ax.add_collection3d(Poly3DCollection(shown, facecolors=paint, edgecolors="#22222288", linewidths=edge, alpha=0.25))

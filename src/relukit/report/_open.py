@@ -83,8 +83,6 @@ def open(
     tell(0, len(SECTIONS) + 1, "reading")
     network, module, refusal = _read(source, input_shape)
     arrays = _arrays(data, network)
-    if out is not None:
-        _make(Path(out))
     context = Context(
         network,
         module,
@@ -107,6 +105,8 @@ def open(
             context.box_source = "the given box" if box is not None else "the network's own box"
     elif arrays is not None:
         context.raw_rows = arrays[0]
+    if out is not None:  # after bad input was refused, before anything is computed
+        _make(Path(out))
     sections, seconds = [], {}
     for k, (name, make) in enumerate(SECTIONS.items()):
         tell(k + 1, len(SECTIONS) + 1, name)
@@ -137,7 +137,7 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnwritablePath(
-            f"cannot make the folder {folder}: {error.strerror}. Choose another place with -o."
+            f"cannot write to the folder {folder}: {error.strerror}. Choose another place with -o."
         ) from error
 
 
