@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     smoke = "--smoke" in argv
     found = {}
     plans: dict[str, tuple[float, int, dict[str, Any]]] = {
-        "digits": (1.0, 1 if smoke else 5, {"hidden": (512, 512), "epochs": 5 if smoke else 60}),
+        "digits": (0.5, 1 if smoke else 5, {"hidden": (1024, 1024), "epochs": 5 if smoke else 120}),
         "mnist": (0.15, 2, {"hidden": (512, 512), "epochs": 8}),
     }
     for name, (weight, seeds, options) in plans.items():
