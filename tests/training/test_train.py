@@ -77,7 +77,7 @@ def test_tables(tmp_path):
     with pytest.raises(InvalidInput, match=r"missing values: b \(1\).*--drop"):
         read_table(path, "y")
     assert read_table(path, "y", ["b"]).x.tolist() == [[1.0], [3.0]]
-    with pytest.raises(InvalidInput, match="no column 'z'; say which to predict with --target. It has a, b, y"):
+    with pytest.raises(InvalidInput, match=r"no column 'z'; say which to predict with --target\. It has a, b, y"):
         read_table(path, "z")
     path.write_text("a,b,y\n1,2,0\n3,1\n")
     with pytest.raises(UnreadableFile, match="line 3: 2 fields"):
