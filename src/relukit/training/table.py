@@ -47,7 +47,9 @@ def read_table(path: str | Path, target: str, drop: list[str] | None = None) -> 
         raise UnreadableFile(f"table {path} has no row below its header")
     names = [name.strip() for name in lines[0]]
     if target not in names:
-        raise InvalidInput(f"table {path} has no column '{target}'; say which to predict with --target. It has {', '.join(names[:30])}")
+        raise InvalidInput(
+            f"table {path} has no column '{target}'; say which to predict with --target. It has {', '.join(names[:30])}"
+        )
     unknown = [name for name in drop or [] if name not in names]
     if unknown:
         raise InvalidInput(f"--drop: table {path} has no column {', '.join(unknown)}")
