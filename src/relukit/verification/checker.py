@@ -10,7 +10,6 @@ on). At a `fresh` node the gates that are open above are bounded anew; other nod
 Rounding (float64): a computed sum of n products is off by at most g |a|.|b|, g = n u / (1 - n u), in any order (Higham 2002). Every substitution
 widens its bound by `eps` times the magnitudes it went through. With `exact` all numbers are fractions.
 """
-
 # fmt: off
 import functools
 import gzip
