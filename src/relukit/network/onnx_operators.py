@@ -222,18 +222,8 @@ def _pad(o: Operator, r: Reading) -> int:
     return padded if value == 0 else r.builder.scale(padded, 1.0, np.where(numbers < 0, value, 0.0))
 
 
-def _reduce(o: Operator, r: Reading, mean: bool) -> int:
-    axes, x = axes_of(o, r), value_of(o, r)
-    shape = r.builder.shape(x)
-    chosen = list(range(len(shape))) if axes is None else [a % len(shape) for a in axes]
-    kept = [a for a in range(len(shape)) if a not in chosen]
-    count = size_of(tuple(shape[a] for a in chosen))
-    order = np.arange(size_of(shape)).reshape(shape).transpose(kept + chosen).reshape(-1, count)
-    turned = r.builder.gather(x, order, order.shape)
-    total = r.builder.matmul(turned, np.full((count, 1), 1 / count if mean else 1.0), name=o.name, source=o.source)
-    keep = o.attribute("keepdims", 1)
-    out = tuple(1 if a in chosen else s for a, s in enumerate(shape)) if keep else tuple(shape[a] for a in kept)
-    return r.builder.reshape(total, out or (1,))
+def _reduce(o: Operator, r: Reading, how: str) -> int:
+    return r.builder.reduce(value_of(o, r), axes_of(o, r), bool(o.attribute("keepdims", 1)), how, o.name, o.source)
 
 
 def _activation(o: Operator, r: Reading, make: Callable[[Operator, Reading], Any]) -> int:
@@ -300,28 +290,6 @@ def _tile(o: Operator, r: Reading) -> int:
     return reindex(o, r, lambda a: np.tile(a, repeats))
 
 
-def _reduce_extremum(o: Operator, r: Reading, largest: bool) -> int:
-    """ReduceMax and ReduceMin; min(a) = -max(-a)."""
-    axes, x = axes_of(o, r), value_of(o, r)
-    shape = r.builder.shape(x)
-    chosen = list(range(len(shape))) if axes is None else [a % len(shape) for a in axes]
-    kept = [a for a in range(len(shape)) if a not in chosen]
-    out = (
-        tuple(1 if a in chosen else n for a, n in enumerate(shape))
-        if o.attribute("keepdims", 1)
-        else tuple(shape[a] for a in kept)
-    )
-    groups = (
-        np.arange(size_of(shape))
-        .reshape(shape)
-        .transpose(kept + chosen)
-        .reshape(size_of(tuple(shape[a] for a in kept)), -1)
-    )
-    sign = 1.0 if largest else -1.0
-    best = r.builder.maximum_over(r.builder.scale(x, sign), groups, out or (1,), o.name, o.source)
-    return r.builder.scale(best, sign)
-
-
 def _expand(o: Operator, r: Reading) -> int:
     target = tuple(int(s) for s in constant(o, r, 1))
     return reindex(o, r, lambda a: np.broadcast_to(a, np.broadcast_shapes(a.shape, target)))
@@ -369,10 +337,10 @@ OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
     "GlobalAveragePool": partial(onnx_spatial.average_pool, everything=True),
     "MaxPool": onnx_spatial.max_pool,
     "GlobalMaxPool": partial(onnx_spatial.max_pool, everything=True),
-    "ReduceMean": partial(_reduce, mean=True),
-    "ReduceSum": partial(_reduce, mean=False),
-    "ReduceMax": partial(_reduce_extremum, largest=True),
-    "ReduceMin": partial(_reduce_extremum, largest=False),
+    "ReduceMean": partial(_reduce, how="mean"),
+    "ReduceSum": partial(_reduce, how="sum"),
+    "ReduceMax": partial(_reduce, how="max"),
+    "ReduceMin": partial(_reduce, how="min"),
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Transpose": _transpose,

@@ -237,6 +237,26 @@ class Builder:
             pooled = self.scale(pooled, (1 / share).reshape(1, 1, *conv.out_shape[1:]))
         return pooled
 
+    def reduce(
+        self, index: int, axes: Sequence[int] | None, keep: bool, how: str, name: str = "", source: str = ""
+    ) -> int:
+        """The `sum`, `mean`, `max` or `min` over some axes (all by default), which stay with length 1 where `keep`."""
+        shape = self.shape(index)
+        chosen = list(range(len(shape))) if axes is None else [int(a) % len(shape) for a in axes]
+        kept = [a for a in range(len(shape)) if a not in chosen]
+        out = tuple(1 if a in chosen else n for a, n in enumerate(shape)) if keep else tuple(shape[a] for a in kept)
+        groups = np.arange(size_of(shape)).reshape(shape).transpose(kept + chosen)
+        groups = groups.reshape(size_of(tuple(shape[a] for a in kept)), -1)
+        if how in ("max", "min"):
+            sign = 1.0 if how == "max" else -1.0
+            best = self.maximum_over(self.scale(index, sign), groups, out or (1,), name, source)
+            return self.scale(best, sign)
+        count = groups.shape[1]
+        share = np.full((count, 1), 1 / count if how == "mean" else 1.0)
+        return self.reshape(
+            self.matmul(self.gather(index, groups, groups.shape), share, None, name, source), out or (1,)
+        )
+
     def along(self, index: int, axis: int, matrix: Array, name: str = "", source: str = "") -> int:
         """`matrix`, of shape (new, old), applied along one axis; a matrix that only picks stays a selection."""
         shape = self.shape(index)

@@ -228,43 +228,13 @@ def _mul(call: Call, b: Builder, divide: bool = False) -> int:
     return b.scale(index, 1 / factor if divide else factor, 0.0, call.path, call.source)
 
 
-def _reduce(call: Call, b: Builder, mean: bool) -> int:
-    x = index_of(call)
-    shape, dims = b.shape(x), call.argument(1, "dim")
-    chosen = (
-        list(range(len(shape)))
-        if dims is None
-        else [d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)]
-    )
-    kept = [d for d in range(len(shape)) if d not in chosen]
-    count = size_of(tuple(shape[d] for d in chosen))
-    order = np.arange(size_of(shape)).reshape(shape).transpose(kept + chosen).reshape(-1, count)
-    total = b.matmul(
-        b.gather(x, order, order.shape),
-        np.full((count, 1), 1 / count if mean else 1.0),
-        name=call.path,
-        source=call.source,
-    )
-    keep = call.argument(2, "keepdim", False)
-    out = tuple(1 if d in chosen else s for d, s in enumerate(shape)) if keep else tuple(shape[d] for d in kept)
-    return b.reshape(total, out or (1,))
-
-
-def _extreme_along(call: Call, b: Builder, largest: bool) -> int:
-    """amax, amin, and the values of max and min; two values go to `maximum` and `minimum`."""
-    x = index_of(call)
+def _reduce(call: Call, b: Builder, how: str) -> int:
+    """Sums, means, and extremes (of `max` and `min` the values); two values go to `maximum` and `minimum`."""
     if len(call.args) > 1 and isinstance(call.args[1], Value):
-        return _extremum(call, b, largest)
-    shape, dims = b.shape(x), call.argument(1, "dim", ())
-    chosen = [d % len(shape) for d in ([dims] if isinstance(dims, int) else dims)] or list(range(len(shape)))
-    kept = [d for d in range(len(shape)) if d not in chosen]
-    numbers = np.arange(size_of(shape)).reshape(shape).transpose(kept + chosen)
-    groups = numbers.reshape(size_of(tuple(shape[d] for d in kept)), -1)
-    sign = 1.0 if largest else -1.0
-    made = call.node.meta["val"]
-    out = tuple((made[0] if isinstance(made, list | tuple) else made).shape)
-    best = b.maximum_over(b.scale(x, sign), groups, out or (1,), call.path, call.source)
-    return b.scale(best, sign)
+        return _extremum(call, b, how == "max")
+    dims = call.argument(1, "dim")
+    axes = [dims] if isinstance(dims, int) else dims or None
+    return b.reduce(index_of(call), axes, bool(call.argument(2, "keepdim", False)), how, call.path, call.source)
 
 
 def _cat(call: Call, b: Builder) -> int:
@@ -364,10 +334,10 @@ OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
     "conv_transpose1d": partial(torch_spatial.convolve_transposed, rank=1),
     "conv_transpose2d": partial(torch_spatial.convolve_transposed, rank=2),
     **dict.fromkeys(torch_spatial.UPSAMPLINGS, torch_spatial.upsample),
-    "max": partial(_extreme_along, largest=True),
-    "min": partial(_extreme_along, largest=False),
-    "amax": partial(_extreme_along, largest=True),
-    "amin": partial(_extreme_along, largest=False),
+    "max": partial(_reduce, how="max"),
+    "min": partial(_reduce, how="min"),
+    "amax": partial(_reduce, how="max"),
+    "amin": partial(_reduce, how="min"),
     "batch_norm": _batch_norm,
     "_native_batch_norm_legit_no_training": _batch_norm,
     "add": _add,
@@ -388,8 +358,8 @@ OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
     "adaptive_avg_pool2d": partial(torch_spatial.adaptive_average, rank=2),
     "adaptive_max_pool1d": partial(torch_spatial.adaptive_max, rank=1),
     "adaptive_max_pool2d": partial(torch_spatial.adaptive_max, rank=2),
-    "mean": partial(_reduce, mean=True),
-    "sum": partial(_reduce, mean=False),
+    "mean": partial(_reduce, how="mean"),
+    "sum": partial(_reduce, how="sum"),
     "cat": _cat,
     "concat": _cat,
     "stack": _stack,
