@@ -16,12 +16,12 @@ from relukit.bounds import Bounds, linear
 from relukit.network import Affine, Network
 from relukit.network.affine import Dense
 from relukit.piecewise import PiecewiseLinear
+from relukit.search._torch_points import extreme, module_of
 from relukit.sets import Box
 
 _ENTRIES = 3_000_000
 # Products of at most so many terms: OpenBLAS starts its threads above 2^18, which wait for each other longer than they work.
 _PRODUCT = 250_000
-TORCH = 30_000_000  # multiplications of one forward pass from which torch's convolutions are worth its import
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,24 +108,15 @@ class Rows:
     @cached_property
     def _module(self) -> Any:
         """A large network that is no chain, in torch; None of others."""
-        if self.base is None or self.layers is not None or work_of(self.network) < TORCH:
+        module = None if self.base is None or self.layers is not None else module_of(self.base)
+        if module is None:
             return None
         import torch
 
-        module, last = self.base.on("cpu", np.float32), self.network.nodes[-1].op
+        last = self.network.nodes[-1].op
         assert isinstance(last, Affine)
         W, b = (torch.tensor(a, dtype=torch.float32) for a in (last.maps[0].matrix(), last.bias))
         return lambda x: module(x) @ W.T + b
-
-    def _slope_in_torch(self, points: Array, least: bool) -> tuple[Array, Array]:
-        import torch
-
-        x = torch.tensor(points, dtype=torch.float32, requires_grad=True)
-        out = self._module(x)
-        chosen = out.min(dim=1).values if least else out.max(dim=1).values
-        (grad,) = torch.autograd.grad(chosen.sum(), x)
-        rows = chosen[:, None] if least else out
-        return rows.detach().numpy(), grad.numpy().astype(np.float64)
 
     def slope(self, points: Array, least: bool = False, row: IntArray | None = None) -> tuple[Array, Array]:
         """Rows, and the gradient of the largest one at each point `(k, n)`.
@@ -133,7 +124,8 @@ class Rows:
         With `least` the least row and its gradient; with `row`, shape `(k,)`, this row and its gradient at each point (chains only).
         """
         if self._module is not None and row is None:
-            return self._slope_in_torch(points, least)
+            out, grad = extreme(self._module, points, least=least)
+            return out.min(axis=1, keepdims=True) if least else out, grad
         if self.layers is None:
             out = self.network(points)
             worst, grad = out.argmin(axis=1) if least else out.argmax(axis=1), np.empty_like(points)
@@ -160,12 +152,6 @@ class Rows:
         if row is not None:
             value = np.take_along_axis(value, row[:, None], axis=1)
         return value.min(axis=1, keepdims=True) if least else value, grad.astype(np.float64)
-
-
-def work_of(network: Network) -> int:
-    """Multiplications of one forward pass."""
-    maps = [m for node in network.nodes if isinstance(node.op, Affine) for m in node.op.maps]
-    return sum(m.terms * m.out_size for m in maps)
 
 
 def bounds_of(network: Network, layers: list[Layer] | None, box: Box) -> Bounds:

@@ -16,9 +16,9 @@ from relukit._numerics import down, gamma, up
 from relukit._types import Array, IntArray
 from relukit.network import Affine
 from relukit.search._dual import Bounded, Dual
-from relukit.search._few_chain import TORCH, work_of
 from relukit.search._graph import Graph
 from relukit.search._lane_kernel import LANES
+from relukit.search._torch_points import extreme, module_of
 from relukit.sets import Ball
 
 _SINGLE = np.float32
@@ -351,19 +351,7 @@ class GraphDual(Dual):
 
     @cached_property
     def _module(self) -> Any:
-        """A large network in torch, whose convolutions are worth its import; None of others."""
-        network = self.graph.network
-        return network.on("cpu", _SINGLE) if work_of(network) >= TORCH else None
-
-    def _slopes_in_torch(self, D: Array, mine: Array) -> tuple[Array, Array]:
-        import torch
-
-        x = np.repeat(self.center[None].astype(_SINGLE), len(D), axis=0)
-        x[:, self.moving] += D
-        points = torch.from_numpy(x).requires_grad_()
-        out = torch.where(torch.from_numpy(mine), self._module(points), -torch.inf).max(dim=1).values
-        (grad,) = torch.autograd.grad(out.sum(), points)
-        return out.detach().numpy(), grad.numpy()[:, self.moving]
+        return module_of(self.graph.network)
 
     def outputs_at(self, D: Array) -> Array:
         """Outputs at steps D from the center, shape `(B, R)`, in single precision."""
@@ -388,7 +376,10 @@ class GraphDual(Dual):
     def slopes_of_worst(self, D: Array, mine: Array) -> tuple[Array, Array]:
         """The largest of the rows that are `mine` at each of up to `LANES` steps, and its slope over the steps."""
         if self._module is not None:
-            return self._slopes_in_torch(D, mine)
+            x = np.repeat(self.center[None], len(D), axis=0)
+            x[:, self.moving] += D
+            out, slopes = extreme(self._module, x, mine)
+            return out.max(axis=1), slopes[:, self.moving]
         network, B = self.graph.network, len(D)
         values = self._values(D)
         out = np.where(mine, values[-1].T[:B], -np.inf)
