@@ -21,9 +21,8 @@ def affine_on(weights, biases, bits):
     return weights[-1] @ M, weights[-1] @ v + biases[-1], np.array(P).reshape(-1, n), np.array(p)
 
 
-def minimum(weights, biases, lower, upper, c, q, rows=(), integers=(), groups=(), near=None, norm="l1"):
-    """Smallest `c.x + q.y` (or distance from `near`), rows `(a, b, r, equal)` meaning `a.x + b.y <= r`; (value, x), or (inf, None)."""
-    n, best, at = len(lower), np.inf, None
+def choices(lower, upper, integers, groups):
+    """Ends of the box with whole-number inputs at each of their values and one input of each group on."""
     settings = [range(int(np.ceil(lower[j])), int(np.floor(upper[j])) + 1) for j in integers]
     settings += [range(len(g)) for g in groups]
     for choice in itertools.product(*settings):
@@ -33,6 +32,13 @@ def minimum(weights, biases, lower, upper, c, q, rows=(), integers=(), groups=()
         for g, k in zip(groups, choice[len(integers) :]):
             for m, j in enumerate(g):
                 low[j] = high[j] = upper[j] if m == k else lower[j]
+        yield low, high
+
+
+def minimum(weights, biases, lower, upper, c, q, rows=(), integers=(), groups=(), near=None, norm="l1"):
+    """Smallest `c.x + q.y` (or distance from `near`), rows `(a, b, r, equal)` meaning `a.x + b.y <= r`; (value, x), or (inf, None)."""
+    n, best, at = len(lower), np.inf, None
+    for low, high in choices(lower, upper, integers, groups):
         for bits in itertools.product([0, 1], repeat=sum(len(b) for b in biases[:-1])):
             M, v, P, p = affine_on(weights, biases, bits)
             A_ub, b_ub, A_eq, b_eq = list(P), list(p), [], []

@@ -9,7 +9,7 @@ from scipy.optimize import nnls
 import relukit
 from relukit import Box, InvalidInput
 from relukit.optimization import _questions, closest, counterfactual
-from tests.optimization.oracle import affine_on, minimum
+from tests.optimization.oracle import affine_on, choices, minimum
 from tests.optimization.test_questions import layers, network
 
 
@@ -30,16 +30,7 @@ def truth(W, b, low, high, point, rows, norm, scale=None, integers=(), groups=()
     """The distance of the nearest point; rows `(a, c, r)` mean `a.x + c.y <= r`."""
     scale = np.ones(len(low)) if scale is None else scale
     best, eye = np.inf, np.eye(len(low))
-    settings = [range(int(np.ceil(low[j])), int(np.floor(high[j])) + 1) for j in integers] + [
-        range(len(g)) for g in groups
-    ]
-    for choice in itertools.product(*settings):
-        lo, hi = np.array(low, float), np.array(high, float)
-        for j, value in zip(integers, choice):
-            lo[j] = hi[j] = value
-        for g, k in zip(groups, choice[len(integers) :]):
-            for m, j in enumerate(g):
-                lo[j] = hi[j] = high[j] if m == k else low[j]
+    for lo, hi in choices(low, high, integers, groups):
         for bits in itertools.product([0, 1], repeat=sum(len(v) for v in b[:-1])):
             M, v, P, p = affine_on(W, b, bits)
             G = np.concatenate([P, eye, -eye, [a + c @ M for a, c, _ in rows]]) * scale
