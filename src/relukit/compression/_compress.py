@@ -1,12 +1,12 @@
 """Remove what provably does nothing on a set of inputs: dead gates, always-on gates, copies, inputs that never move."""
 
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from relukit._clock import Clock
 from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, CompactNetwork, compact, interval, linear
@@ -44,6 +44,7 @@ class Compression:
         float32_bound: Bound of the difference when both are computed in float32, whatever the order of their sums.
         proven: Whether that bound covers the whole set.
         reason: One sentence.
+        cpu_seconds: Of work by this process; `load_seconds` went to loading or compiling code, once in a process.
     """
 
     network: Network
@@ -59,6 +60,7 @@ class Compression:
     proven: bool
     reason: str
     cpu_seconds: float
+    load_seconds: float = 0.0
     merged: int = 0
     given_up: int = 0
     float32_bound: float = 0.0
@@ -89,7 +91,7 @@ class Compression:
     def to_dict(self) -> dict[str, Any]:
         keys = (
             "form", "parameters_before", "parameters_after", "units", "stable_units", "dead", "always_on", "merged", "given_up",
-            "undecided_by_samples", "proven", "error_bound", "reason", "cpu_seconds",
+            "undecided_by_samples", "proven", "error_bound", "reason", "cpu_seconds", "load_seconds",
         )  # fmt: skip
         return {k: getattr(self, k) for k in keys} | {
             "max_difference": self.max_difference,
@@ -138,7 +140,7 @@ def compress(
         Lossless Compression of Deep Neural Networks, Serra, Kumar, Ramalingam, 2020.
         Scaling Up Exact Neural Network Compression by ReLU Stability, Serra, Yu, Kumar, Ramalingam, 2021.
     """
-    started = time.process_time()
+    clock = Clock()
     try:
         network.require_piecewise_linear("exact compression")
     except UnsupportedOperation as error:
@@ -158,7 +160,7 @@ def compress(
     both, moving = _witnessed(network, points), _moving_inputs(domain)
     seen = sum(int(b.sum()) for b in both.values())
     blank = Compression(network, "unchanged", network.parameters, network.parameters, network.units, 0, 0, seen, 0.0, 0.0, True, "", 0.0)  # fmt: skip
-    done = lambda found, **changes: replace(found, cpu_seconds=time.process_time() - started, **changes)
+    done = lambda found, **changes: replace(found, cpu_seconds=clock.seconds, load_seconds=clock.loading, **changes)
     if seen == network.units and moving.all() and not tolerance and not _has_copies(network):
         reason = f"sampled inputs show both sides of every one of the {network.units} units: nothing can be removed"
         whole = None if shape is None else _same(network, Record(shape, Certificate((), len(network.activations))))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._clock import loading
 from relukit._numerics import gamma
 from relukit._types import Array
 from relukit.bounds import Bounds, compact, linear
@@ -234,7 +235,8 @@ class BoxTree:
     def _leaf(self, engine: Engine) -> float:
         """A box on which all rows are linear: its best point by a linear program. Infinite where that program's multipliers close
         the box, else the bound that they prove."""
-        from scipy.optimize import linprog
+        with loading():
+            from scipy.optimize import linprog
 
         leaf, planes, constant, error = engine.leaf()
         bounds = [*zip(leaf.lower, leaf.upper)]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from relukit._clock import loading
 from relukit._types import Array
 from relukit.network import Network
 from relukit.optimization._problem import Problem
@@ -125,7 +126,8 @@ class Incumbent:
 
     def polish(self, x: Array, free: np.ndarray | None = None, stop: float = np.inf) -> None:
         """From x, step to the best feasible point of the linear piece around it, and again from there."""
-        from scipy.optimize import linprog
+        with loading():
+            from scipy.optimize import linprog
 
         problem, net = self.problem, self.problem.rows
         box = problem.box

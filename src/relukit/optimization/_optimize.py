@@ -1,12 +1,12 @@
 """The smallest or largest value of a linear function of inputs and outputs of networks, with proof."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from relukit._clock import Clock
 from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.network import Network
@@ -34,7 +34,8 @@ class Optimum:
         replayed: The value at the witness in the original, in its own precision.
         engine: What proved the bound.
         boxes: Nodes that were bounded.
-        cpu_seconds: Of this process; `first_seconds` of wall time until the first point.
+        cpu_seconds: Of work by this process. What Python and Numba spent on loading or compiling code, once in a process, is
+            `load_seconds`; `first_seconds` is wall time until the first point.
         violations: By how much each constraint is off at the witness, in float64; `replayed_violation` is the largest in the original.
         reason: Why it stopped early, or why nothing is feasible.
         history: `(seconds, value, bound)` as both closed in.
@@ -49,6 +50,7 @@ class Optimum:
     engine: str
     boxes: int
     cpu_seconds: float
+    load_seconds: float = 0.0
     violations: dict[str, float] = field(default_factory=dict)
     outputs: Array = field(default_factory=lambda: np.zeros(0))
     replayed_violation: float = 0.0
@@ -69,7 +71,8 @@ class Optimum:
         return {
             "status": self.status, "value": _plain(self.value), "bound": _plain(self.bound), "gap": _plain(self.gap),
             "witness": self.witness.tolist(), "outputs": self.outputs.tolist(), "replayed": _plain(self.replayed), "engine": self.engine,
-            "boxes": self.boxes, "cpu_seconds": self.cpu_seconds, "first_seconds": _plain(self.first_seconds),
+            "boxes": self.boxes, "cpu_seconds": self.cpu_seconds, "load_seconds": self.load_seconds,
+            "first_seconds": _plain(self.first_seconds),
             "violations": self.violations, "replayed_violation": self.replayed_violation, "reason": self.reason,
             "history": [[_plain(v) for v in step] for step in steps],
             **({"inputs": {k: v.tolist() for k, v in self.inputs.items()}} if self.inputs else {}),
@@ -138,9 +141,9 @@ def optimize(
         >>> best = relukit.optimize(net, "y[0]", box=Box([0, 0], [1, 1]), constraints=["x[0] + x[1] <= 1"])
         >>> best.value, best.bound, best.witness
     """
-    began = time.process_time()
+    clock = Clock()
     question = pose(network, maximize, minimize, box, constraints, integers, categories, links)
-    return question.answer(tolerance, timeout, seed, start, on_progress, began)
+    return question.answer(tolerance, timeout, seed, start, on_progress, clock)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,35 +159,35 @@ class Question:
 
     def answer(
         self, tolerance: float = 1e-4, timeout: float = 60.0, seed: int = 0, start: Array | None = None,
-        on_progress: Progress | None = None, began: float | None = None,
+        on_progress: Progress | None = None, clock: Clock | None = None,
     ) -> Optimum:  # fmt: skip
         """The optimum; an infeasible one says why."""
         sign = self.sign
         report = None if on_progress is None else lambda t, v, b: on_progress(t, sign * v, sign * b)
         search = lambda problem: run(problem, tolerance, timeout, seed, report, start, not self.has_goal)
-        return self.answer_by(search, tolerance, timeout, began)
+        return self.answer_by(search, tolerance, timeout, clock)
 
     def answer_by(
-        self, search: Callable[[Problem], Found], tolerance: float, timeout: float, began: float | None = None
+        self, search: Callable[[Problem], Found], tolerance: float, timeout: float, clock: Clock | None = None
     ) -> Optimum:
         """The optimum that a search finds."""
-        began = time.process_time() if began is None else began
+        clock = Clock() if clock is None else clock
         sign = self.sign
         if isinstance(self.problem, str):
-            return self._nothing("infeasible", "the domain", 0, began, self.problem)
+            return self._nothing("infeasible", "the domain", 0, clock, self.problem)
         if not (np.isfinite(tolerance) and tolerance > 0 and timeout > 0):
             raise InvalidInput(f"tolerance and timeout must be above 0, got {tolerance:g} and {timeout:g}")
         found = search(self.problem)
         if found.witness is None:
             if found.bound < np.inf:
-                return self._nothing("undecided", found.engine, found.boxes, began, found.reason, sign * found.bound)
+                return self._nothing("undecided", found.engine, found.boxes, clock, found.reason, sign * found.bound)
             from relukit.optimization._why import why_infeasible
 
             reason = why_infeasible(self.problem, self.scope, min(timeout, 20.0))
-            return self._nothing("infeasible", found.engine, found.boxes, began, reason)
-        return self._found(found, found.witness, tolerance, began)
+            return self._nothing("infeasible", found.engine, found.boxes, clock, reason)
+        return self._found(found, found.witness, tolerance, clock)
 
-    def _found(self, found: Found, x: Array, tolerance: float, began: float) -> Optimum:
+    def _found(self, found: Found, x: Array, tolerance: float, clock: Clock) -> Optimum:
         assert isinstance(self.problem, Problem)
         sign, y = self.sign, self.network(x[None])[0]
         own = original_outputs(self.network, x[None])[0]
@@ -198,7 +201,7 @@ class Question:
         bound = sign * found.bound if self.has_goal else 0.0
         return Optimum(
             status if self.has_goal else "feasible", sign * found.value + 0.0, bound + 0.0, x, self.goal(x, own), found.engine, found.boxes,
-            time.process_time() - began, violations, y, worst, found.reason if status == "bounded" and self.has_goal else "",
+            clock.seconds, clock.loading, violations, y, worst, found.reason if status == "bounded" and self.has_goal else "",
             found.first, history if self.has_goal else (), self._inputs(x, y),
         )  # fmt: skip
 
@@ -214,12 +217,12 @@ class Question:
         return found
 
     def _nothing(
-        self, status: str, engine: str, boxes: int, began: float, reason: str, bound: float | None = None
+        self, status: str, engine: str, boxes: int, clock: Clock, reason: str, bound: float | None = None
     ) -> Optimum:
         worst = self.sign * np.inf  # as the value of a minimum over nothing
         return Optimum(
             status, worst, worst if bound is None else bound, np.zeros(0), float("nan"), engine, boxes,
-            time.process_time() - began, reason=reason,
+            clock.seconds, clock.loading, reason=reason,
         )  # fmt: skip
 
 

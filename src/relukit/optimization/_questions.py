@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._clock import Clock
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._types import Array
 from relukit.network import Network
@@ -127,7 +128,7 @@ def _by_balls(
 
     if options:
         raise TypeError(f"closest takes no option {', '.join(options)}")
-    began = time.process_time()
+    clock = Clock()
     question = pose(network, None, None, box, constraints, integers, categories)
     question = dataclasses.replace(question, has_goal=True)
 
@@ -137,7 +138,7 @@ def _by_balls(
             problem, point, NORMS[norm], width, tolerance, timeout, seed, start, on_progress, norm == "l2" and few
         ).run()
 
-    found = question.answer_by(search, tolerance, timeout, began)
+    found = question.answer_by(search, tolerance, timeout, clock)
     return dataclasses.replace(found, replayed=found.value if len(found.witness) else float("nan"))
 
 
@@ -163,6 +164,7 @@ class Argmax:
     witness: Array
     outputs: tuple[dict[str, Any], ...]
     cpu_seconds: float
+    load_seconds: float = 0.0
 
     @property
     def always(self) -> int | None:
@@ -175,6 +177,7 @@ class Argmax:
         return {
             "status": status, "largest": self.largest, "value": self.value, "bound": self.bound, "witness": self.witness.tolist(),
             "always": self.always, "outputs": list(self.outputs), "cpu_seconds": self.cpu_seconds,
+            "load_seconds": self.load_seconds,
         }  # fmt: skip
 
 
@@ -186,7 +189,7 @@ def argmax(
 
     Arguments are those of `optimize`; `timeout` is for everything.
     """
-    began, stop, m = time.process_time(), time.perf_counter() + timeout, network.outputs
+    clock, stop, m = Clock(), time.perf_counter() + timeout, network.outputs
     if m < 2:
         raise InvalidInput("argmax compares outputs; the network has one")
     left = lambda share: max((stop - time.perf_counter()) / share, 0.05)
@@ -215,5 +218,5 @@ def argmax(
     top = tops[best]
     sure = len(top.witness) > 0 and top.value >= others
     return Argmax(
-        best if sure else -1, top.value, max(top.bound, others), top.witness, tuple(found), time.process_time() - began
+        best if sure else -1, top.value, max(top.bound, others), top.witness, tuple(found), clock.seconds, clock.loading
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._clock import loading
 from relukit._numerics import gamma
 from relukit._types import Array
 from relukit.bounds import CompactNetwork
@@ -41,7 +42,8 @@ class BallProgram(GateProgram):
         super().__init__(small, x0, (0.0, 0.0), [rows])
 
     def _pass(self) -> Any:
-        import highspy
+        with loading():
+            import highspy
 
         solver, m = super()._pass(), len(self.moving)
         columns = self.A.shape[1]

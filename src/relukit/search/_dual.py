@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from relukit._clock import loading
 from relukit._numerics import down, gamma, up
 from relukit._types import Array, BoolArray, IntArray
 from relukit.bounds._compact import CompactNetwork
@@ -85,6 +86,8 @@ class Dual:
     lanes = 1  # points that are evaluated at the cost of one
 
     def __init__(self, small: CompactNetwork) -> None:
+        with loading():
+            import relukit.search._dual_kernel as _  # noqa: F401
         self.small, self.blocks = small, blocks(small)
         region, box = small.input_set, small.input_set.box()
         self.center = region.center() if not isinstance(region, Ball) else region.middle

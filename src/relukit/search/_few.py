@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._clock import loading
 from relukit._numerics import gamma
 from relukit._types import Array, IntArray
 from relukit.bounds import CompactNetwork, compact
@@ -57,7 +58,8 @@ class Engine:
     """
 
     def __init__(self, small: CompactNetwork, box: Box, maximize: bool = False, finish: int = FINISH) -> None:
-        from relukit.search._few_kernel import ANCESTORS, DEEPEST, State
+        with loading():
+            from relukit.search._few_kernel import ANCESTORS, DEEPEST, State
 
         K, n, R = small.gates, small.C.shape[1], len(small.c)
         S0, finish = (n + 1 + 7) // 8 * 8, min(finish, K)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._clock import loading
 from relukit._numerics import down, gamma, up
 from relukit._types import Array, IntArray
 from relukit.network import Affine
@@ -71,6 +72,8 @@ class GraphDual(Dual):
     lanes = LANES
 
     def __init__(self, graph: Graph) -> None:  # the parent's arrays over all gates are what this class avoids
+        with loading():
+            import relukit.search._lane_kernel as _  # noqa: F401
         region, box = graph.input_set, graph.input_set.box()
         self.graph, self.small = graph, graph  # type: ignore[assignment]
         self.center = np.clip(region.center() if not isinstance(region, Ball) else region.middle, box.lower, box.upper)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._clock import loading
 from relukit._numerics import gamma, quiet_highs
 from relukit._types import Array
 from relukit.bounds import CompactNetwork
@@ -57,7 +58,8 @@ class GateProgram:
         goal: tuple[float, float],
         rows: list[tuple[Any, Any, Any, Array, Array]],
     ) -> None:
-        import scipy.sparse as sp
+        with loading():
+            import scipy.sparse as sp
 
         n, K = small.C.shape[1], small.gates
         self.x0, self.moving = x0, moving_inputs(small, x0)
@@ -105,7 +107,8 @@ class GateProgram:
         self._fixed = np.zeros(K, np.int8)
 
     def _pass(self) -> Any:
-        import highspy
+        with loading():
+            import highspy
 
         solver = quiet_highs()
         solver.setOptionValue("presolve", "off")  # the children of a node start from its basis

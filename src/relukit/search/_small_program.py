@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from relukit._clock import loading
 from relukit._numerics import quiet_highs
 from relukit._types import Array
 
@@ -20,7 +21,8 @@ def minimize(cost: Array, A: Array, b: Array, lower: Array, upper: Array) -> Opt
 
     Nothing is proven by what it returns: who needs a bound computes it from the multipliers.
     """
-    import highspy
+    with loading():
+        import highspy
 
     solver, model = quiet_highs(), highspy.HighsLp()
     rows, columns = A.shape

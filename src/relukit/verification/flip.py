@@ -1,12 +1,12 @@
 """The smallest perturbation that changes a decision."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from relukit._clock import Clock
 from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.network import Network
@@ -27,6 +27,7 @@ class Flip:
         witness: The flipped input, or None.
         replayed: Whether the original model, in its own precision, decides otherwise at the witness.
         nodes: Nodes of the proofs.
+        cpu_seconds: Of work by this process; `load_seconds` went to loading or compiling code, once in a process.
     """
 
     status: str
@@ -39,6 +40,7 @@ class Flip:
     replayed: bool
     nodes: int
     cpu_seconds: float
+    load_seconds: float = 0.0
 
     @property
     def distance(self) -> float | None:
@@ -60,6 +62,7 @@ class Flip:
             "replay": self.replayed,
             "nodes": self.nodes,
             "cpu_seconds": self.cpu_seconds,
+            "load_seconds": self.load_seconds,
         }
 
     def __repr__(self) -> str:
@@ -118,7 +121,7 @@ def flip(
         >>> flip(network, x, norm=2, within=Box(np.zeros(784), np.ones(784)), probability=0.9).distance
         0.4607
     """
-    started = time.process_time()
+    clock = Clock()
     if norm not in (np.inf, 2, 1):
         raise InvalidInput(f"norm must be inf, 2 or 1, got {norm}")
     if not timeout > 0:
@@ -147,7 +150,8 @@ def flip(
         search.witness,
         search.witness is not None,
         search.nodes,
-        time.process_time() - started,
+        clock.seconds,
+        clock.loading,
     )
 
 
