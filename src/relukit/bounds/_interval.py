@@ -7,7 +7,7 @@ from relukit._numerics import down, gamma, up
 from relukit._types import Array
 from relukit.bounds._bounds import Bounds
 from relukit.network import Affine, Network
-from relukit.sets import AbstractSet
+from relukit.sets import AbstractSet, require_set
 
 
 def interval(network: Network, input_set: AbstractSet, dtype: type = np.float64) -> Bounds:
@@ -41,6 +41,7 @@ def interval(network: Network, input_set: AbstractSet, dtype: type = np.float64)
 
 def input_bounds(network: Network, input_set: AbstractSet, dtype: type = np.float64) -> tuple[Array, Array]:
     """The set's box in `dtype`, rounded outward."""
+    require_set(input_set, "the input set")
     if input_set.size != network.inputs:
         raise ShapeMismatch(f"the set has {input_set.size} inputs, the network takes {network.inputs}")
     box = input_set.box()

@@ -18,7 +18,7 @@ from relukit.compression._proof import Domain, Record, confirmed, write_proof
 from relukit.network import Affine, Network, Origin
 from relukit.network.affine import Conv, Dense, Scale, Sparse
 from relukit.network.rewrite import RELU, Builder
-from relukit.sets import AbstractSet, Box
+from relukit.sets import AbstractSet, Box, require_set
 from relukit.verification.certificate import Certificate
 
 _SAMPLES = 2_000  # witnesses: a unit seen on both sides of its kink needs no bound
@@ -155,6 +155,7 @@ def compress(
     domain = _hull(cover) if cover is not None else network.box if input_set is None else input_set
     if domain is None:
         raise InvalidInput("compress needs a domain: a Box, Ball or Polytope, or data with a margin")
+    require_set(domain, "the domain")
     shape = Domain.of(domain, cover) if proof else None
     points = domain.sample(_SAMPLES, seed) if cover is None else _near(cover, seed)
     both, moving = _witnessed(network, points), _moving_inputs(domain)

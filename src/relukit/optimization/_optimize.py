@@ -14,7 +14,7 @@ from relukit.optimization._expression import Constraint, Linear, Scope, parse_co
 from relukit.optimization._joint import join, original_outputs
 from relukit.optimization._portfolio import Found, run
 from relukit.optimization._problem import Problem, make_problem
-from relukit.sets import AbstractSet
+from relukit.sets import AbstractSet, require_set
 
 Networks = Network | Mapping[str, Network]
 Domain = AbstractSet | Mapping[str, Any] | None
@@ -246,11 +246,12 @@ def pose(
             raise InvalidInput("links join several networks; give them by name: {'a': net, 'b': other}")
         net, domain, scope = network, network.box if box is None else box, Scope.single(network.inputs, network.outputs)
         net.require_piecewise_linear("optimize")
-    if not isinstance(domain, AbstractSet):
+    if domain is None:
         raise InvalidInput(
             f"optimize needs a box of the {net.inputs} inputs; the network brings none of its own: give box=Box(lower, upper), "
             "on the command line --box LO:HI,LO:HI,..."
         )
+    require_set(domain, "box")
     _finite(net)
     text = maximize if maximize is not None else minimize
     sign = -1.0 if maximize is not None else 1.0

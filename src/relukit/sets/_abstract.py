@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from relukit._errors import InvalidInput
 from relukit._types import Array, BoolArray
 
 if TYPE_CHECKING:
@@ -16,6 +17,18 @@ class Rows(NamedTuple):
 
     A: Array
     b: Array
+
+
+def require_set(value: Any, name: str) -> None:
+    """Refuse what is no set: a pair could be (lower, upper) or a range of each of two inputs.
+
+    Raises:
+        InvalidInput: With what to write instead.
+    """
+    if not isinstance(value, AbstractSet):
+        raise InvalidInput(
+            f"{name} is a Box, a Ball or a Polytope, got {type(value).__name__}: write relukit.Box(lower, upper)"
+        )
 
 
 class AbstractSet(abc.ABC):

@@ -10,7 +10,7 @@ from relukit._clock import Clock
 from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.network import Network
-from relukit.sets import Box
+from relukit.sets import Box, require_set
 from relukit.verification._flip_batch import FlipTable, run_many
 
 
@@ -130,6 +130,8 @@ def flip(
     rows, _ = network.rows(x)
     if len(rows) != 1:
         raise InvalidInput(f"flip takes one input, got {len(rows)}; flips(...) takes many")
+    if within is not None:
+        require_set(within, "within")
     if within is not None and not bool(within.contains(rows[0])):
         outside = np.flatnonzero((rows[0] < within.lower) | (rows[0] > within.upper))
         raise InvalidInput(f"the input lies outside the allowed box, first at input {outside[0]}")

@@ -14,7 +14,7 @@ from relukit.bounds import compact, linear
 from relukit.network import Network, load
 from relukit.network._network import Affine, Node, Origin
 from relukit.network.affine import Dense
-from relukit.sets import AbstractSet, Ball, Box
+from relukit.sets import AbstractSet, Ball, Box, require_set
 from relukit.verification._joint import joined
 from relukit.verification._verdict import Falsified, Undecided, Verdict, Verified
 from relukit.verification.verify import verify
@@ -320,6 +320,7 @@ def lipschitz(network: Any, box: Box, norm: float = np.inf, tolerance: float = 1
 
     if norm not in (1, np.inf):
         raise InvalidInput(f"norm must be 1 or inf, got {norm}")
+    require_set(box, "box")
     found = load(network)
     started, stop, count = time.process_time(), time.perf_counter() + timeout, itertools.count()
     axis = -1 if norm == np.inf else -2
