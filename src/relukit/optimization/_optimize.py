@@ -159,17 +159,18 @@ class Question:
 
     def answer(
         self, tolerance: float = 1e-4, timeout: float = 60.0, seed: int = 0, start: Array | None = None,
-        on_progress: Progress | None = None, clock: Clock | None = None,
+        on_progress: Progress | None = None, clock: Clock | None = None, explain: bool = True,
     ) -> Optimum:  # fmt: skip
-        """The optimum; an infeasible one says why."""
+        """The optimum; an infeasible one says why, which takes longer than to know it."""
         sign = self.sign
         report = None if on_progress is None else lambda t, v, b: on_progress(t, sign * v, sign * b)
         search = lambda problem: run(problem, tolerance, timeout, seed, report, start, not self.has_goal)
-        return self.answer_by(search, tolerance, timeout, clock)
+        return self.answer_by(search, tolerance, timeout, clock, explain)
 
     def answer_by(
-        self, search: Callable[[Problem], Found], tolerance: float, timeout: float, clock: Clock | None = None
-    ) -> Optimum:
+        self, search: Callable[[Problem], Found], tolerance: float, timeout: float, clock: Clock | None = None,
+        explain: bool = True,
+    ) -> Optimum:  # fmt: skip
         """The optimum that a search finds."""
         clock = Clock() if clock is None else clock
         sign = self.sign
@@ -183,7 +184,7 @@ class Question:
                 return self._nothing("undecided", found.engine, found.boxes, clock, found.reason, sign * found.bound)
             from relukit.optimization._why import why_infeasible
 
-            reason = why_infeasible(self.problem, self.scope, min(timeout, 20.0))
+            reason = why_infeasible(self.problem, self.scope, min(timeout, 20.0)) if explain else ""
             return self._nothing("infeasible", found.engine, found.boxes, clock, reason)
         return self._found(found, found.witness, tolerance, clock)
 

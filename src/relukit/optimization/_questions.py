@@ -201,6 +201,7 @@ def argmax(
                 network, f"y[{k}]", None, box, constraints, tolerance=tolerance, timeout=left(2 * m - k), **options
             )
         )
+    best = int(np.argmax([t.value if np.isfinite(t.value) else -np.inf for t in tops]))
     points = [t.witness for t in tops if len(t.witness)]
     winners = {int(np.argmax(network(x))): x for x in points}
     for k in range(m):
@@ -208,15 +209,27 @@ def argmax(
         if k in winners:
             entry["witness"] = winners[k].tolist()
         else:
-            rules = [*constraints, *(f"y[{j}] - y[{k}] <= 0" for j in range(m) if j != k)]
-            there = optimize(network, None, None, box, rules, timeout=left(m - k), **options)
-            entry["status"] = {"feasible": "possible", "infeasible": "never"}.get(there.status, "undecided")
-            entry["witness"] = there.witness.tolist()
+            status, point = _can_win(network, k, best, box, constraints, left(m - k), **options)
+            entry |= {"status": status, "witness": point.tolist()}
         found.append(entry)
-    best = int(np.argmax([t.value if np.isfinite(t.value) else -np.inf for t in tops]))
     others = max(t.bound for j, t in enumerate(tops) if j != best)
     top = tops[best]
     sure = len(top.witness) > 0 and top.value >= others
     return Argmax(
         best if sure else -1, top.value, max(top.bound, others), top.witness, tuple(found), clock.seconds, clock.loading
     )
+
+
+def _can_win(
+    network: Network, k: int, best: int, box: AbstractSet | None, constraints: Sequence[str | Constraint], timeout: float,
+    seed: int = 0, integers: Sequence[int | str] = (), categories: Sequence[Sequence[int | str]] = (), **options: Any,
+) -> tuple[str, Array]:  # fmt: skip
+    """Whether output k is the largest somewhere, and where. Against one rival first: that one mostly beats it everywhere."""
+    stop = time.perf_counter() + timeout
+    over = lambda j: f"y[{j}] - y[{k}] <= 0"
+    for rivals in [[best], [j for j in range(network.outputs) if j != k]]:
+        question = pose(network, None, None, box, [*constraints, *map(over, rivals)], integers, categories)
+        there = question.answer(timeout=max(stop - time.perf_counter(), 0.05), seed=seed, explain=False)
+        if there.status == "infeasible":
+            return "never", there.witness
+    return "possible" if there.status == "feasible" else "undecided", there.witness
