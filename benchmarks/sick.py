@@ -309,16 +309,22 @@ def evaluate(run: Run) -> float:
         return 0.0
     if run.task == "classes":
         return float((out.argmax(1) == run.held[1]).float().mean())
-    if run.task == "binary":
+    if run.task in ("binary", "probability"):
+        out = out - 0.5 if run.task == "probability" else out
         return float(((out > 0) == (run.held[1] > 0.5)).float().mean())
     left = float(((out - run.held[1]) ** 2).mean()) / float(run.held[1].var())
     return max(0.0, 1 - left)
 
 
 def train(
-    run: Run, seed: int, cure: bool = False, watch: bool = True, chance: np.random.Generator | None = None
+    run: Run,
+    seed: int,
+    cure: bool = False,
+    watch: bool = True,
+    chance: np.random.Generator | None = None,
+    most: int = 3,
 ) -> dict[str, Any]:
-    """The user's loop, with findings read every few steps; with `cure`, `fix()` at the first errors (three at most).
+    """The user's loop, with findings read every few steps; with `cure`, `fix()` at the first errors (`most` of them).
 
     `chance` lets a random cause be cured instead of the one found, at the same steps: what search without a diagnosis gets.
     """
@@ -340,7 +346,7 @@ def train(
                 if k + 1 == run.steps // 4:
                     report["quarter"] = errors[0] if errors else None
                 fixed = report["fixes"][-1]["step"] if report["fixes"] else -40
-                if cure and errors and len(report["fixes"]) < 3 and k + 1 >= fixed + 40:
+                if cure and errors and len(report["fixes"]) < most and k + 1 >= fixed + 40:
                     if chance is not None:
                         cause = str(chance.choice(sorted({c for _, c in PLANS})))
                         h._found = (h.record.step, [replace(errors[0], symptom="", cause=cause)])

@@ -18,6 +18,13 @@ CASES = {
         ),
         (16, 20),
     ),
+    "leaky": (
+        lambda: nn.Sequential(
+            nn.Linear(20, 30), nn.LeakyReLU(0.1), nn.Linear(30, 30), nn.LeakyReLU(1e-40), nn.Linear(30, 30), nn.LeakyReLU(-0.2),
+            nn.Linear(30, 30), nn.LeakyReLU(0.0), nn.Linear(30, 48), nn.Unflatten(1, (3, 4, 4)), nn.LeakyReLU(0.3), nn.Conv2d(3, 2, 3),
+        ),
+        (16, 20),
+    ),
     "convolutions": (
         lambda: nn.Sequential(
             nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, stride=2), nn.BatchNorm2d(8),

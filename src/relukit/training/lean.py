@@ -1,8 +1,8 @@
 """Training with fewer bytes kept for the backward pass: blocks that keep one activation where torch keeps two or three.
 
-Nothing is approximated. ReLU with dropout keeps its product only, whose zeros tell both masks; an activation before a
-linear or convolution layer is computed again in the backward pass from its input, which is cheap beside the product;
-the same goes for batch normalization with an activation before a convolution.
+Nothing is approximated. ReLU with dropout keeps its product only, whose zeros tell both masks; LeakyReLU before a linear or
+convolution layer keeps its output only, whose sign tells the slope; another activation there is computed again in the backward
+pass from its input, which is cheap beside the product; the same goes for batch normalization with an activation before a convolution.
 """
 
 import copy
@@ -124,6 +124,23 @@ class _NormActivation:
         )
 
 
+class _FromOutput(torch.autograd.Function):
+    """op(LeakyReLU(x)) that keeps the activation's output alone: its sign is that of x, and `op` needs it anyway."""
+
+    @staticmethod
+    def forward(ctx: Any, slope: float, op: Any, x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        y = F.leaky_relu(x, slope)
+        ctx.slope, ctx.op = slope, op
+        ctx.save_for_backward(y, *parameters)
+        return op.forward(y, parameters)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        y, *parameters = ctx.saved_tensors
+        inner, own = ctx.op.backward(grads[0], y, parameters)
+        return None, None, torch.ops.aten.leaky_relu_backward(inner, y, ctx.slope, True), *own
+
+
 class _LinearOp:
     """The dear part: a linear layer."""
 
@@ -169,9 +186,11 @@ class _Lean(nn.Module):
         mixed = torch.is_autocast_enabled(x.device.type)
         if mixed or not torch.is_grad_enabled() or not (self.training or len(front) == 1):
             return last(front[0](x) if len(front) == 1 else front[1](front[0](x)))
-        before = _Activation(front[0]) if len(front) == 1 else _NormActivation(front[0], front[1])
         after = _LinearOp(last) if isinstance(last, nn.Linear) else _ConvOp(last)
         own = [last.weight] + ([last.bias] if last.bias is not None else [])
+        if type(front[0]) is nn.LeakyReLU and front[0].negative_slope > 0:
+            return _FromOutput.apply(front[0].negative_slope, after, x, *own)
+        before = _Activation(front[0]) if len(front) == 1 else _NormActivation(front[0], front[1])
         return _Again.apply(before, after, x, *before.parameters, *own)
 
 

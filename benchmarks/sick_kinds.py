@@ -1,0 +1,107 @@
+"""Sick trainings of other kinds than those of `sick`: recurrent, attention, convolution, autoencoder; other losses and optimizers.
+
+`python -m benchmarks sick_kinds [--smoke] [--part mended|unseen|all]`. `mended` was looked at while rules and cures were
+mended; `unseen` was written beforehand and run once afterwards.
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import _sick_mended, _sick_unseen
+from benchmarks._common import keep
+from benchmarks._sick_faults import Case
+from benchmarks.sick import Run, train
+
+PARTS = {"mended": (_sick_mended.BASES, _sick_mended.CASES), "unseen": (_sick_unseen.BASES, _sick_unseen.CASES)}
+
+
+def make(bases: dict[str, Callable[[int], Run]], case: Case, seed: int) -> Run:
+    run = healthy(bases, case.base, seed)
+    case.change(run, np.random.default_rng(4000 + seed))
+    return run
+
+
+def healthy(bases: dict[str, Callable[[int], Run]], name: str, seed: int) -> Run:
+    torch.manual_seed(seed)
+    return bases[name](seed)
+
+
+def ordinary(bases: dict[str, Callable[[int], Run]], name: str, seed: int) -> Run:
+    """A healthy run somewhat other than the twin: slower, faster, smaller batches, longer."""
+    run = healthy(bases, name, seed)
+    for group in run.optimizer.param_groups:
+        group["lr"] *= (1.0, 0.4, 1.0, 1.5, 1.0)[seed % 5]
+    run.batch = min(run.batch, 16) if seed % 5 == 2 else run.batch
+    run.steps = 2 * run.steps if seed % 5 == 4 else run.steps
+    return run
+
+
+def measure(part: str, seeds: int, only: str = "", verbose: bool = True) -> dict[str, Any]:
+    bases, cases = PARTS[part]
+    torch.set_num_threads(1)
+    twins = {(name, seed): train(healthy(bases, name, seed), seed)["score"] for name in bases for seed in range(seeds)}
+    alarms, total = [], 0
+    for name in bases:
+        for seed in range(seeds):
+            report = train(ordinary(bases, name, seed), seed)
+            total += 1
+            if report["noticed"] is not None:
+                alarms.append((name, seed, str(report["first"]), report["score"], twins[name, seed]))
+                print("FALSE ALARM", *alarms[-1], flush=True)
+    rows = []
+    for case in cases:
+        if only and only not in f"{case.base} {case.fault}":
+            continue
+        for seed in range(seeds):
+            rows.append(_judged(bases, case, seed, twins[case.base, seed]))
+            r = rows[-1]
+            right = r["symptom_right"] and r["cause_right"] and r["noticed"] and (r["cured_at_end"] or case.by_user)
+            if verbose and not right:
+                print({k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()}, flush=True)
+    sick = [r for r in rows if r["sick"]]
+    curable = [r for r in sick if not r["by_user"]]
+    share = lambda key, of: float(np.mean([r[key] for r in of])) if of else math.nan
+    return {
+        "runs": len(rows), "sick_runs": len(sick), "noticed": share("noticed", sick), "symptom": share("symptom_right", sick),
+        "cause": share("cause_right", sick), "curable": len(curable), "cured": share("cured", curable), "cured_at_end": share("cured_at_end", curable),
+        "cured_by_one_fix": share("cured_by_one_fix", curable), "healthy_runs": total, "false_alarms": len(alarms) / max(total, 1),
+    }  # fmt: skip
+
+
+def _judged(bases: Any, case: Case, seed: int, twin: float) -> dict[str, Any]:
+    run = make(bases, case, seed)
+    quarter = run.steps // 4
+    plain = train(run, seed)
+    level = 0.95 * twin
+    cured, once = (train(make(bases, case, seed), seed, cure=True, most=n) for n in (3, 1))
+    found = plain.get("quarter") or plain["first"]
+    return {
+        "base": case.base, "fault": case.fault, "seed": seed, "score": plain["score"], "twin": twin, "sick": plain["score"] < level,
+        "noticed_at": plain["noticed"], "noticed": plain["noticed"] is not None and plain["noticed"] <= quarter, "by_user": case.by_user,
+        "symptom": found.symptom if found else "", "cause": found.cause if found else "",
+        "symptom_right": bool(found and found.symptom in case.symptoms), "cause_right": bool(found and found.cause in case.causes),
+        "cured_score": cured["score"], "cured": cured["best"] >= level, "cured_at_end": cured["score"] >= level,
+        "once_score": once["score"], "cured_by_one_fix": once["score"] >= level,
+        "fixes": [x.split(":")[0] for f in cured["fixes"] for x in f["applied"]],
+    }  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser("sick_kinds")
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--part", default="all")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--case", default="", help="only cases whose name holds this")
+    args = parser.parse_args(argv)
+    if args.smoke:
+        args.seeds, args.part, args.case = 1, "mended", "multilabel sigmoid"
+    chosen = list(PARTS) if args.part == "all" else [args.part]
+    result = {part: measure(part, args.seeds, args.case) for part in chosen}
+    print(result)
+    keep("sick_kinds", result, args.smoke or bool(args.case))
+    return 0
