@@ -117,6 +117,9 @@ def test_a_dropped_file_is_opened_and_a_bad_one_tells_no_path(page, tmp_path):
     answer = unpack(raw)
     assert status == 200 and answer["count"] == len(relukit.regions(network, plane=tuple(np.array(rows[:3]))))
     assert answer["flip"]["distance"] == pytest.approx(relukit.flip(network, np.array(rows[0])).distance, rel=1e-5)
+    spoiled = json.dumps({"name": "small.onnx", "content": f"*{content}", "rows": rows}).encode()
+    status, raw, _ = ask(page, path="/api/model", body=spoiled)
+    assert status == 422 and b"not base64" in raw
     for name in ("x.onnx", "x.npz", "x.pkl", "../x.onnx"):
         body = json.dumps({"name": name, "content": base64.b64encode(b"junk" * 30).decode()}).encode()
         status, raw, _ = ask(page, path="/api/model", body=body)
