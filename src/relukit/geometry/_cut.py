@@ -9,8 +9,12 @@ from numba import njit
 
 from relukit.geometry._bits import lowest, nth, ones
 from relukit.geometry._clip import known, remember
+from relukit.geometry._lanes import sharing
+from relukit.geometry._signs import words_at
 from relukit.geometry._vertex import facet_labels, place_anew, place_vertex, polish
 from relukit.geometry._walk import CELLS, CORNERS_FULL, FACETS, INDICES, VERTICES, VERTICES_FULL
+
+_BLURRED = 2.0**-18  # error radius, relative to |x|_1, at which a vertex is placed anew
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -34,87 +38,73 @@ def is_edge(M, f, n, W, i, j, D):
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def sort_by_sign(M, f, n, W, S, lists, sides):
-    """Vertices with sign +, -, 0 into the lists, the facets they lie on into `sides`; returns how many of each."""
-    plus, minus, zero = 0, 0, 0
-    above, below, on = lists[0], lists[1], lists[2]
-    for i in range(n):
-        s = S[i]
-        above[nth(plus)], below[nth(minus)], on[nth(zero)] = i, i, i
-        plus += s > 0
-        minus += s < 0
-        zero += s == 0
-    for q in range(W):
-        mask = M[q]
-        a, b, c = np.uint64(0), np.uint64(0), np.uint64(0)
-        for i in range(plus):
-            a |= mask[nth(f + above[i])]
-        for i in range(minus):
-            b |= mask[nth(f + below[i])]
-        for i in range(zero):
-            c |= mask[nth(f + on[i])]
-        sides[0, q], sides[1, q], sides[2, q] = a, b, c
-    return plus, minus, zero
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def free_slot(sides, W):
+def free_slot(used, W):
     """A facet number that the cell does not use, or -1."""
     for q in range(W):
-        free = ~(sides[0, q] | sides[1, q] | sides[2, q])
+        free = ~(used[0, q] | used[1, q] | used[2, q])
         if free:
             return 64 * q + lowest(free)
     return -1
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def cut(
-    net, w, p, g, f, n, to, room, D, W, limit, blurred, at, wide, C, E, steep, Z, lists, plus, minus, mask
-):  # fmt: skip
-    """The vertices where hinge g cuts edges of a cell, written from place `to` on; how many, or -1 - (why there is no room)."""
-    counts, vx, vd, V, X, M = w.counts, p.vx, p.vd, p.v, p.x, p.mask
-    outer, inner, some, many = lists[0], lists[1], plus, minus
+def cut(net, w, p, g, b, f, n, to, room, D, W, grid, q, C, E, reach, lists, plus, minus, rest):
+    """The vertices where hinge g, number b of the word, cuts edges of a cell, written from place `to` on.
+
+    Arguments:
+        grid, q: Rows of the word's hinges. rest: Those that are still to be tried.
+        reach: Largest |x|_1 in the cell, at least.
+
+    Returns:
+        How many, or -1 - (why there is no room).
+    """
+    counts, vx, vd, V, M, mask = w.counts, p.vx, p.vd, p.v, p.mask, p.word
+    some_plus, some_minus, some_zero = p.plus, p.minus, p.zero
+    outer, inner, some, many, swapped = lists[0], lists[1], plus, minus, False
     if plus > minus:
-        outer, inner, some, many = lists[1], lists[0], minus, plus
+        outer, inner, some, many, swapped = lists[1], lists[0], minus, plus, True
     M0 = M[0]
-    for b in range(many):
-        mask[b] = M0[nth(f + inner[b])]
-    total, need = 0, D - 1
+    for k in range(many):
+        mask[nth(k)] = M0[nth(f + inner[nth(k)])]
+    total, need, blurred = 0, D - 1, _BLURRED * reach
     for a in range(some):
-        i = outer[a]
-        first, start = M0[nth(f + i)], 0
+        i = f + outer[nth(a)]
+        first, start = M0[nth(i)], 0
         while start < many:
-            stop = min(start + 64, many)
-            part, hits = mask[start:stop], np.uint64(0)
             if W == 1:
-                for b in range(stop - start):
-                    hits |= np.uint64(ones(first & part[b]) >= need) << np.uint64(b)
+                hits = sharing(mask, nth(start), first, need)
             else:
-                for b in range(stop - start):
-                    shared = ones(first & part[b])
-                    for q in range(1, W):
-                        shared += ones(M[q, f + i] & M[q, f + inner[start + b]])
-                    hits |= np.uint64(shared >= need) << np.uint64(b)
+                hits = 0
+                for k in range(start, min(start + 8, many)):
+                    shared = 0
+                    for r in range(W):
+                        shared += ones(M[r, nth(i)] & M[r, nth(f + inner[nth(k)])])
+                    hits |= (shared >= need) << (k - start)
+            if many - start < 8:
+                hits &= (1 << (many - start)) - 1
             while hits:
-                j = inner[nth(start + lowest(hits))]
-                hits &= hits - np.uint64(1)
-                simple = W == 1 and (ones(first) <= D or ones(M0[nth(f + j)]) <= D)
-                if not simple and not is_edge(M, f, n, W, i, j, D):
+                j = f + inner[nth(start + lowest(hits))]
+                hits &= hits - 1
+                simple = W == 1 and (ones(first) <= D or ones(M0[nth(j)]) <= D)
+                if not simple and not is_edge(M, f, n, W, i - f, j - f, D):
                     continue
                 if total == room:
                     return -1 - CORNERS_FULL
-                one, two = V[nth(f + i)], V[nth(f + j)]
-                v, sharp = known(p.head, p.after, p.other, one, two), False
+                one, two = np.int64(V[nth(i)]), np.int64(V[nth(j)])
+                v, sharp, t = known(p.head, p.after, p.other, one, two), False, to + total
                 if v < 0:
                     v = counts[VERTICES]
                     if v == len(vd):
                         return -1 - VERTICES_FULL
-                    sharp = place_vertex(X, f, Z, i, j, D, w.rows, at, wide, C, E, steep, limit, vx, vd, v)
+                    if swapped:
+                        sharp = place_vertex(vx, vd, two, one, D, grid, q + b, C, E, reach, v)
+                    else:
+                        sharp = place_vertex(vx, vd, one, two, D, grid, q + b, C, E, reach, v)
                     remember(p.head, p.after, p.other, one, two, v)
                     counts[VERTICES] = v + 1
-                t = to + total
-                for q in range(W):
-                    M[q, nth(t)] = M[q, nth(f + i)] & M[q, nth(f + j)]
+                V[nth(t)] = v
+                for r in range(W):
+                    M[r, nth(t)] = M[r, nth(i)] & M[r, nth(j)]
                 if sharp or vd[nth(v)] > blurred:
                     shared = facet_labels(M, W, t, p.slot, p.labels)
                     p.labels[shared] = g
@@ -122,49 +112,62 @@ def cut(
                         place_anew(net, w, D, p.labels, shared + 1, vx, vd, v)
                     else:
                         polish(net, w, D, p.labels, shared + 1, vx, vd, v)
-                V[nth(t)] = v
-                for k in range(D):
-                    X[k, nth(t)] = vx[nth(v), k]
-                X[D, nth(t)] = vd[nth(v)]
+                up, down, on = some_plus[nth(i)] & some_plus[nth(j)], some_minus[nth(i)] & some_minus[nth(j)], 0
+                open_ = rest & ~(up | down)
+                if open_:
+                    x, y, on = words_at(grid, q, D, vx, vd, v, C, E, open_)
+                    up, down = up | x, down | y
+                some_plus[nth(t)], some_minus[nth(t)], some_zero[nth(t)] = up, down, on
                 total += 1
-            start = stop
+            start += 8
     return total
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def write_part(V, X, M, f, to, lists, side, strict, zero, fresh, fresh_at, sides, new_slot, D, W):
-    """One part of a cut cell, from place `to` on: new vertices, then those on its side, then those on the cut."""
-    own, on = lists[side], lists[2]
-    total = fresh + strict + zero
-    source, target = V[f:], V[to : to + total]
-    if to != fresh_at:
-        for i in range(fresh):
-            target[i] = V[nth(fresh_at + i)]
-    tail, end = target[fresh : fresh + strict], target[fresh + strict :]
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def keep_strict(V, M, plus, minus, zero, f, to, own, strict, used, side, W):
+    """The vertices on one side of a cut, from place `to` on; their facets into `used[side]`."""
     for i in range(strict):
-        tail[i] = source[own[i]]
-    for i in range(zero):
-        end[i] = source[on[i]]
-    for k in range(D + 1):
-        row = X[k]
-        if to != fresh_at:
-            for i in range(fresh):
-                row[nth(to + i)] = row[nth(fresh_at + i)]
-        for i in range(strict):
-            row[nth(to + fresh + i)] = row[nth(f + own[i])]
-        for i in range(zero):
-            row[nth(to + fresh + strict + i)] = row[nth(f + on[i])]
+        a, t = f + own[nth(i)], to + i
+        V[nth(t)] = V[nth(a)]
+        plus[nth(t)], minus[nth(t)], zero[nth(t)] = plus[nth(a)], minus[nth(a)], zero[nth(a)]
     for q in range(W):
-        row, keep = M[q], sides[side, q]
-        bit = np.uint64(0)
+        row, union = M[q], np.uint64(0)
+        for i in range(strict):
+            m = row[nth(f + own[nth(i)])]
+            row[nth(to + i)] = m
+            union |= m
+        used[side, q] = union
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def keep_cut(V, M, plus, minus, zero, f, to, on, many, fresh_at, fresh, used, side, new_slot, W):
+    """The vertices on a cut for one of its sides, from place `to` on: those that were there, then the new ones."""
+    for i in range(many):
+        a, t = f + on[nth(i)], to + i
+        V[nth(t)] = V[nth(a)]
+        plus[nth(t)], minus[nth(t)], zero[nth(t)] = plus[nth(a)], minus[nth(a)], zero[nth(a)]
+    for i in range(fresh):
+        a, t = fresh_at + i, to + many + i
+        V[nth(t)] = V[nth(a)]
+        plus[nth(t)], minus[nth(t)], zero[nth(t)] = plus[nth(a)], minus[nth(a)], zero[nth(a)]
+    for q in range(W):
+        row, kept, bit = M[q], used[side, q], np.uint64(0)
         if q == new_slot >> 6:
             bit = np.uint64(1) << np.uint64(new_slot & 63)
+        for i in range(many):
+            row[nth(to + i)] = (row[nth(f + on[nth(i)])] & kept) | bit
         for i in range(fresh):
-            row[nth(to + i)] = (row[nth(fresh_at + i)] & keep) | bit
-        for i in range(strict):
-            row[nth(to + fresh + i)] = row[nth(f + own[i])]
-        for i in range(zero):
-            row[nth(to + fresh + strict + i)] = (row[nth(f + on[i])] & keep) | bit
+            row[nth(to + many + i)] = row[nth(fresh_at + i)] | bit
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def open_in(plus, minus, zero, f, n, rest):
+    """Of the hinges in `rest`: which may cut a cell, and which are on in all of it."""
+    some, other, known_ = 0, 0, -1
+    for i in range(f, f + n):
+        a, b = plus[nth(i)], minus[nth(i)]
+        some, other, known_ = some | a, other | b, known_ & (a | b | zero[nth(i)])
+    return rest & (some & other | ~known_), rest & some & ~other & known_
 
 
 @njit(cache=True, nogil=True, _nrt=False)

@@ -98,23 +98,23 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any
     cells, vertices, entries, facets = ROOM.get(form, (1024, 2048, 16 * 1024, 8 * 1024))
     cells, vertices, entries, facets = cells + 1, max(vertices + 1, 2 * n), entries + corners, facets + 64 * words
     pattern, I, S, U = len(walk.pattern), np.int64, np.int32, np.uint64
-    flat = (depth + 4) * corners
+    flat, words_of = (depth + 4) * corners, -(-form.net.size // 64)
     found = Solids(
-        np.empty((depth, 5), I), np.empty((depth, 64 * words), S), np.empty((depth, pattern), U), np.empty((depth, 2)),
-        np.empty(flat, S), np.empty((D + 1, flat)), np.empty((words, flat), U),
+        np.empty((depth, 5), I), np.empty((depth, 2), I), np.empty((depth, 64 * words), S), np.empty((depth, pattern), U),
+        np.empty(flat, S), np.empty((words, flat), U), np.empty(flat, I), np.empty(flat, I), np.empty(flat, I),
+        np.zeros(int(words_of.sum()) * 64 * (D + 2)), np.cumsum(words_of) - words_of, np.zeros(len(words_of)),
         np.empty((vertices, D)), np.empty(vertices), np.empty(vertices, S), np.empty(vertices, S), np.empty(vertices, S),
         np.zeros(1024, I), np.zeros(1024, I),
         np.zeros(cells + 1, I), np.empty(entries, S), np.empty((words, entries), U), np.zeros(cells + 1, I),
         np.empty(facets, S), np.empty((cells, pattern), U),
-        np.empty(corners), np.empty((4, corners + 1), I), np.empty(corners, U), np.empty(64 * words, S), np.empty(64 * words + 1, I),
+        np.empty((3, corners + 1), I), np.empty(corners + 8, U), np.empty(64 * words, S), np.empty(64 * words + 1, I),
         np.empty((3, words), U), np.empty((2, D)),
     )  # fmt: skip
     highs = np.array(list(product((0, 1), repeat=D)), I).reshape(-1, D)
     found.vx[:n] = np.where(highs == 1, upper, lower)
     found.vd[:n], found.head[:n] = 0.0, -1
-    found.x[:D, :n], found.x[D, :n], found.v[:n] = found.vx[:n].T, 0.0, range(n)
-    found.meta[0], found.pattern[0] = (-1, 0, n, 0, 0), 0
-    found.bound[0] = np.abs(found.vx[:n]).sum(axis=1).max(), 0.0
+    found.v[:n] = range(n)
+    found.meta[0], found.open[0], found.pattern[0] = (-1, 0, n, 0, 0), 0, 0
     found.slots[0, : 2 * D] = -1 - np.arange(2 * D)  # slot 2k: lower side of coordinate k; 2k + 1: upper
     found.mask[:, :n] = 0
     found.mask[0, :n] = np.sum(U(1) << (2 * np.arange(D) + highs).astype(U), axis=1, dtype=U)
@@ -168,15 +168,13 @@ def _grown(found: Any, walk: Any, why: int, words: int) -> tuple[Any, Any]:
         rehash_signs(found.sign_key, found.sign, key, sign)
         return found._replace(sign_key=key, sign=sign), walk
     if why == CORNERS_FULL:
-        size = 2 * len(found.value)
-        found = found._replace(
-            value=np.empty(size), whole=np.empty((4, size + 1), np.int64), word=np.empty(size, np.uint64)
-        )
-    corners = len(found.value)
+        size = 2 * found.whole.shape[1]
+        found = found._replace(whole=np.empty((3, size), np.int64), word=np.empty(size + 8, np.uint64))
+    corners = found.whole.shape[1]
     if why in (STACK_FULL, CORNERS_FULL):
-        found = more(2 * len(found.meta), "meta", "slots", "pattern", "bound")
+        found = more(2 * len(found.meta), "meta", "open", "slots", "pattern")
         size = 2 * len(found.v) + 8 * corners
-        found = found._replace(v=longer(found.v, size), x=_wider(found.x, size), mask=_wider(found.mask, size))
+        found = more(size, "v", "plus", "minus", "zero")._replace(mask=_wider(found.mask, size))
         walk = walk._replace(rows=longer(walk.rows, 2 * len(walk.rows)))
     if why == VERTICES_FULL:
         found = more(4 * len(found.vd), "vx", "vd", "other", "head", "after")

@@ -1,4 +1,8 @@
-"""Values and signs of one hinge at the vertices of a cell in D dimensions.
+"""Signs of up to 64 hinges at once at the vertices of cells in D dimensions.
+
+The hinges of a stage that may cut a cell are tried 64 at a time, and each vertex has three words for them: in which of them it is certainly
+positive, certainly negative, zero. They are made when a cell begins with these hinges, and for each vertex of a cut; a hinge that has one certain sign at
+both ends of the cut edge has it there too. What cuts a cell, and what is on in all of it, are unions and meets of its vertices' words.
 
 A sign belongs to a vertex and a hinge, whatever the cell: where the float filter leaves it open, it is computed once in
 exact arithmetic and remembered.
@@ -8,102 +12,108 @@ import numpy as np
 from numba import njit
 
 from relukit.geometry._bits import nth
-from relukit.geometry._vertex import facet_labels, polish, vertex_sign
-from relukit.geometry._walk import FAST, SIGNS
+from relukit.geometry._lanes import above, equal, load, multiply_add, negative, spread
+from relukit.geometry._vertex import facet_labels, polish, value_at, vertex_sign
+from relukit.geometry._walk import SIGNS
+
+MANY = 64  # hinges of one word
 
 
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
-def evaluate(rows, at, wide, X, f, n, D, Z, limit):
-    """A hinge's values at a cell's n vertices; how many lie above `limit` and how many below its negative."""
-    constant, plus, minus = rows[nth(at + D * wide)], 0, 0
-    if D == 3:
-        a, b, c = rows[nth(at)], rows[nth(at + wide)], rows[nth(at + 2 * wide)]
-        x, y, z = X[0], X[1], X[2]
-        for i in range(n):
-            s = constant + a * x[nth(f + i)] + b * y[nth(f + i)] + c * z[nth(f + i)]
-            Z[i] = s
-            plus += s > limit
-            minus += s < -limit
-        return plus, minus
-    if D == 4:
-        a, b = rows[nth(at)], rows[nth(at + wide)]
-        c, d = rows[nth(at + 2 * wide)], rows[nth(at + 3 * wide)]
-        x, y, z, t = X[0], X[1], X[2], X[3]
-        for i in range(n):
-            s = constant + a * x[nth(f + i)] + b * y[nth(f + i)] + c * z[nth(f + i)] + d * t[nth(f + i)]
-            Z[i] = s
-            plus += s > limit
-            minus += s < -limit
-        return plus, minus
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def take(rows, base, wide, found, at, many, D, C, grid, q):
+    """Rows of the candidates found[at : at + many] into a grid from place q on: D coefficients, a constant, and what an error radius is multiplied with."""
+    for c in range(many):
+        u = base + found[nth(at + c)]
+        steep = D * C
+        for k in range(D):
+            a = rows[nth(u + k * wide)]
+            grid[nth(q + k * MANY + c)] = a
+            steep += abs(a)
+        grid[nth(q + D * MANY + c)] = rows[nth(u + D * wide)]
+        grid[nth(q + (D + 1) * MANY + c)] = steep
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def words_at(grid, q, D, vx, vd, v, C, E, need):
+    """Words (positive, negative, zero) of the hinges in `need` at vertex v, as far as floats are certain."""
+    size = 0.0
+    for k in range(D):
+        size += abs(vx[nth(v), k])
+    t, r, none = spread(E + C * size), spread(vd[nth(v)]), spread(0.0)
+    plus, minus, zero, left, b = 0, 0, 0, need, 0
+    while left:
+        if left & 255:
+            z = load(grid, nth(q + D * MANY + b))
+            for k in range(D):
+                z = multiply_add(load(grid, nth(q + k * MANY + b)), spread(vx[nth(v), k]), z)
+            bar = multiply_add(load(grid, nth(q + (D + 1) * MANY + b)), r, t)
+            plus |= above(z, bar) << b
+            minus |= above(negative(bar), z) << b
+            zero |= equal(bar, none) << b
+        left = (left >> 8) & ((1 << 56) - 1)
+        b += 8
+    return plus & need, minus & need, zero & need & ~(plus | minus)
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def begin(V, plus, minus, zero, f, n, grid, q, D, vx, vd, C, E, whole):
+    """Words of all vertices of a cell for the hinges in `whole`; which of them may cut it, and which are on in all of it."""
+    some, other, known = 0, 0, -1
+    for i in range(f, f + n):
+        a, b, c = words_at(grid, q, D, vx, vd, np.int64(V[nth(i)]), C, E, whole)
+        plus[nth(i)], minus[nth(i)], zero[nth(i)] = a, b, c
+        some, other, known = some | a, other | b, known & (a | b | c)
+    return whole & (some & other | ~known), whole & some & ~other & known
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def sort_by_sign(plus, minus, zero, f, n, b, lists):
+    """Vertices where hinge number b is +, -, 0 into the lists; returns how many of each."""
+    some, other, none = 0, 0, 0
+    above_, below, on = lists[0], lists[1], lists[2]
     for i in range(n):
-        Z[i] = constant
-    k = 0
-    while k + 2 < D:
-        a, b, x, y = rows[nth(at + k * wide)], rows[nth(at + (k + 1) * wide)], X[k], X[k + 1]
-        for i in range(n):
-            Z[i] = Z[i] + a * x[nth(f + i)] + b * y[nth(f + i)]
-        k += 2
-    a, x = rows[nth(at + k * wide)], X[k]
-    b, y = (rows[nth(at + (k + 1) * wide)], X[k + 1]) if k + 1 < D else (0.0, x)
-    for i in range(n):
-        s = Z[i] + a * x[nth(f + i)] + b * y[nth(f + i)]
-        Z[i] = s
-        plus += s > limit
-        minus += s < -limit
-    return plus, minus
+        above_[nth(some)], below[nth(other)], on[nth(none)] = i, i, i
+        some += (plus[nth(f + i)] >> b) & 1
+        other += (minus[nth(f + i)] >> b) & 1
+        none += (zero[nth(f + i)] >> b) & 1
+    return some, other, none
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def open_signs(net, w, p, g, f, n, D, W, at, wide, C, E, steep, Z, S):
-    """Signs of hinge g where the cell-wide bound left some open; counts of + and -, or minus one for no room."""
-    counts, vx, vd, V, X, M, labels = w.counts, p.vx, p.vd, p.v, p.x, p.mask, p.labels
-    plus, minus = 0, 0
-    for i in range(n):
-        v, size = V[f + i], 0.0
-        for k in range(D):
-            size += abs(X[k, f + i])
-        z, s = Z[i], 2
-        limit = E + C * size + steep * X[D, f + i]
-        if z > limit:
-            s = 1
-        elif z < -limit:
-            s = -1
-        elif limit == 0.0:
-            s = 0
+def settle_open(net, w, p, g, b, f, n, D, W, q, C, E):
+    """Find the sign of hinge g, number b of the word, at all vertices of a cell where floats left it open; False for no room to remember."""
+    counts, vx, vd, labels, bit = w.counts, p.vx, p.vd, p.labels, 1 << b
+    for i in range(f, f + n):
+        if (p.plus[i] | p.minus[i] | p.zero[i]) & bit:
+            continue
+        v, s = np.int64(p.v[i]), 2
+        key = v * len(w.exact_stamp) + g + 1
+        at = sign_slot(p.sign_key, key)
+        while p.sign_key[at] and p.sign_key[at] != key:
+            at = (at + 1) & (len(p.sign_key) - 1)
+        if p.sign_key[at] == key:
+            s = p.sign[at]
         else:
-            key = v * len(w.exact_stamp) + g + 1
-            q = sign_slot(p.sign_key, key)
-            while p.sign_key[q] and p.sign_key[q] != key:
-                q = (q + 1) & (len(p.sign_key) - 1)
-            if p.sign_key[q] == key:
-                s = p.sign[q]
-            else:
-                if 2 * counts[SIGNS] > len(p.sign_key):
-                    return -1, 0
-                many = facet_labels(M, W, f + i, p.slot, labels)
-                if polish(net, w, D, labels, many, vx, vd, v):
-                    z, size = w.rows[at + D * wide], 0.0
-                    for k in range(D):
-                        X[k, f + i] = vx[v, k]
-                        z += w.rows[at + k * wide] * vx[v, k]
-                        size += abs(vx[v, k])
-                    X[D, f + i] = vd[v]
-                    Z[i] = z
-                    limit = E + C * size + steep * vd[v]
-                    if z > limit:
-                        s = 1
-                    elif z < -limit:
-                        s = -1
-                if s == 2:
-                    s = vertex_sign(net, w, D, labels, many, g)
-                p.sign_key[q], p.sign[q] = key, s
-                counts[SIGNS] += 1
-            if s * z <= 0.0:  # a value of the right sign, so that a cut lies between its ends
-                Z[i] = s * max(abs(z), 1e-300)
-        S[i] = s
-        plus += s > 0
-        minus += s < 0
-    return plus, minus
+            if 2 * counts[SIGNS] > len(p.sign_key):
+                return False
+            many = facet_labels(p.mask, W, i, p.slot, labels)
+            if polish(net, w, D, labels, many, vx, vd, v):
+                z, size = value_at(p.grid, q + b, D, vx, v), 0.0
+                for k in range(D):
+                    size += abs(vx[v, k])
+                limit = E + C * size + p.grid[q + (D + 1) * MANY + b] * vd[v]
+                s = 1 if z > limit else (-1 if z < -limit else 2)
+            if s == 2:
+                s = vertex_sign(net, w, D, labels, many, g)
+            p.sign_key[at], p.sign[at] = key, s
+            counts[SIGNS] += 1
+        if s > 0:
+            p.plus[i] |= bit
+        elif s < 0:
+            p.minus[i] |= bit
+        else:
+            p.zero[i] |= bit
+    return True
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)

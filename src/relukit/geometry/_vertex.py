@@ -32,27 +32,39 @@ def facet_labels(M, W, i, slots, labels):
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def place_vertex(X, f, Z, i, j, D, rows, at, wide, C, E, steep, limit, vx, vd, u):
-    """Coordinates of vertex u on the edge between vertices i and j of a cell, and their error radius.
+def value_at(grid, c, D, vx, v):
+    """Value at vertex v of the hinge in column c of a grid (columns 64 entries long, see `_signs.take`)."""
+    z = grid[nth(c + 64 * D)]
+    for k in range(D):
+        z += grid[nth(c + 64 * k)] * vx[nth(v), k]
+    return z
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def place_vertex(vx, vd, i, j, D, grid, c, C, E, reach, u):
+    """Coordinates of vertex u on the edge from vertex i, where a hinge (column c of a grid) is positive, to vertex j; and their error radius.
 
     Returns:
         Whether the edge and the hinge meet at a tiny angle, so that the vertex is better placed from its exact lines.
     """
-    t, di, dj = Z[i] / (Z[i] - Z[j]), X[D, nth(f + i)], X[D, nth(f + j)]
-    z, size, step, largest = rows[nth(at + D * wide)], 0.0, 0.0, 0.0
+    above, below = value_at(grid, c, D, vx, i), value_at(grid, c, D, vx, j)
+    above, below = (above if above > 0 else max(-above, 1e-300)), (below if below < 0 else min(-below, -1e-300))
+    t, di, dj, steep = above / (above - below), vd[nth(i)], vd[nth(j)], grid[nth(c + 64 * (D + 1))]
+    z, size, step, largest = grid[nth(c + 64 * D)], 0.0, 0.0, 0.0
+    constant = abs(z)
     for k in range(D):
-        a, b = X[k, nth(f + i)], X[k, nth(f + j)]
+        a, b = vx[nth(i), k], vx[nth(j), k]
         x = a + t * (b - a)
         vx[nth(u), k] = x
-        z += rows[nth(at + k * wide)] * x
+        z += grid[nth(c + 64 * k)] * x
         size += abs(x)
         step = max(step, abs(b - a))
         largest = max(largest, abs(a), abs(b))
     off = max(di, dj) + 6 * _U * largest
-    gap = abs(Z[i]) + abs(Z[j]) - 2 * limit
-    rest = abs(z) + E + C * size + steep * (off + (D + 2) * _U * size) + (D + 2) * _U * abs(rows[nth(at + D * wide)])
+    gap = above - below - 2 * (E + C * reach + steep * max(di, dj))
+    rest = abs(z) + E + C * size + steep * (off + (D + 2) * _U * size) + (D + 2) * _U * constant
     vd[nth(u)] = 1.01 * (off + (step + di + dj) * rest / gap) if gap > 0 else FAR
-    return abs(Z[i]) + abs(Z[j]) < SHARP * step * steep
+    return above - below < SHARP * step * steep
 
 
 @njit(cache=True, nogil=True, _nrt=False)
