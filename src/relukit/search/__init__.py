@@ -5,3 +5,4 @@ from relukit.search._few import Engine as Engine
 from relukit.search._few import Search as Search
 from relukit.search._few import decide as decide
 from relukit.search._few import decide_any as decide_any
+from relukit.search._smooth import SmoothSearch as SmoothSearch

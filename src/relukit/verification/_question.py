@@ -9,10 +9,12 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch, UnreadableFile, UnsupportedOperation
 from relukit._types import Array
-from relukit.network import Network, load
+from relukit.activations import catalogue
+from relukit.network import Network, Node, load
 from relukit.network.variables import Atom, Both, Condition, Either, Member, Not, Variables
 from relukit.sets import AbstractSet, Ball, Box
 from relukit.verification import vnnlib
+from relukit.verification._heads import before_head
 from relukit.verification._joint import joined, with_size
 from relukit.verification._networks import declared_networks
 from relukit.verification._property import MOST_CASES, Case, Contradiction, Property, Row, make_case
@@ -81,15 +83,11 @@ def _over(parts: list[Network], asked: Property, ball: Ball | None) -> Question:
         raise ShapeMismatch(
             f"{name} is about {asked.inputs} inputs and {asked.outputs} outputs, the network has {inputs} and {outputs}"
         )
-    for part in parts:
-        part.require_piecewise_linear("verify")
-        if part.head:
-            raise UnsupportedOperation(
-                f"a last {part.head} was set aside on reading, so conditions on outputs would mean the values before it; ask about those with an ONNX file without it"
-            )
+    rows_of = [case.rows for case in asked.cases]
+    parts, rows_of = _before_heads(parts, rows_of)
     mixed = any(len(c.A) or np.any(c.D) for c in asked.cases)
     whole = joined(parts, asked.tie, keep_inputs=mixed)
-    plain = whole is parts[0]
+    plain = whole is parts[0] and not parts[0].head
     rows, confirms = [], []
     extra: list[tuple[Array, float]] = []
     if ball is not None:
@@ -98,8 +96,7 @@ def _over(parts: list[Network], asked: Property, ball: Ball | None) -> Question:
         whole, limit = with_size(whole, np.asarray(ball.middle), ball.norm, float(ball.radius), RELU)
         extra.append((np.append(np.zeros(whole.outputs - 1), 1.0), limit))
         plain = False
-    for case in asked.cases:
-        C, D, d = case.rows
+    for C, D, d in rows_of:
         A = np.concatenate([C, D], axis=1) if mixed else C
         if extra:
             A = np.concatenate([A, np.zeros((len(A), 1))], axis=1)
@@ -111,6 +108,47 @@ def _over(parts: list[Network], asked: Property, ball: Ball | None) -> Question:
     for case in asked.cases:
         confirms.append(_replaying(question, case, ball))
     return question
+
+
+_Rows = list[tuple[Array, Array, Array]]
+
+
+def _before_heads(parts: list[Network], rows: _Rows) -> tuple[list[Network], _Rows]:
+    """Rows about the values before a last softmax or sigmoid that was set aside on reading; a sigmoid that they do not allow it for is put back."""
+    found, first = list(parts), 0
+    for p, part in enumerate(parts):
+        mine = slice(first, first + part.outputs)
+        first += part.outputs
+        if not part.head:
+            continue
+        translated: _Rows = []
+        for C, D, d in rows:
+            about = np.any(C[:, mine], axis=1)
+            others = np.ones(C.shape[1], bool)
+            others[mine] = False
+            alone = not np.any(C[np.ix_(about, others)]) and not np.any(D[about])
+            made = before_head(part.head, C[about][:, mine], d[about]) if alone else None
+            if made is None:
+                break
+            C, d = C.copy(), d.copy()
+            C[np.ix_(about, ~others)], d[about] = made
+            translated.append((C, D, d))
+        if len(translated) == len(rows):
+            rows = translated
+        elif part.head == "sigmoid":
+            found[p] = _with_sigmoid(part)
+        else:
+            raise UnsupportedOperation(
+                f"a last {part.head} was set aside on reading, and some condition on outputs is not linear in the values before it: "
+                "compare outputs with each other, or ask about those values with an ONNX file without it"
+            )
+    return found, rows
+
+
+def _with_sigmoid(network: Network) -> Network:
+    """The network with its last sigmoid as a node."""
+    last = Node(catalogue.get("sigmoid"), (len(network) - 1,), network.nodes[-1].shape, "last sigmoid")
+    return network.with_(nodes=(*network.nodes, last), head="")
 
 
 def _replaying(question: Question, case: Case, ball: Ball | None) -> Callable[[Array], Array | None]:

@@ -107,18 +107,20 @@ def _one(folder: Path, net: str, prop: str, limit: float, device: str) -> dict[s
     wall, cpu = time.perf_counter(), time.process_time()
     entry: dict[str, Any] = {"network": net, "property": prop}
     try:
-        path = folder / net
-        network = _network(path if path.exists() else folder / f"{net}.gz")
-        spec = folder / prop
-        with deadline(limit + 1.0):
+        path, spec = folder / net, folder / prop
+        with deadline(limit + 1.0):  # reading counts
+            network = _network(path if path.exists() else folder / f"{net}.gz")
             question = spec if spec.exists() else folder / f"{prop}.gz"
-            entry |= verify(network, question, timeout=limit, device=device).to_dict()
+            left = max(limit - (time.perf_counter() - wall), 0.0)
+            entry |= verify(network, question, timeout=left, device=device).to_dict()
     except TimeIsUp:
-        entry |= {"status": "timed-out", "reason": "time is up while bounding the network", "engine": ""}
+        entry |= {"status": "timed-out", "reason": "time is up while reading or bounding the network", "engine": ""}
     except MemoryError:
         entry |= {"status": "unknown", "reason": "memory is used up", "engine": ""}
     except RelukitError as error:
         entry |= {"status": "error", "reason": str(error), "engine": ""}
+    except Exception as error:  # a defect that one instance meets must not keep the others from being answered
+        entry |= {"status": "error", "reason": f"{type(error).__name__}: {error}; please report it", "engine": ""}
     return entry | {
         "cpu_seconds": round(time.process_time() - cpu, 4),
         "wall_seconds": round(time.perf_counter() - wall, 4),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
-from relukit.search import Search, decide_any
+from relukit.search import Search, SmoothSearch, decide_any
 from relukit.verification import _question
 from relukit.verification._limits import Interrupted, so_far
 from relukit.verification._networks import kind_of
@@ -33,8 +33,8 @@ def verify(
     """Whether a property holds: a proof, a replayed counterexample, or neither.
 
     Linear bounds and a short attack come first. What they leave open is split by inputs (up to 12 that move) in
-    compiled code, or by gates over linear programs whose bounds hold whatever the solver does. Several cases are
-    worked on in turn.
+    compiled code, or by gates over linear programs whose bounds hold whatever the solver does. Networks with smooth
+    activations are split by inputs. Several cases are worked on in turn.
 
     Arguments:
         network: Whatever `relukit.load` reads; a dictionary from name to network where a VNN-LIB 2.0 file declares several.
@@ -50,7 +50,7 @@ def verify(
         seed: Of everything that is drawn at random; the same seed gives the same answer.
 
     Raises:
-        UnsupportedOperation: A smooth activation, or an execution that cannot be bounded.
+        UnsupportedOperation: A condition behind a last softmax that is not linear before it, or an execution that cannot be bounded.
         ShapeMismatch: The property is about another number of inputs or outputs.
         InvalidInput: The question is no property, or torch cannot use the device.
         Interrupted: Ctrl-C; its `verdict` holds the bounds known so far.
@@ -88,8 +88,10 @@ def verify(
         if wider is not None:
             return wider
         note = f"proven in real arithmetic; its {declared} execution is not bounded closely enough (--execution {declared} insists on it)"
+    kind_of_search = Search if asked.network.is_piecewise_linear else SmoothSearch
     searches = [
-        Search(asked.network, box, A, -b, c, seed) for box, (A, b), c in zip(asked.boxes, asked.rows, asked.confirms)
+        kind_of_search(asked.network, box, A, -b, c, seed)
+        for box, (A, b), c in zip(asked.boxes, asked.rows, asked.confirms)
     ]
     try:
         decision = decide_any(searches, max(stop - time.perf_counter(), 0.0), place)
@@ -161,6 +163,8 @@ def _certified(asked: Question, timeout: float) -> "tuple[Certificate | None, st
     """A certificate for all cases, or why there is none."""
     from relukit.verification.certificate import Claim, certify
 
+    if not asked.network.is_piecewise_linear or any(p.head for p in asked.parts):
+        return None, "no certificate: they are about piecewise-linear networks without a last softmax or sigmoid"
     if (
         len(asked.parts) != 1
         or asked.asked.tie is not None
