@@ -23,9 +23,11 @@ from relukit._numerics import down, gamma, up
 from relukit._types import Array, BoolArray, IntArray
 from relukit.bounds._compact import CompactNetwork
 from relukit.bounds._shrink import blocks
+from relukit.search._threads import share, workers
 from relukit.sets import Ball
 
 _SINGLE = np.float32
+_PORTION, _WORTH = 16, 10_000  # rows of one thread, and parameters of all, from which on threads are worth it
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,8 +222,28 @@ class Dual:
         self, rows: Rows, P: Array, S: np.ndarray, steps: int, weights: Array | None = None, **rates: float
     ) -> Bounded:
         """Improve parameters, then certify the best."""
+        parts = self._parts(len(P), P.shape[1])
+        if len(parts) < 2:
+            return self._bound(rows, P, S, steps, weights, **rates)
+        found: list[Bounded] = [None] * len(parts)  # type: ignore[list-item]
+
+        def work(k: int) -> None:
+            mine, w = parts[k], None if weights is None else weights[parts[k]]
+            found[k] = self._bound(rows if w is not None else rows[mine], P[mine], S[mine], steps, w, **rates)
+
+        share(iter(range(len(parts))), work, np.inf, len(parts))
+        whole = lambda name: np.concatenate([getattr(f, name) for f in found])
+        w = None if weights is None else whole("weights")
+        return Bounded(whole("bound"), whole("coefficients"), whole("x"), whole("P"), w)
+
+    def _bound(self, rows: Rows, P: Array, S: np.ndarray, steps: int, weights: Array | None, **rates: float) -> Bounded:
         P, _, _, weights = self.improve(rows, P, S, steps, weights=weights, **rates)
         return replace(self.certify(rows if weights is None else rows.weighed(weights), P, S), weights=weights)
+
+    def _parts(self, count: int, columns: int) -> list[IntArray]:
+        """Rows in portions for as many threads, where there are enough of them to be worth it."""
+        few = count < 2 * _PORTION or count * columns < _WORTH or getattr(self, "device", None) is not None
+        return np.array_split(np.arange(count), 1 if few else min(workers(), count // _PORTION))
 
     def _backward(self, H: Array, c: Array, P: Array, S: np.ndarray) -> tuple[Array, Array, Array, Array]:
         from relukit.search._dual_kernel import backward

@@ -4,8 +4,9 @@ Rows go through the network `LANES` at a time, and each batch touches only the u
 convolution for bounds of early gates, everything for the outputs. Parameters, derivatives and error terms are those of `Dual`.
 """
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,10 +20,12 @@ from relukit.network import Affine
 from relukit.search._dual import Bounded, Dual
 from relukit.search._graph import Graph
 from relukit.search._lane_kernel import LANES
+from relukit.search._threads import share, workers
 from relukit.search._torch_points import extreme, module_of
 from relukit.sets import Ball
 
 _SINGLE = np.float32
+_SCRATCH = 1e9  # bytes of buffers for one thread up to which there are several
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +161,14 @@ class GraphDual(Dual):
             part = rows[mine]
             yield mine, _Pass(part, len(mine), self._reached(part))
 
+    def _parts(self, count: int, columns: int) -> list[IntArray]:
+        return [np.arange(count)]  # batches of lanes are shared out instead
+
+    def _share(self, rows: ValueRows, work: Callable[[tuple[IntArray, _Pass]], None]) -> None:
+        """Batches of rows on all threads that the memory allows, until time is up."""
+        small = sum(node.size for node in self.graph.network.nodes) * LANES * 12 < _SCRATCH
+        share(self._passes(rows), work, self.stop, workers() if small and len(rows) > LANES else 1)
+
     def _reached(self, rows: ValueRows) -> list[tuple[int, IntArray]]:
         """For each node the units that rows read, from the last node to the input."""
         key = rows.node, rows.units.tobytes()
@@ -191,7 +202,7 @@ class GraphDual(Dual):
         return found
 
     def _buffer(self, kind: str, node: int, dtype: type) -> Array:
-        key = kind, node, dtype
+        key = kind, node, dtype, threading.get_ident()
         if key not in self._buffers:
             self._buffers[key] = np.zeros((self.graph.network.nodes[node].size, LANES), dtype)
         return self._buffers[key]
@@ -240,13 +251,15 @@ class GraphDual(Dual):
         best_P, best = P.copy(), np.full(len(P), -np.inf, _SINGLE)
         best_w = None if weights is None else weights.copy()
         asked = rows if weights is None else rows.weighed(weights)
-        for mine, batch in self._passes(asked):
-            if time.perf_counter() > self.stop:
-                break
+
+        def work(item: tuple[IntArray, _Pass]) -> None:
+            mine, batch = item
             found = self._improve(batch, P[mine], S[mine], steps, rate, rate_fixed, decay, weights is not None)
             best_P[mine], best[mine] = found[0], found[1]
             if best_w is not None:
                 best_w[mine] = found[2]
+
+        self._share(asked, work)
         return best_P, best, np.zeros((len(P), 0), _SINGLE), best_w
 
     def _improve(
@@ -419,9 +432,9 @@ class GraphDual(Dual):
         columns = self.K if P is None else P.shape[1]
         bound, x = np.full(len(rows), -np.inf), np.tile(self.center, (len(rows), 1))
         coefficients = np.zeros((len(rows), columns if P is not None else 0))
-        for mine, batch in self._passes(rows):
-            if time.perf_counter() > self.stop:
-                break
+
+        def work(item: tuple[IntArray, _Pass]) -> None:
+            mine, batch = item
             pad = ((0, 0), (0, self.K - columns))
             p, s = (None, None) if P is None or S is None else (np.pad(P[mine], pad), np.pad(S[mine], pad))
             kept = np.zeros((self.K, LANES))
@@ -432,6 +445,8 @@ class GraphDual(Dual):
             inputs = batch.active[-1]
             if inputs[0] == 0:
                 x[mine[:, None], inputs[1]] = self._buffer("values", 0, np.float64)[inputs[1], : batch.count].T
+
+        self._share(rows, work)
         empty = np.zeros((len(rows), 0), _SINGLE)
         return Bounded(np.where(np.isnan(bound), -np.inf, bound), coefficients, x, empty if P is None else P)
 
