@@ -101,7 +101,7 @@ def test_every_cure_works_on_the_device(place, cure):
             h.step(loss)
             optimizer.step()
             if k == 8:
-                from relukit.monitoring._rules import Finding
+                from relukit.monitoring._finding import Finding
 
                 finding = h.findings[0] if h.findings else None
                 CURES[cure](h, finding if isinstance(finding, Finding) else None)

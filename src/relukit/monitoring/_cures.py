@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from relukit.monitoring._finding import Finding
 from relukit.monitoring._initialization import deep_
 from relukit.monitoring._layers import LEAKY, RELU_LIKE
-from relukit.monitoring._rules import Finding
 
 _DEEP = 8  # layers from which on a plain network starts by `deep_`
 # Up to here torch's own start carries signals, and what it leaves small keeps small data from being learned by heart:
 # on 350 rows of diabetes He's start ends at R2 0.4 where torch's ends at 0.5.
 _SHALLOW = 4
+_SEED = 20_240_601  # of all fresh weights: the same run is mended the same way
 _FIRST_RATE = {
     "Adam": 2e-3,
     "AdamW": 2e-3,
@@ -58,46 +59,69 @@ def _gain(watch: Any, layer: Any) -> float:
 
 
 def reinitialize(watch: Any, finding: Finding) -> str:
-    """Fresh weights that carry signals through: He's, or for deep plain networks those of `deep_`."""
+    """Fresh weights that carry signals through: He's, those of `deep_` for deep plain networks, or each module's own.
+
+    Torch's own start serves shallow networks and those built to carry signals by other means: normalization, skip
+    connections, recurrence, attention.
+    """
     import torch
     from torch import nn
 
-    generator = torch.Generator().manual_seed(20_240_601)
     weights = [layer for layer in watch.layers if not layer.norm]
     depth = len(weights)
-    flat_only = all(layer.weight.ndim == 2 for layer in weights)
-    deep = depth >= _DEEP and flat_only
+    plain = all(layer.plain for layer in watch.layers) and not watch.record.joined
+    plain = plain and not any(layer.norm for layer in watch.layers)
+    deep = depth >= _DEEP and plain and all(layer.weight.ndim == 2 for layer in weights)
+    if deep:
+        _rates_by_group(watch, deep_(watch._inner, seed=_SEED))
+    else:
+        watch.restore_start()  # what no module of torch owns, such as learned positions, and running statistics
+        _reset_modules(watch._inner)
+        if (plain and depth > _SHALLOW) or not hasattr(weights[0].module, "reset_parameters"):
+            _he(watch, weights)
     with torch.no_grad():
-        if deep:
-            _rates_by_group(watch, deep_(watch._inner, seed=20_240_601))
-        shallow = depth <= _SHALLOW
-        for k, layer in enumerate(weights if not deep else []):
-            w = layer.weight
-            if w.ndim < 2:
-                continue
-            if shallow and hasattr(layer.module, "reset_parameters"):
-                with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
-                    torch.manual_seed(20_240_601 + k)
-                    layer.module.reset_parameters()
-                continue
-            flat = w.reshape(len(w), -1)
-            gain = 1.0 if k == depth - 1 else _gain(watch, layer)
-            w.copy_(
-                (torch.randn(flat.shape, generator=generator) * (gain / math.sqrt(flat.shape[1])))
-                .reshape(w.shape)
-                .to(w)
-            )
-            if layer.bias is not None:
-                layer.bias.zero_()
-        for layer in watch.layers:
-            if layer.norm and hasattr(layer.module, "reset_parameters"):
-                layer.module.reset_parameters()
         for module in watch._inner.modules():
             if isinstance(module, nn.PReLU):
                 module.weight.fill_(0.25)
     reset_state(watch)
-    how = "deep start (relukit.init.deep_)" if deep else "torch's own start" if shallow else "He weights, zero biases"
+    watch.keep_start()
+    how = (
+        "deep start (relukit.init.deep_)"
+        if deep
+        else "He weights, zero biases"
+        if plain and depth > _SHALLOW
+        else "torch's own start"
+    )
     return f"{depth} layers, {how}"
+
+
+def _reset_modules(model: Any) -> None:
+    """Every module that knows how starts anew; the global random state stays as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+        torch.manual_seed(_SEED)
+        for module in model.modules():
+            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if callable(reset):
+                reset()
+
+
+def _he(watch: Any, weights: list[Any]) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(_SEED)
+    with torch.no_grad():
+        for k, layer in enumerate(weights):
+            w = layer.weight
+            if w.ndim < 2:
+                continue
+            flat = w.reshape(len(w), -1)
+            gain = 1.0 if k == len(weights) - 1 else _gain(watch, layer)
+            fresh = torch.randn(flat.shape, generator=generator) * (gain / math.sqrt(flat.shape[1]))
+            w.copy_(fresh.reshape(w.shape).to(w))
+            if layer.bias is not None:
+                layer.bias.zero_()
 
 
 def _rates_by_group(watch: Any, groups: list[dict[str, Any]]) -> None:
@@ -229,12 +253,18 @@ def clip_gradients(watch: Any, finding: Finding) -> str:
 
 
 def restore_if_broken(watch: Any, finding: Finding) -> str:
-    """Weights that are no longer finite, or that a blow-up ruined, start anew."""
-    samples = watch.record.samples
+    """Weights that large steps ruined go back to where training started; where it had got ahead they are kept."""
+    from relukit.monitoring._facts import facts_of
+
+    samples, facts = watch.record.samples, facts_of(watch._view())
     grown = len(samples) > 1 and np.any(samples[-1].weight / np.maximum(samples[0].weight, 1e-12) > 3)
-    if _non_finite(watch) or grown or watch.record.drop() < -1:
+    ahead = facts.drop > 0.2 and not facts.level > 0.9
+    if ahead and not grown and not _non_finite(watch):
+        return "weights are finite and kept"
+    if not watch.restore_start():
         return reinitialize(watch, finding)
-    return "weights are finite and kept"
+    reset_state(watch)
+    return "weights put back to where training started"
 
 
 def standardize_input(watch: Any, finding: Finding) -> str:
@@ -284,7 +314,7 @@ def remove_output_activation(watch: Any, finding: Finding) -> str:
         ):
             target = name
     if target is None:
-        return ""
+        return _log_probabilities(watch)
     parent, _, leaf = target.rpartition(".")
     owner = watch._inner.get_submodule(parent) if parent else watch._inner
     loss = watch.record.chain[0] if watch.record.chain else ""
@@ -299,6 +329,35 @@ def remove_output_activation(watch: Any, finding: Finding) -> str:
     setattr(owner, leaf, fresh) if not leaf.isdigit() else owner.__setitem__(int(leaf), fresh)
     reset_state(watch)
     return f"{old} at '{target}' replaced by {type(fresh).__name__}"
+
+
+def _log_probabilities(watch: Any) -> str:
+    """A hook that turns the outputs into log-probabilities where the loss wants those and gets raw numbers."""
+    import torch
+
+    chain = watch.record.chain
+    if chain[:1] != ["NllLoss"] or "LogSoftmax" in chain or "Softmax" in chain or "Log" in chain:
+        return ""
+    watch._inner.register_forward_hook(lambda _, __, out: torch.log_softmax(out, 1))
+    restore_if_broken(watch, None)  # type: ignore[arg-type]
+    return "a hook takes log_softmax of the model's output, which NLLLoss wants; or use CrossEntropyLoss instead"
+
+
+def scale_output(watch: Any, finding: Finding) -> str:
+    """A hook after the model multiplies by the targets' deviation and adds their mean, so that its weights stay near 1."""
+    known = [a.target for a in watch.record.activity if a.target is not None and math.isfinite(a.target.std)]
+    if not known or getattr(watch._inner, "_relukit_scales", False):
+        return ""
+    mean = float(np.mean([t.mean for t in known]))
+    std = math.sqrt(float(np.mean([t.std**2 + (t.mean - mean) ** 2 for t in known]))) or 1.0
+    watch._inner.register_forward_hook(lambda _, __, out: out * std + mean)
+    watch._inner._relukit_scales = True
+    text = f"a hook multiplies the model's output by {std:.3g} and adds {mean:.3g}; keep it, or standardize the targets"
+    if watch.optimizer is None or type(watch.optimizer).__name__ in _FIRST_RATE:
+        return text
+    # Plain descent is not free of scale as Adam is: the loss is in the target's unit (squared for squared error).
+    steep = std if watch.record.chain[0] in ("L1Loss", "SmoothL1Loss", "HuberLoss") else std**2
+    return f"{text}; {_set_rate(watch, _familiar_rate(watch) / steep)}"
 
 
 def relu_activation(watch: Any, finding: Finding) -> str:
@@ -378,7 +437,7 @@ BY_USER = {
     "change_loss": "the loss is computed outside the model: use one that fits its output (cross-entropy on logits for classes, squared error for numbers)",
     "remove_output_activation": "the output activation is written in forward(): remove it there",
     "clean_input": "the inputs hold NaN or infinity: clean the data",
-    "scale_target": "divide the targets by their standard deviation, and multiply predictions by it",
+    "scale_output": "divide the targets by their standard deviation, and multiply predictions by it",
     "standardize_input": "standardize the inputs to mean 0 and deviation 1",
     "relu_activation": "the activations are written in forward(): use relu there",
     "leaky_activation": "the activations are written in forward(): use leaky_relu there",
@@ -393,7 +452,7 @@ CURES: dict[str, Callable[[Any, Finding], str]] = {
     "familiar_learning_rate": familiar_learning_rate, "clip_gradients": clip_gradients,
     "standardize_input": standardize_input, "remove_output_activation": remove_output_activation,
     "relu_activation": relu_activation, "leaky_activation": leaky_activation, "restore_if_broken": restore_if_broken,
-    "widen": widen, "change_loss": nothing, "clean_input": nothing, "scale_target": nothing,
+    "widen": widen, "scale_output": scale_output, "change_loss": nothing, "clean_input": nothing,
 }  # fmt: skip
 
 # (symptom, cause) -> what is done, in this order; "" stands for any symptom.
@@ -411,5 +470,5 @@ PLANS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "wrong_output_layer"): ("remove_output_activation",),
     ("", "loss_mismatch"): ("change_loss",),
     ("", "bad_input_data"): ("clean_input",),
-    ("", "unscaled_target"): ("scale_target", "clip_gradients", "lower_learning_rate", "restore_if_broken"),
+    ("", "unscaled_target"): ("restore_if_broken", "familiar_learning_rate", "scale_output"),
 }

@@ -8,7 +8,7 @@ import numpy as np
 
 from relukit._errors import InvalidInput
 from relukit._types import Array, BoolArray, IntArray
-from relukit.monitoring._rules import Finding
+from relukit.monitoring._finding import Finding
 from relukit.monitoring._verdict import findings_of
 from relukit.network import Network
 from relukit.piecewise import PiecewiseLinear

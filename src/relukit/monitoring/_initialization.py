@@ -41,7 +41,7 @@ def deep_(model: Any, learning_rate: float | None = None, seed: int | None = Non
 
     rate = 5e-3 if learning_rate is None else learning_rate
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    linear = [layer for layer in layers_of(model) if not layer.norm and layer.weight.ndim == 2]
+    linear = [layer for layer in layers_of(model) if layer.plain and not layer.norm and layer.weight.ndim == 2]
     if len(linear) < 2:
         raise InvalidInput(f"deep_ needs at least two linear layers, found {len(linear)}")
     passing: list[Any] = []

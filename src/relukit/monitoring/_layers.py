@@ -37,6 +37,8 @@ class Layer:
     activation: str = ""
     slope: float | None = None
     units_last: bool = False
+    fan: int | None = None  # what its start is scaled by where that is not the number of inputs
+    plain: bool = True  # a layer that an activation follows; recurrent and attention matrices are none
 
     @property
     def weight(self) -> Any:
@@ -54,6 +56,8 @@ class Layer:
 
     @property
     def fan_in(self) -> int:
+        if self.fan is not None:
+            return self.fan
         return self.weight[0].numel() if self.weight.ndim > 1 else 1
 
 
@@ -66,7 +70,10 @@ def layers_of(model: Any) -> list[Layer]:
         return _keras_layers(model)
     for name, module in model.named_modules():
         kind = type(module).__name__
-        if any(module.children()) and kind not in ("MultiheadAttention",):
+        if isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
+            found += _matrices(name, module)
+            continue
+        if any(module.children()):
             continue
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if kind in RELU_LIKE | LEAKY | SATURATING or isinstance(module, nn.Softmax):
@@ -83,6 +90,17 @@ def layers_of(model: Any) -> list[Layer]:
             continue
         bias = bias if isinstance(bias, nn.Parameter) else None
         found.append(Layer(name or "model", module, weight, bias, weight.ndim < 2))
+    return found
+
+
+def _matrices(name: str, module: Any) -> list[Layer]:
+    """Weight matrices of a recurrent cell or of an attention's input, which are no modules of their own."""
+    found = []
+    for key, weight in module.named_parameters(recurse=False):
+        if weight.ndim == 2 and "weight" in key:
+            bias = getattr(module, key.replace("weight", "bias"), None)
+            fan = getattr(module, "hidden_size", None)  # what torch starts both recurrent matrices by
+            found.append(Layer(f"{name}.{key}".lstrip("."), module, weight, bias, False, fan=fan, plain=False))
     return found
 
 
@@ -131,16 +149,22 @@ def output_chain(loss: Any) -> list[str]:
     return chain
 
 
-def activations_in_graph(loss: Any) -> dict[str, int]:
-    """How often each kind of activation occurs behind the loss, functional ones included."""
-    seen, queue, counts = set(), [getattr(loss, "grad_fn", None)], {}
+def activations_in_graph(loss: Any) -> tuple[dict[str, int], bool]:
+    """How often each kind of activation occurs behind the loss, functional ones included, and whether paths join there.
+
+    Sums and concatenations between the layers are skip connections (or a recurrence): such a network is no plain chain.
+    """
+    seen, queue, counts, joined = set(), [(getattr(loss, "grad_fn", None), False)], {}, False
     while queue and len(seen) < _NODES:
-        node = queue.pop()
+        node, inside = queue.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        kind = _GRADIENT_NAMES.get(type(node).__name__.partition("Backward")[0])
+        full = type(node).__name__
+        kind = _GRADIENT_NAMES.get(full.partition("Backward")[0])
         if kind:
             counts[kind] = counts.get(kind, 0) + 1
-        queue.extend(parent for parent, _ in node.next_functions)
-    return counts
+        joined = joined or (inside and full.startswith(("AddBackward", "CatBackward")))
+        inside = inside or full.startswith(_WEIGHTS)
+        queue.extend((parent, inside) for parent, _ in node.next_functions)
+    return counts, joined

@@ -40,7 +40,7 @@ class Activity:
         saturated: Share of entries beyond 4 before a sigmoid (2 before tanh).
         outputs: A few rows of the model's output.
         first_non_finite: The first layer whose output was not finite, or "".
-        constant_loss: Loss of the best constant output on that batch; nan where it cannot be told.
+        target: What the batch's targets were, as far as that can be told.
     """
 
     step: int
@@ -51,7 +51,7 @@ class Activity:
     saturated: dict[int, float]
     outputs: np.ndarray
     first_non_finite: str = ""
-    constant_loss: float = math.nan
+    target: Any = None
 
 
 @dataclass(eq=False)
@@ -65,6 +65,7 @@ class Record:
     updates: list[tuple[int, np.ndarray]] = field(default_factory=list)
     chain: list[str] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
+    joined: bool = False  # paths join between the layers: skip connections
     start: dict[str, np.ndarray] = field(default_factory=dict)
     rate: float = math.nan
     optimizer: str = ""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit.monitoring._rules import Finding
+from relukit.monitoring._finding import Finding
 
 # Healthy networks end with 6 to 35 % dead units, sick ones with 40 to 100 %.
 _MANY, _MOST = 0.4, 0.75

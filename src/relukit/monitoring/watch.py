@@ -8,14 +8,18 @@ import numpy as np
 
 from relukit._errors import InvalidInput
 from relukit._types import Array
+from relukit.monitoring._finding import Finding
 from relukit.monitoring._layers import activations_in_graph, layers_of, output_chain
 from relukit.monitoring._record import Activity, Record, Sample
-from relukit.monitoring._rules import Finding, diagnose
+from relukit.monitoring._rules import diagnose
+from relukit.monitoring._target import recovered
 
 _EARLY = {1, 2, 4, 8, 16, 32}  # steps that are always looked at
 _EVERY = 8
 _BUDGET = 0.01  # share of the training time that looking may take; intervals grow until it holds
-_FORWARD = {1, 2, 16}  # steps whose forward pass is looked at
+_FORWARD = {1, 2, 8, 16, 32}  # steps whose forward pass is looked at
+_LAYERS = {1, 2, 16}  # steps at which every layer's output is looked at as well, and later every fourth time
+_SNAPSHOT = 1 << 22  # entries of a model up to which its start is kept, so that a fix can go back to it
 _ENTRIES = 256  # of each weight that are kept to see how far a step moved it
 _ROWS = 64
 _SEEN = 16_384  # entries of a layer's output that are looked at
@@ -64,7 +68,9 @@ class Watch:
         self._pending: list[Any] = []
         self._probe: tuple[Any, list[int]] | None = None
         self._looking: dict[str, Any] | None = None
-        self._next, self._next_forward = 1, 1
+        self._wake, self._next, self._next_forward, self._every = 1, 1, 1, _EVERY
+        self._forward_looks = 0
+        self._kept_start: dict[str, Any] = {}
         self._spent = 0.0
         self._found: tuple[int, list[Finding]] = (0, [])
         self._since: dict[tuple[str, str], int] = {}
@@ -75,8 +81,8 @@ class Watch:
     def __enter__(self) -> "Watch":
         object.__setattr__(self.model, "_relukit_watched", True)
         self._active, self._began = True, _clocks()
-        self._remember_start()
-        self._look_forward()
+        self.keep_start()
+        self._look_forward(1)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -98,19 +104,24 @@ class Watch:
                 f"the loss must be a single number, got shape {tuple(loss.shape)}; reduce it (mean) first"
             )
         step = self.record.step + len(self._pending) + 1
-        if step < self._next and self._probe is None and self._looking is None:
-            self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
+        self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
+        if step < self._wake:
             return
         started = _clocks()
         if step == 1 and hasattr(loss, "grad_fn"):
-            self.record.chain, self.record.kinds = output_chain(loss), activations_in_graph(loss)
-        self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
+            self.record.chain = output_chain(loss)
+            self.record.kinds, self.record.joined = activations_in_graph(loss)
         self._finish_probe()
-        self._finish_forward(step, loss)
+        self._finish_forward(step)
         if step >= self._next:
             self._read_losses()
             self._look(step)
             self._plan(step, _since(started))
+        if step + 1 >= self._next_forward:
+            self._look_forward(step + 1)
+        self._wake = min(self._next, self._next_forward - 1)
+        if self._probe is not None or self._looking is not None:
+            self._wake = step + 1
         self._spent += _since(started)
 
     def _plan(self, step: int, spent: float) -> None:
@@ -121,20 +132,10 @@ class Watch:
         # When the time spent on looking, this look's cost included once more, is within the budget again; at the latest
         # when the run has doubled.
         due = math.ceil((self._spent + 2 * spent) / (self.budget * each))
-        every = max(_EVERY, math.ceil(spent / (self.budget * each)))
+        self._every = max(_EVERY, math.ceil(spent / (self.budget * each)))
         later = [s for s in _EARLY if s > local]
-        wait = min(max(due - step, every), max(local, _EVERY))
+        wait = min(max(due - step, self._every), max(local, _EVERY))
         self._next = step + (min(later) - local if later else min(wait, 2000))
-        forward = [s for s in _FORWARD if s > local]
-        if step >= self._next_forward:
-            self._next_forward = self._offset + min(forward) if forward else step + max(64, 8 * every)
-        # The step after this one is where a hook must be in place already.
-        if self._next >= self._next_forward and self._next == step + 1:
-            self._look_forward()
-        elif self._next_forward <= self._next:
-            self._next = min(self._next, max(step + 1, self._next_forward))
-            if self._next == step + 1:
-                self._look_forward()
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -153,6 +154,27 @@ class Watch:
             numbers = [float(p) for p in self._pending]
         self.record.losses.extend(numbers)
         self._pending = []
+
+    def keep_start(self) -> None:
+        """Remembers the present weights as those to go back to, where the model is small, and how they are scaled."""
+        held = {**dict(self._inner.named_parameters()), **dict(self._inner.named_buffers())}
+        small = sum(t.numel() for t in held.values()) <= _SNAPSHOT
+        self._kept_start = {name: t.detach().clone() for name, t in held.items()} if small else {}
+        self._remember_start()
+
+    def restore_start(self) -> bool:
+        """Puts the weights back that training started from (or the last fresh ones); False where they were not kept."""
+        import torch
+
+        held = {**dict(self._inner.named_parameters()), **dict(self._inner.named_buffers())}
+        fits = self._kept_start.keys() == held.keys() and all(
+            self._kept_start[name].shape == t.shape for name, t in held.items()
+        )
+        if fits:
+            with torch.no_grad():
+                for name, t in held.items():
+                    t.copy_(self._kept_start[name])
+        return fits
 
     def _remember_start(self) -> None:
         """Mean and deviation of weights and mean of biases by layer: what initialization is judged by."""
@@ -231,12 +253,16 @@ class Watch:
         self.record.updates.append((self.record.samples[-1].step, ratio))
         self._probe = None
 
-    def _look_forward(self) -> None:
-        """Hooks for the coming step only."""
+    def _look_forward(self, step: int) -> None:
+        """Hooks for that step, the coming one, only; and when the next forward pass is looked at."""
         if self._looking is not None:
             return
-        seen: dict[str, Any] = {"layers": {}, "bad": ""}
+        local = step - self._offset
+        later = [s for s in _FORWARD if s > local]
+        self._next_forward = step + (min(later) - local if later else max(64, local, 8 * self._every))
+        seen: dict[str, Any] = {"layers": {}, "order": {}}
         self._looking = seen
+        self._forward_looks += 1
 
         def on_input(_: Any, inputs: Any) -> None:
             first = next((v for v in inputs if hasattr(v, "is_floating_point") and v.is_floating_point()), None)
@@ -251,6 +277,7 @@ class Watch:
 
         def on_layer(k: int) -> Any:
             def hook(_: Any, __: Any, output: Any) -> None:
+                seen["order"].setdefault(k, len(seen["order"]))
                 if not hasattr(output, "detach"):
                     return
                 # A copy of a few rows: an in-place activation would write over a view.
@@ -261,20 +288,24 @@ class Watch:
 
         # Without kwargs hooks: a compiled model runs its root's hooks outside of the compiled code.
         self._hooks = [self.model.register_forward_pre_hook(on_input), self.model.register_forward_hook(on_output)]
-        if self._inner is self.model:
+        deep = local in _LAYERS or (local > max(_FORWARD) and self._forward_looks % 4 == 0)
+        if self._inner is self.model and deep:
             self._hooks += [layer.module.register_forward_hook(on_layer(k)) for k, layer in enumerate(self.layers)]
 
-    def _finish_forward(self, step: int, loss: Any) -> None:
+    def _finish_forward(self, step: int) -> None:
         seen, self._looking = self._looking, None
         self._drop_hooks()
-        if seen is None or "input" not in seen:
+        if seen is None or not ("input" in seen or "output" in seen):
             return
         import torch
 
         with torch.no_grad():
-            x = seen["input"][:256].float()
-            x = x.reshape(len(x), -1)[:, :2048]
-            mean, std = x.mean(0).cpu().numpy(), x.std(0, unbiased=False).cpu().numpy()
+            if "input" in seen:
+                x = seen["input"][:256].float()
+                x = x.reshape(len(x), -1)[:, :2048]
+                mean, std = x.mean(0).cpu().numpy(), x.std(0, unbiased=False).cpu().numpy()
+            else:  # whole numbers, such as tokens: nothing to standardize
+                mean, std = np.zeros(1), np.ones(1)
             rms, saturated, bad = {}, {}, ""
             for k, value in seen["layers"].items():
                 v = value.float()
@@ -287,8 +318,8 @@ class Watch:
             out = seen.get("output")
             rows = np.zeros((0, 1)) if out is None else out.float().reshape(len(out), -1)[:, :64].cpu().numpy()
         finite = bool(np.all(np.isfinite(mean)))
-        constant = constant_loss(self.record.chain, seen.get("gradient"), float(self._pending[-1]))
-        self.record.activity.append(Activity(step, mean, std, finite, rms, saturated, rows, bad, constant))
+        target = recovered(self.record.chain, seen.get("gradient"), float(self._pending[-1]))
+        self.record.activity.append(Activity(step, mean, std, finite, rms, saturated, rows, bad, target))
 
     def _drop_hooks(self) -> None:
         for hook in self._hooks:
@@ -347,9 +378,11 @@ class Watch:
         self.layers[:] = layers_of(self._inner)
         self._remember_start()
         self._found, self._since = (0, []), {}
-        self._next, self._next_forward = self._offset + 1, self._offset + 1
+        self._next, self._wake = self._offset + 1, self._offset + 1
         if self._active:
-            self._look_forward()
+            self._drop_hooks()
+            self._looking = None
+            self._look_forward(self._offset + 1)
         return report
 
     def to_dict(self) -> dict[str, Any]:
@@ -400,35 +433,6 @@ def _norms(row: Any, counts: list[int]) -> Array:
     """Euclidean norms of the parts of a row; one pass, where a call per part would cost more than its numbers."""
     squares = np.square(row.float().cpu().numpy(), dtype=np.float64)
     return np.sqrt(np.add.reduceat(squares, np.cumsum([0, *counts[:-1]])))
-
-
-def constant_loss(chain: list[str], seen: Any, loss: float) -> float:
-    """Loss of the best constant output on this batch, nan where it cannot be told.
-
-    The targets follow from outputs and their gradient: 2 (out - y) / n for squared error, (p - y) / n for cross-entropy.
-    What is found that way counts only where it gives back the loss.
-    """
-    import torch
-
-    if seen is None or not chain:
-        return math.nan
-    out, grad = (t.float() for t in seen)
-    if chain[0] == "MseLoss" and len(chain) >= 1:
-        y = out - grad * out.numel() / 2
-        ok = float((out - y).square().mean())
-        level = float(y.reshape(len(y), -1).var(dim=0, unbiased=False).mean())
-    elif chain[0] == "BinaryCrossEntropyWithLogits":
-        p = torch.sigmoid(out)
-        y = p - grad * out.numel()
-        share = y.mean().clamp(1e-4, 1 - 1e-4)
-        ok = float(torch.nn.functional.binary_cross_entropy_with_logits(out, y.clamp(0, 1)))
-        level = float(-(share * share.log() + (1 - share) * (1 - share).log()))
-    elif chain[:2] == ["NllLoss", "LogSoftmax"] and out.ndim == 2:
-        level = math.log(out.shape[1])
-        return level
-    else:
-        return math.nan
-    return level if math.isfinite(ok) and abs(ok - loss) <= 1e-2 * abs(loss) + 1e-6 else math.nan
 
 
 def recently_silent(record: Record, k: int, count: int = 4) -> np.ndarray:

@@ -1,0 +1,117 @@
+"""Rules about the output layer, the loss and the targets."""
+
+import math
+
+import numpy as np
+
+from relukit.monitoring._facts import Facts, finding, init_cause, input_cause, target_cause
+from relukit.monitoring._finding import Finding
+
+
+def dead_output(f: Facts) -> list[Finding]:
+    """The output passes no gradient: nothing before it can learn."""
+    record = f.record
+    weights = [k for k, layer in enumerate(record.layers) if not layer.norm]
+    last = weights[-1]
+    chain = record.chain
+    head = chain[2:] if chain[:1] == ["NllLoss"] else chain[1:]
+    bent = [
+        c for c in head if c in ("Relu", "Softmax", "Sigmoid", "Tanh", "ClampMin", "Threshold", "Clamp", "Hardtanh")
+    ]
+    silent = record.samples[-1].silent[last]
+    share = float(f.silent[last]) if np.isfinite(f.silent[last]) else 0.0
+    outputs = record.activity[-1].outputs if record.activity else np.zeros((0, 1))
+    loss_name = chain[0] if chain else ""
+    single = record.layers[last].units == 1
+    evidence = {"output_chain": " < ".join(chain[:4]), "silent_outputs": share}
+    if "Softmax" in head and single:
+        return [finding(f, "dead_output", "wrong_output_layer", "error", 80, last, **evidence)]
+    if share >= 0.99 and f.steps >= 3:
+        cause = "wrong_output_layer" if bent else (input_cause(f) or init_cause(f) or "loss_mismatch")
+        return [finding(f, "dead_output", cause, "error", 80, last, silent, **evidence)]
+    if f.learning:
+        return []
+    if f.steps >= 12 and bent and bent[0] in ("Relu", "ClampMin", "Threshold") and share > 0.3:
+        return [finding(f, "dead_output", "wrong_output_layer", "error", 75, last, silent, **evidence)]
+    flat = (
+        len(outputs) > 1
+        and np.all(np.isfinite(outputs))
+        and bent
+        and bent[0] in ("Sigmoid", "Tanh", "Clamp", "Hardtanh")
+    )
+    if f.steps >= 12 and flat and loss_name in ("MseLoss", "SmoothL1Loss", "L1Loss", "HuberLoss"):
+        stuck = (
+            float(np.mean(np.abs(outputs) > 0.95))
+            if bent[0] != "Sigmoid"
+            else float(np.mean((outputs > 0.95) | (outputs < 0.05)))
+        )
+        if stuck > 0.9:
+            return [
+                finding(f, "dead_output", "wrong_output_layer", "error", 74, last, saturated_outputs=stuck, **evidence)
+            ]
+    return []
+
+
+def out_of_reach(f: Facts) -> list[Finding]:
+    """An output whose activation cannot reach a good part of the targets: a sigmoid for numbers beyond 0 and 1."""
+    head = next((c for c in f.record.chain[1:5] if c in _RANGES), "")
+    t = f.target
+    if not head or t is None or not math.isfinite(t.low) or f.steps < 8:
+        return []
+    low, high = _RANGES[head]
+    margin = 0.05 * max(t.std, 1e-9)
+    if t.low >= low - margin and t.high <= high + margin:
+        return []
+    evidence = {"output": head, "a_fifth_of_targets_below": t.low, "a_fifth_of_targets_above": t.high}
+    last = [k for k, layer in enumerate(f.record.layers) if not layer.norm][-1]
+    symptom = "dead_output" if f.constant or not f.learning else "slow_learning"
+    return [finding(f, symptom, "wrong_output_layer", "error", 73, last, **evidence)]
+
+
+_RANGES = {
+    "Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Hardtanh": (-1.0, 1.0), "Hardsigmoid": (0.0, 1.0),
+    "Relu": (0.0, math.inf), "ClampMin": (0.0, math.inf), "Softplus": (0.0, math.inf), "LogSigmoid": (-math.inf, 0.0),
+}  # fmt: skip
+
+
+def mismatch(f: Facts) -> list[Finding]:
+    """A loss that compares the output with something else than its targets."""
+    t = f.target
+    if t is None or not t.mismatch or f.steps < 4:
+        return []
+    still = f.record.samples[-1].grad
+    symptom = "dead_output" if np.nansum(still) == 0 else "slow_learning"
+    # Labels -1 and 1 under a loss on probabilities have no least loss, but the signs come out right.
+    signs = "outside" in t.mismatch and t.high <= 1.01
+    return [finding(f, symptom, "loss_mismatch", "note" if signs else "error", 78, detail=t.mismatch)]
+
+
+def far_target(f: Facts) -> list[Finding]:
+    """Targets in the hundreds for a network that starts near 0, and no headway."""
+    cause = target_cause(f)
+    if f.learning or cause is None or f.steps < 16 or not f.finite or input_cause(f) is not None:
+        return []
+    evidence = {"target_mean": f.target.mean, "target_std": f.target.std}
+    return [finding(f, "slow_learning", cause, "error", 58, **evidence)]
+
+
+def wrong_output(f: Facts) -> list[Finding]:
+    """An output layer that does not fit the loss: softmax before cross-entropy, sigmoid before a loss on logits."""
+    chain = f.record.chain
+    bad = ""
+    if (
+        chain[:2] == ["NllLoss", "LogSoftmax"]
+        and len(chain) > 2
+        and chain[2] in ("Softmax", "LogSoftmax", "Sigmoid", "Relu")
+    ):
+        bad = f"{chain[2]} before cross-entropy"
+    if chain[:1] == ["BinaryCrossEntropyWithLogits"] and any(c in ("Sigmoid", "Relu", "Softmax") for c in chain[1:3]):
+        bad = f"{next(c for c in chain[1:3] if c in ('Sigmoid', 'Relu', 'Softmax'))} before a loss that takes logits"
+    if chain[:1] == ["NllLoss"] and "LogSoftmax" not in chain and "Log" not in chain:
+        bad = "NLLLoss without log-probabilities"
+    if not bad or f.steps < 8:
+        return []
+    return [finding(f, "slow_learning", "wrong_output_layer", "error", 60, detail=bad)]
+
+
+OUTPUT_RULES = (dead_output, out_of_reach, mismatch, far_target, wrong_output)

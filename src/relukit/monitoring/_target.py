@@ -1,0 +1,189 @@
+"""What a batch's targets were, told from the outputs and their gradient: the loss is the user's own, and stays unseen.
+
+For squared error the gradient of an output is 2 (out - y) / n, for cross-entropy (p - y) / n, and so on: each can be solved for
+y. What is found that way counts only where it gives back the loss.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+_SQUARED = ("Mean", "Pow", "Sub")  # ((out - y) ** 2).mean() written out
+_NEAR = 1e-2  # relative difference up to which a loss counts as given back
+
+
+@dataclass(frozen=True)
+class Target:
+    """Targets of one batch.
+
+    Arguments:
+        level: Loss of the best constant output.
+        mean: Of all entries (nan for classes); `std` their deviation.
+        low, high: Quantiles 0.2 and 0.8 of the entries.
+        mismatch: What makes loss and output unfit for each other, or "".
+    """
+
+    level: float
+    mean: float = math.nan
+    std: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    mismatch: str = ""
+
+
+def recovered(chain: list[str], seen: Any, loss: float) -> Target | None:
+    """Targets of the batch whose output and gradient `seen` holds, or None where they cannot be told.
+
+    Arguments:
+        chain: Gradient nodes from the loss back to the last weights.
+        seen: The model's output and its gradient.
+        loss: The batch's loss.
+    """
+    if seen is None or not chain or not math.isfinite(loss):
+        return None
+    out, grad = (t.detach().float() for t in seen)
+    kind = chain[0]
+    if chain[0] == "Mean" and len(chain) > 1:
+        kind = "MseLoss" if tuple(chain[:3]) == _SQUARED else "L1Loss" if chain[1] == "Abs" else kind
+    if "LogSoftmax" in chain[:4]:
+        return _classes(out, grad, loss)
+    if chain[:1] == ["Mean"] and len(chain) > 1 and chain[1] in ("Relu", "ClampMin", "Clamp"):
+        return _hinge(out, grad)
+    solve = _SOLVERS.get(kind)
+    return solve(out, grad, loss) if solve is not None and out.numel() > 1 else None
+
+
+def _numbers(y: Any, level: float, mismatch: str = "") -> Target:
+    import torch
+
+    flat = y.reshape(-1)
+    low, high = torch.quantile(flat[:4096], torch.tensor([0.2, 0.8], device=flat.device)).tolist()
+    return Target(level, float(flat.mean()), float(flat.std(unbiased=False)), low, high, mismatch)
+
+
+def _close(a: float, b: float) -> bool:
+    return math.isfinite(a) and abs(a - b) <= _NEAR * abs(b) + 1e-6
+
+
+def _mse(out: Any, grad: Any, loss: float) -> Target | None:
+    n = out.numel()
+    for scale, total in ((n, 1), (1, n)):  # reduction by mean, by sum
+        y = out - grad * scale / 2
+        error = float((out - y).square().mean()) * total
+        if _close(error, loss):
+            level = float(y.reshape(len(y), -1).var(dim=0, unbiased=False).mean()) * total
+            spread = float(y.std(unbiased=False))
+            same = y.ndim == 2 and y.shape[1] > 1 and float((y - y[:, :1]).abs().max()) < 1e-4 * (spread + 1e-9)
+            return _numbers(y, level, "one target stands against all outputs of its row" if same else "")
+    # Every output against every target: the mean over pairs is mean (out - E y)^2 + var y, so all solve to E y.
+    y = out - grad * n / 2
+    flat, rest = y.reshape(-1), loss - float((out - y).square().mean())
+    even = float(flat.std(unbiased=False)) < 1e-3 * (float(flat.abs().mean()) + math.sqrt(max(rest, 0.0)))
+    if out.numel() == len(out) > 2 and even and rest > 1e-3 * loss:
+        mean = float(flat.mean())
+        deviation = math.sqrt(rest)
+        return Target(
+            rest, mean, deviation, mean - deviation, mean + deviation, "every output is compared with every target"
+        )
+    return None
+
+
+def _bounded(limit_of: Any) -> Any:
+    """Losses that are squared near 0 and straight beyond: there only the sign is told, and the loss tells the mean size."""
+
+    def solve(out: Any, grad: Any, loss: float) -> Target | None:
+        import torch
+
+        n = out.numel()
+        pull = grad * n
+        limit = limit_of(pull)
+        if not 0 < limit < math.inf:
+            return None
+        straight = pull.abs() > limit * (1 - 1e-4)
+        inside = 0.5 * float(pull[~straight].square().sum())
+        count = int(straight.sum())
+        size = ((loss * n - inside) / count / limit + 0.5 * limit) if count else 0.0
+        if count and size < limit * 0.9:
+            return None
+        y = out - torch.where(straight, torch.sign(pull) * size, pull)
+        errors = (y - y.median()).abs()
+        level = float(torch.where(errors < limit, 0.5 * errors.square(), limit * (errors - 0.5 * limit)).mean())
+        return _numbers(y, level)
+
+    return solve
+
+
+def _absolute(out: Any, grad: Any, loss: float) -> Target | None:
+    """Signs alone: an output that hardly varies and lies amid the targets has about the loss of the best constant."""
+    pull = grad * out.numel()
+    above = float((pull < 0).float().mean())
+    if not 0.25 < above < 0.75 or float(out.std(unbiased=False)) > 0.5 * loss:
+        return None
+    y = out - pull.sign() * loss
+    return Target(loss, float(y.mean()), 1.25 * loss, float(out.mean()) - loss, float(out.mean()) + loss)
+
+
+def _entropy(share: float) -> float:
+    share = min(max(share, 1e-4), 1 - 1e-4)
+    return -(share * math.log(share) + (1 - share) * math.log(1 - share))
+
+
+def _logits(out: Any, grad: Any, loss: float) -> Target | None:
+    import torch
+
+    y = torch.sigmoid(out) - grad * out.numel()
+    given = float((out.clamp(min=0) - out * y + torch.log1p(torch.exp(-out.abs()))).mean())
+    return _probabilities(y) if _close(given, loss) else None
+
+
+def _probability(out: Any, grad: Any, loss: float) -> Target | None:
+    import torch
+
+    if float(out.min()) >= 0 and float(out.max()) <= 1:
+        y = out - grad * out.numel() * out * (1 - out)
+        given = float(-(y * torch.log(out.clamp_min(1e-12)) + (1 - y) * torch.log((1 - out).clamp_min(1e-12))).mean())
+        if _close(given, loss):
+            return _probabilities(y)
+    return _logits(out, grad, loss)  # the sigmoid is part of the loss function
+
+
+def _probabilities(y: Any) -> Target:
+    outside = float(((y < -0.01) | (y > 1.01)).float().mean()) > 0.01
+    share = y.clamp(0, 1).reshape(len(y), -1).mean(0)
+    level = float(sum(_entropy(float(s)) for s in share[:64]) / min(len(share), 64))
+    return _numbers(y, level, "targets of a loss on probabilities lie outside [0, 1]" if outside else "")
+
+
+def _classes(out: Any, grad: Any, loss: float) -> Target | None:
+    import torch
+
+    if out.ndim != 2:
+        return None
+    most = math.log(max(out.shape[1], 1))
+    if out.shape[1] == 1:
+        return Target(0.0, mismatch="cross-entropy on a single output is 0 whatever the network does")
+    logs = torch.log_softmax(out, 1)
+    chosen = logs.exp() - grad * len(out)  # the targets' distributions: one class, or smoothed
+    if not _close(float(-(chosen * logs).sum(1).mean()), loss):
+        return Target(most)
+    share = chosen.mean(0).clamp_min(1e-9)
+    entropy = float(-(share * share.log()).sum())
+    # A batch shows less entropy than its source has (Miller, 1955).
+    return Target(min(most, entropy + (int((share > 1e-3).sum()) - 1) / (2 * len(out))))
+
+
+def _hinge(out: Any, grad: Any) -> Target | None:
+    """mean max(0, 1 - y out) with y = +-1: outputs 0 cost 1."""
+    pull = (grad * out.numel()).abs()
+    sure = float(((pull < 1e-4) | ((pull - 1).abs() < 1e-4)).float().mean()) == 1.0
+    return Target(1.0) if sure and float(pull.max()) > 0.5 else None
+
+
+def _margin(out: Any, grad: Any, loss: float) -> Target | None:
+    return Target(1 - 1 / out.shape[1]) if out.ndim == 2 and out.shape[1] > 1 else None
+
+
+_SOLVERS = {
+    "MseLoss": _mse, "SmoothL1Loss": _bounded(lambda pull: 1.0), "HuberLoss": _bounded(lambda pull: max(1.0, float(pull.abs().max()))),
+    "L1Loss": _absolute, "BinaryCrossEntropyWithLogits": _logits, "BinaryCrossEntropy": _probability, "MultiMarginLoss": _margin,
+}  # fmt: skip
