@@ -36,6 +36,7 @@ class Forest:
         self.stuck = np.full(R, np.inf)  # least bound of leaves that cannot be split
         self.ends: list[tuple[int, float, np.ndarray]] = []  # these leaves: row, bound, phases
         self.used, self.nodes = 0, 0
+        self.free: list[int] = []  # places below `used` that hold no leaf
         self.P = np.zeros((0, columns), np.float32)
         self.S = np.zeros((0, columns), np.int8)
         self.split = np.zeros((0, _CANDIDATES), np.int64)
@@ -68,13 +69,13 @@ class Forest:
         """Bound new leaves and hang up those that are not above 0."""
         found = self.dual.bound(self.rows if self.joint else self.rows[which], P, S, steps, weights)
         P, bound = found.P, np.maximum(found.bound, least)
+        scores = self.dual.scores(found, S)
         if self.joint:
-            self._polish(found, S, bound)
+            self._polish(found, S, bound, scores)
         self.nodes += len(which)
         open_ = np.flatnonzero(bound <= 0)
-        places = self._places(len(open_))
-        scores = self.dual.scores(found, S)[open_]
-        split = np.argsort(-scores, axis=1)[:, :_CANDIDATES] if self.joint else scores.argmax(axis=1)[:, None]
+        places, scores = self._places(len(open_)), scores[open_]
+        split = _largest(scores, _CANDIDATES) if self.joint else scores.argmax(axis=1)[:, None]
         split = np.where(np.take_along_axis(scores, split, axis=1) > 0, split, -1)
         split = np.pad(split, ((0, 0), (0, _CANDIDATES - split.shape[1])), constant_values=-1)
         self.P[places], self.S[places] = P[open_], S[open_]
@@ -83,15 +84,16 @@ class Forest:
         self.split[places] = split
         for i, place, gate in zip(open_, places, split[:, 0]):
             if gate < 0:
+                self.free.append(int(place))
                 self.stuck[which[i]] = min(self.stuck[which[i]], bound[i])
                 self.ends.append((int(which[i]), float(bound[i]), S[i].copy()))
             else:
                 heapq.heappush(self.heaps[which[i]], (float(bound[i]), int(place)))
         return found.x
 
-    def _polish(self, found: Bounded, S: np.ndarray, bound: Array) -> None:
+    def _polish(self, found: Bounded, S: np.ndarray, bound: Array, scores: Array) -> None:
         """Leaves that no split helps are linear where they matter: what is open is how far their multipliers have converged."""
-        ends = np.flatnonzero((bound <= 0) & (self.dual.scores(found, S).max(axis=1, initial=0.0) <= 0))
+        ends = np.flatnonzero((bound <= 0) & (scores.max(axis=1, initial=0.0) <= 0))
         if len(ends):
             weights = None if found.weights is None else found.weights[ends]
             rows = self.rows
@@ -99,13 +101,17 @@ class Forest:
             bound[ends] = np.maximum(bound[ends], more.bound)
 
     def _places(self, count: int) -> IntArray:
-        if self.used + count > len(self.P):
-            size = max(2 * len(self.P), self.used + count, 64)
-            grow = lambda a: np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)])
-            self.P, self.S, self.split = grow(self.P), grow(self.S), grow(self.split)
-            self.weights = grow(self.weights) if self.joint else self.weights
-        self.used += count
-        return np.arange(self.used - count, self.used)
+        """Places of new leaves: those of leaves that were split first."""
+        more = count - len(self.free)
+        if more > 0:
+            if self.used + more > len(self.P):
+                size = max(2 * len(self.P), self.used + more, 64)
+                grow = lambda a: np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)])
+                self.P, self.S, self.split = grow(self.P), grow(self.S), grow(self.split)
+                self.weights = grow(self.weights) if self.joint else self.weights
+            self.free.extend(range(self.used + more - 1, self.used - 1, -1))
+            self.used += more
+        return np.array([self.free.pop() for _ in range(count)], np.int64)
 
     def grow(
         self,
@@ -135,6 +141,7 @@ class Forest:
             which, places, least = np.array(which), np.array(places), np.array(least)
             P, S, gates = self.P[places], self.S[places], self.split[places]
             weights = self.weights[places] if self.joint else None
+            self.free.extend(places.tolist())
             gates = self._look_ahead(which, P, S, gates, weights) if look_ahead else gates[:, 0]
             P, S = _children(P, S, gates)
             twice = None if weights is None else np.tile(weights, (2, 1))
@@ -163,3 +170,11 @@ def _children(P: Array, S: np.ndarray, gates: IntArray) -> tuple[Array, np.ndarr
     on, off = S.copy(), S.copy()
     on[k, gates], off[k, gates] = 1, -1
     return np.tile(P, (2, 1)), np.concatenate([on, off])
+
+
+def _largest(scores: Array, count: int) -> IntArray:
+    """The numbers of the largest entries of each row, largest first."""
+    if scores.shape[1] <= count:
+        return np.argsort(-scores, axis=1)
+    some = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    return np.take_along_axis(some, np.argsort(-np.take_along_axis(scores, some, axis=1), axis=1), axis=1)

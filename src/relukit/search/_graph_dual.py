@@ -164,6 +164,12 @@ class GraphDual(Dual):
     def _parts(self, count: int, columns: int) -> list[IntArray]:
         return [np.arange(count)]  # batches of lanes are shared out instead
 
+    def _check(self, rows: ValueRows, columns: int) -> None:
+        """Compiled loops do not: parameters must be given for every gate that the rows can read."""
+        needed = int(np.searchsorted(self.graph.units[:, 0], rows.node))
+        if columns < needed:
+            raise ValueError(f"rows of node {rows.node} read {needed} gates, got parameters of {columns}")
+
     def _share(self, rows: ValueRows, work: Callable[[tuple[IntArray, _Pass]], None]) -> None:
         """Batches of rows on all threads that the memory allows, until time is up."""
         small = sum(node.size for node in self.graph.network.nodes) * LANES * 12 < _SCRATCH
@@ -207,10 +213,19 @@ class GraphDual(Dual):
             self._buffers[key] = np.zeros((self.graph.network.nodes[node].size, LANES), dtype)
         return self._buffers[key]
 
-    def _lanes(self, values: Array, dtype: type) -> Array:
-        """`(B, K)` as `(K, LANES)`."""
-        out = np.zeros((values.shape[1], LANES), dtype)
-        out[:, : len(values)] = values.T
+    def _scratch(self, kind: str, columns: int, dtype: type) -> Array:
+        """One row of lanes per gate, of this thread; what it holds is left over from before."""
+        key = kind, -1, dtype, threading.get_ident()
+        if key not in self._buffers:
+            self._buffers[key] = np.empty((self.K, LANES), dtype)
+        return self._buffers[key][:columns]
+
+    def _lanes(self, kind: str, values: Array, which: IntArray, dtype: type) -> Array:
+        """Rows `which` of `(B, columns)` as `(columns, LANES)`."""
+        from relukit.search._lane_kernel import to_lanes
+
+        out = self._scratch(kind, values.shape[1], dtype)
+        to_lanes(np.ascontiguousarray(values), which, out)
         return out
 
     def _seed(self, batch: _Pass, dtype: type) -> dict[int, Array]:
@@ -228,11 +243,11 @@ class GraphDual(Dual):
             top[rows.units, : batch.count] = (rows.weights * rows.signs).T
         return coefficients
 
-    def _parameters(self, batch: _Pass, P: Array | None, S: Array | None, dtype: type) -> tuple[Array, Array]:
+    def _parameters(self, which: IntArray, P: Array | None, S: Array | None, dtype: type) -> tuple[Array, Array]:
         if P is None or S is None:
             start = np.where((self.upper > -self.lower) & (self.phase == 0), 1.0, 0.0)[:, None]
             return np.repeat(start, LANES, axis=1).astype(dtype), np.zeros((self.K, LANES), dtype)
-        return self._lanes(P, dtype), self._lanes(S, dtype)
+        return self._lanes("P", P, which, dtype), self._lanes("S", S, which, dtype)
 
     # -- proposing -------------------------------------------------------------------------------------------------
 
@@ -248,14 +263,20 @@ class GraphDual(Dual):
         weights: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         """As `Dual.improve`; the minimizers are left out (`certify` gives them)."""
-        best_P, best = P.copy(), np.full(len(P), -np.inf, _SINGLE)
+        from relukit.search._lane_kernel import from_lanes
+
+        self._check(rows, P.shape[1])
+        best_P, best = P.copy() if steps else P, np.full(len(P), -np.inf, _SINGLE)
         best_w = None if weights is None else weights.copy()
         asked = rows if weights is None else rows.weighed(weights)
 
         def work(item: tuple[IntArray, _Pass]) -> None:
             mine, batch = item
-            found = self._improve(batch, P[mine], S[mine], steps, rate, rate_fixed, decay, weights is not None)
-            best_P[mine], best[mine] = found[0], found[1]
+            Pt, St = self._parameters(mine, P, S, _SINGLE)
+            found = self._improve(batch, Pt, St, steps, rate, rate_fixed, decay, weights is not None)
+            best[mine] = found[1]
+            if steps:
+                from_lanes(found[0], mine, best_P)
             if best_w is not None:
                 best_w[mine] = found[2]
 
@@ -265,22 +286,24 @@ class GraphDual(Dual):
     def _improve(
         self, batch: _Pass, P: Array, S: Array, steps: int, rate: float, rate_fixed: float, decay: float, moving: bool
     ) -> tuple[Array, Array, Array | None]:
+        """The best parameters `(columns, LANES)`, bounds and weights of one batch."""
         from relukit.search._lane_kernel import keep
 
-        columns, K = P.shape[1], self.K
-        pad = ((0, 0), (0, K - columns))
-        Pt, St = self._lanes(np.pad(P, pad), _SINGLE), self._lanes(np.pad(S, pad), _SINGLE)
-        kept, M1, M2 = (np.zeros((K, LANES), _SINGLE) for _ in range(3))
-        best, best_P, best_w = np.full(LANES, -np.inf, _SINGLE), Pt.copy(), None if not moving else batch.rows.weights
-        scale = None
+        columns = len(P)
+        kept, M1, M2, best_P = (self._scratch(kind, columns, _SINGLE) for kind in ("kept", "M1", "M2", "best"))
+        best, best_w, scale = np.full(LANES, -np.inf, _SINGLE), batch.rows.weights if moving else None, None
+        if steps:
+            M1[:], M2[:], best_P[:] = 0, 0, P
         for k in range(steps + 1):
-            value, largest = self._backward(batch, Pt, St, kept)
+            value, largest = self._backward(batch, P, S, kept)
             if best_w is not None:
                 better = np.flatnonzero(value[: batch.count] > best[: batch.count])
                 best_w = best_w.copy()
                 assert batch.rows.weights is not None
                 best_w[better] = batch.rows.weights[better]
-            keep(value, best, Pt, best_P)
+            if not steps:
+                return P, np.fmax(value[: batch.count], -np.inf), best_w
+            keep(value, best, P, best_P)
             scale = np.abs(value) if scale is None else scale
             if (
                 k == steps
@@ -288,10 +311,10 @@ class GraphDual(Dual):
                 or np.all(best[: batch.count] > 1e-3 * scale[: batch.count])
             ):
                 break
-            out = self._forward(batch, Pt, St, kept, M1, M2, largest, k, rate * decay**k, rate_fixed * decay**k)
+            out = self._forward(batch, P, S, kept, M1, M2, largest, k, rate * decay**k, rate_fixed * decay**k)
             if moving and batch.rows.weights is not None and batch.rows.weights.shape[1] > 1:
                 batch = replace(batch, rows=batch.rows.weighed(_moved(batch.rows.weights, out, 2 * rate * decay**k)))
-        return best_P[:columns, : batch.count].T, best[: batch.count], best_w
+        return best_P, best[: batch.count], best_w
 
     def _backward(self, batch: _Pass, P: Array, S: Array, kept: Array) -> tuple[Array, Array]:  # type: ignore[override]
         from relukit.search._lane_kernel import backward, bias
@@ -371,21 +394,25 @@ class GraphDual(Dual):
 
     def outputs_at(self, D: Array) -> Array:
         """Outputs at steps D from the center, shape `(B, R)`, in single precision."""
-        return np.concatenate([self._values(D[k : k + LANES])[-1].T[: len(D) - k] for k in range(0, len(D), LANES)])
+        return np.concatenate(
+            [self._values(D[k : k + LANES])[-1].T[: len(D) - k].copy() for k in range(0, len(D), LANES)]
+        )
 
     def _values(self, D: Array) -> list[Array]:
-        """Every node's values at up to `LANES` steps."""
+        """Every node's values at up to `LANES` steps, in arrays that the next call uses again."""
         network = self.graph.network
-        x = np.repeat(self.center[:, None].astype(_SINGLE), LANES, axis=1)
+        x = self._buffer("points", 0, _SINGLE)
+        x[:] = self.center[:, None].astype(_SINGLE)
         x[self.moving, : len(D)] += D.T
         found = [x]
         for i, node in enumerate(network.nodes[1:], start=1):
             if isinstance(node.op, Affine):
-                out = np.repeat(self._bias(i)[:, None], LANES, axis=1)
+                out = self._buffer("points", i, _SINGLE)
+                out[:] = self._bias(i)[:, None]
                 for m, j in zip(self.graph.maps[i], node.inputs):
                     m.apply(self.graph.maps.everything(i), found[j], out)
             else:
-                out = np.maximum(found[node.inputs[0]], 0)
+                out = np.maximum(found[node.inputs[0]], 0, out=self._buffer("points", i, _SINGLE))
             found.append(out)
         return found
 
@@ -429,26 +456,36 @@ class GraphDual(Dual):
 
         Where time is up the rows that are left get the bound minus infinity.
         """
+        from relukit.search._lane_kernel import from_lanes, units_from_lanes
+
         columns = self.K if P is None else P.shape[1]
+        self._check(rows, columns)
         bound, x = np.full(len(rows), -np.inf), np.tile(self.center, (len(rows), 1))
-        coefficients = np.zeros((len(rows), columns if P is not None else 0))
+        coefficients = np.zeros((len(rows), columns if P is not None else 0), _SINGLE)
 
         def work(item: tuple[IntArray, _Pass]) -> None:
             mine, batch = item
-            pad = ((0, 0), (0, self.K - columns))
-            p, s = (None, None) if P is None or S is None else (np.pad(P[mine], pad), np.pad(S[mine], pad))
-            kept = np.zeros((self.K, LANES))
-            value = self._safe(batch, *self._parameters(batch, p, s, np.float64), kept)
+            kept = self._scratch("kept", columns, np.float64)
+            kept[:] = 0
+            value = self._safe(batch, *self._parameters(mine, P, S, np.float64), kept)
             bound[mine] = value[: batch.count]
             if P is not None:
-                coefficients[mine] = kept[:columns, : batch.count].T
+                from_lanes(kept, mine, coefficients)
             inputs = batch.active[-1]
             if inputs[0] == 0:
-                x[mine[:, None], inputs[1]] = self._buffer("values", 0, np.float64)[inputs[1], : batch.count].T
+                units_from_lanes(self._buffer("values", 0, np.float64), inputs[1], mine, x)
 
         self._share(rows, work)
         empty = np.zeros((len(rows), 0), _SINGLE)
         return Bounded(np.where(np.isnan(bound), -np.inf, bound), coefficients, x, empty if P is None else P)
+
+    def scores(self, found: Bounded, S: np.ndarray) -> Array:
+        """As `Dual.scores`, in single precision."""
+        from relukit.search._lane_kernel import scores
+
+        out = np.empty(found.coefficients.shape, _SINGLE)
+        scores(found.coefficients, S, self.single_top, out)
+        return out
 
     def _safe(self, batch: _Pass, P: Array, S: Array, kept: Array) -> Array:
         r"""Bounds of one batch.

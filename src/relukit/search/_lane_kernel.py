@@ -298,3 +298,52 @@ def clear(units, out):
     """Zero some units."""
     for a in range(len(units)):
         out[units[a]] = 0
+
+
+# -- rows of numbers and lanes ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, nogil=True)
+def to_lanes(values, which, out):
+    """Rows `which` of `(B, K)` into the first lanes of `(K, LANES)`, zeros into the others; in tiles that stay in the cache."""
+    count = len(which)
+    for first in range(0, out.shape[0], 16):
+        last = min(first + 16, out.shape[0])
+        for q in range(count):
+            row = values[which[q]]
+            for k in range(first, last):
+                out[k, q] = row[k]
+        for k in range(first, last):
+            for q in range(count, LANES):
+                out[k, q] = 0
+
+
+@njit(cache=True, nogil=True)
+def from_lanes(lanes, which, out):
+    """The first lanes of `(K, LANES)` into rows `which` of `(B, K)`."""
+    for first in range(0, lanes.shape[0], 16):
+        last = min(first + 16, lanes.shape[0])
+        for q in range(len(which)):
+            row = out[which[q]]
+            for k in range(first, last):
+                row[k] = lanes[k, q]
+
+
+@njit(cache=True, nogil=True)
+def units_from_lanes(lanes, units, which, out):
+    """As `from_lanes`, for some units alone."""
+    for first in range(0, len(units), 16):
+        last = min(first + 16, len(units))
+        for q in range(len(which)):
+            row = out[which[q]]
+            for a in range(first, last):
+                row[units[a]] = lanes[units[a], q]
+
+
+@njit(cache=True, nogil=True)
+def scores(coefficients, S, top, out):
+    """`-min(coefficients, 0) * top` of free gates, 0 of held ones."""
+    for b in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            v = coefficients[b, k]
+            out[b, k] = -v * top[k] if v < 0 and S[b, k] == 0 else 0
