@@ -178,7 +178,7 @@ def test_car_beats_the_understeer_formula_on_kept_segments(car):
 
 @pytest.mark.slow
 def test_car_rises_with_steering_and_is_inverted_exactly(car):
-    from relukit.gallery.car import _model, steering_for
+    from relukit.gallery.car import steering_for
     from relukit.gallery.car.study import load
 
     out, _ = car
@@ -190,10 +190,45 @@ def test_car_rises_with_steering_and_is_inverted_exactly(car):
     assert np.all(nets[0](Y)[:, 0] >= nets[0](X)[:, 0] - 1e-12)
     assert np.abs(nets[0](X)).max() <= notes["residual_bound"]
     angle = steering_for(out, 80.0, 12.0, car=1)
+    _, _, length, gradient, offset, cubic = notes["formula"]
+    turned = (angle - offset) * (1 + cubic * (angle - offset) ** 2)
     row = np.clip(np.array([[12.0, 0, 0, 0, 0]]), *notes["box"])
-    row[0, 4] = angle
-    rate = _model.understeer(notes["formula"], 12.0, angle) + nets[0](row)[0, 0]
+    row[0, 4] = turned
+    rate = 12.0 * turned / (length + gradient * 12.0**2) + nets[0](row)[0, 0]
     assert 12.0 / rate == pytest.approx(80.0, rel=1e-9)
+
+
+def test_straightened_steering_is_bent_back():
+    from relukit.gallery.car import _model
+
+    for cubic in (0.0, 1e-16, 1e-3, 4.0, 300.0):
+        formula = np.array([5.0, 0.9, 3.0, 1e-3, -0.01, cubic])
+        for angle in (-0.4, -0.01, 0.0, 1e-9, 0.25):
+            straight = (angle + 0.01) * (1 + cubic * (angle + 0.01) ** 2)
+            assert _model.bent(formula, straight) == pytest.approx(angle, abs=1e-12)
+
+
+def test_a_log_that_goes_on_from_the_training_log_has_its_lags_filled():
+    import pandas as pd
+
+    from relukit.gallery.car import _model
+    from relukit.gallery.car.study import with_past
+
+    rng = np.random.default_rng(0)
+    times = np.r_[np.arange(400), np.arange(600, 800)] * 0.04
+    whole = pd.DataFrame({c: rng.normal(size=600) for c in [*_model.INPUTS, _model.TARGET]}).assign(
+        **{"time(s)": times}
+    )
+    formula = np.array([5.0, 0.9, 3.0, 1e-3, 0.0, 1.0])
+    said = _model.yaw_rate(whole, formula)
+    later = whole.iloc[250:].sample(frac=1, random_state=0)
+    joined, place = with_past(later, whole.iloc[:250])
+    assert np.array_equal(joined["time(s)"].to_numpy()[place], later["time(s)"].to_numpy())
+    assert _model.TARGET not in joined
+    # equal to a log without the cut, since both are filtered from further back than the lag remembers
+    assert np.abs(_model.yaw_rate(joined, formula)[place] - said[later.index]).max() < 1e-9
+    alone, there = with_past(whole.iloc[400:], whole.iloc[:250])
+    assert len(alone) == 200 and np.array_equal(there, np.arange(200))
 
 
 @pytest.mark.slow

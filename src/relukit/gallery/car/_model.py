@@ -1,11 +1,11 @@
-r"""Understeer formula on lagged steering, and a residual that rises with steering by construction.
+r"""Understeer formula behind a lag, and a residual that rises with steering by construction.
 
-.. math:: \omega = \frac{v (z - z_0)}{L + K v^2} + r(v, a, \text{throttle}, \text{brake}, z)
+.. math:: \omega = H\!\left[\frac{v s}{L + K v^2}\right] + r(v, a, \text{throttle}, \text{brake}, H[s]), \quad s = (z - z_0) (1 + c (z - z_0)^2)
 
-with z the steering angle behind one second-order system (steering actuator, tires and yaw inertia together). The formula rises in z as long as
-:math:`L + K v^2 > 0`. The residual is one layer of ReLUs in three groups: weights of z and of the output both positive,
-both negative, or no weight of z at all: it rises in z whatever the other numbers are. So their sum rises, a steering
-angle for a given radius is unique, and it is found exactly, piece by piece.
+with z the steering angle and H one second-order lag (tires and yaw inertia). The cubic is the steering gear: near its lock the wheels turn
+further than the reading says. The formula rises in z as long as :math:`L + K v^2 > 0`, since :math:`c \ge 0`. The residual is one layer of
+ReLUs in three groups: weights of s and of the output both positive, both negative, or no weight of s at all: it rises in s whatever the
+other numbers are. So their sum rises, a steering angle for a given radius is unique, and it is found exactly, piece by piece.
 
 Inputs are speed, steering, longitudinal acceleration and pedals with their past; never yaw rate, lateral velocity, heading, position
 or wheel speeds, which give the answer away.
@@ -21,6 +21,7 @@ from relukit.gallery._life import seeded, train_module
 Array = np.ndarray
 INPUTS = ["time(s)", "vx(m/s)", "delta(rad)", "ax(m/s^2)", "throttle_ped_cmd(%)", "brake_ped_cmd(kPa)"]
 TARGET, GAP, SMOOTH, HIDDEN, SCALE, REACH = "omega(rad/s)", 0.1, 0.3, 12, 0.01, 3.0
+BEND = 0.02  # rad/s of error that a cubic coefficient of 1 counts as
 NAMES = ("speed [m/s]", "longitudinal acceleration [m/s^2]", "throttle [%]", "brake [kPa]", "lagged steering [rad]")
 
 
@@ -54,48 +55,78 @@ def lagged(times: Array, values: Array, *lags: float) -> Array:
     return out
 
 
-def settled(times: Array, steering: Array, frequency: float, damping: float) -> Array:
-    """Steering behind w^2 / (p^2 + 2 d w p + w^2), w in rad/s, held between samples; at rest at each start."""
+def settled(times: Array, values: Array, frequency: float, damping: float) -> Array:
+    """Values behind w^2 / (p^2 + 2 d w p + w^2), w in rad/s, held between samples; at rest at each start."""
     from scipy.signal import cont2discrete, lfilter, lfilter_zi
 
     w, d = abs(frequency) + 0.1, abs(damping) + 0.02
-    out = np.empty(len(steering))
+    out = np.empty(len(values))
     for rows in stretches(times):
         step = float(np.median(np.diff(times[rows]))) if len(rows) > 1 else 0.04
         top, bottom = cont2discrete(([w * w], [1, 2 * d * w, w * w]), step, "zoh")[:2]
-        start = lfilter_zi(top.ravel(), bottom) * steering[rows][0]
-        out[rows] = lfilter(top.ravel(), bottom, steering[rows], zi=start)[0]
+        start = lfilter_zi(top.ravel(), bottom) * values[rows][0]
+        out[rows] = lfilter(top.ravel(), bottom, values[rows], zi=start)[0]
     return out
 
 
 def understeer(parameters: Array, speed: Array, steering: Array) -> Array:
-    """v (z - z_0) / (L + K v^2); parameters end with L [m], K [s^2/m], z_0 [rad]."""
-    length, gradient, offset = parameters[-3:]
+    """v (z - z_0) / (L + K v^2) of the parameters L [m], K [s^2/m], z_0 [rad]: the baseline."""
+    length, gradient, offset = parameters
     return speed * (steering - offset) / (length + gradient * speed**2)
 
 
-def fit_formula(table: Any, lags: bool = True) -> Array:
-    """Frequency and damping of the lag, wheelbase, understeer gradient and steering offset by least squares; without lags the last three only."""
+def straightened(parameters: Array, steering: Array) -> Array:
+    """s of the module's formula; parameters end with L, K, z_0, c."""
+    turned = steering - parameters[4]
+    return turned * (1 + parameters[5] * turned**2)
+
+
+def bent(parameters: Array, straight: float) -> float:
+    """The steering angle whose `straightened` value is given (the one real root of its cubic, by hyperbolic sines)."""
+    bend = float(np.sqrt(3 * parameters[5]))
+    if bend < 1e-6:
+        return straight + float(parameters[4])
+    return 2 / bend * float(np.sinh(np.arcsinh(1.5 * straight * bend) / 3)) + float(parameters[4])
+
+
+def steady(parameters: Array, speed: Array | float, straight: Array) -> Array:
+    """Yaw rate once all has settled."""
+    return speed * straight / (parameters[2] + parameters[3] * speed**2)
+
+
+def yaw_rate(table: Any, parameters: Array) -> Array:
+    """What the formula says of each row [rad/s], from speed and steering up to it."""
+    times, speed, steering = (table[c].to_numpy(float) for c in INPUTS[:3])
+    return settled(times, steady(parameters, speed, straightened(parameters, steering)), *parameters[:2])
+
+
+def fit_formula(table: Any, lags: bool = True, keep: Array | None = None) -> Array:
+    """Frequency and damping of the lag, L, K, z_0 and c by least squares; without lags the three numbers of `understeer`.
+
+    Arguments:
+        keep: Rows that are fitted; the others (all are used if not given) serve as past alone.
+    """
     from scipy.optimize import least_squares
 
-    times, speed, steering = (table[c].to_numpy(float) for c in INPUTS[:3])
-    truth = table[TARGET].to_numpy(float)
+    keep = np.ones(len(table), bool) if keep is None else keep
+    speed, steering, truth = (table[c].to_numpy(float) for c in (*INPUTS[1:3], TARGET))
+    if not lags:
+        plain = lambda p: (understeer(p, speed, steering) - truth)[keep]
+        return least_squares(plain, [3.0, 0.001, 0.0], x_scale=[1.0, 0.001, 0.01], max_nfev=25).x
 
-    def error(p: Array) -> Array:
-        z = settled(times, steering, *p[:2]) if lags else steering
-        return understeer(p, speed, z) - truth
-
-    start, size = [5.0, 0.9, 3.0, 0.001, 0.0], [1.0, 0.3, 1.0, 0.001, 0.01]
-    skip = 0 if lags else 2
-    p = least_squares(error, start[skip:], x_scale=size[skip:], max_nfev=25).x
-    return np.concatenate([np.abs(p[:2]), p[2:]]) if lags else p
+    # small angles do not tell the cubic, so its coefficient is drawn to zero
+    error = lambda p: np.append((yaw_rate(table, p) - truth)[keep], BEND * p[5])
+    low, high = np.full(6, -np.inf), np.full(6, np.inf)
+    low[:2], low[5] = 0.01, 0.0
+    start, size = [5.0, 0.9, 3.0, 0.001, 0.0, 1.0], [1.0, 0.3, 1.0, 0.001, 0.01, 2.0]
+    return least_squares(error, start, bounds=(low, high), x_scale=size, max_nfev=40).x
 
 
 def inputs(table: Any, parameters: Array) -> Array:
-    """(rows, 5) of the residual: speed, smoothed acceleration, throttle and brake, lagged steering."""
+    """(rows, 5) of the residual: speed, smoothed acceleration, throttle and brake, lagged straightened steering."""
     times, speed, steering, ax, throttle, brake = (table[c].to_numpy(float) for c in INPUTS)
     smooth = [lagged(times, x, SMOOTH) for x in (ax, throttle, brake)]
-    return np.column_stack([speed, *smooth, settled(times, steering, *parameters[:2])])
+    return np.column_stack([speed, *smooth, settled(times, straightened(parameters, steering), *parameters[:2])])
 
 
 def fit_residual(X: Array, gap: Array, seed: int, epochs: int) -> Any:

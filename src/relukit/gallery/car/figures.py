@@ -14,17 +14,18 @@ def figures(out: Path, data: Path) -> list[Path]:
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), LOGS):
         table = _model.read(data / name)
-        rest, held = table[table["segment"] != 6], table[table["segment"] == 6]
-        formula, residuals, box = _fitted(rest, 1, 20)
+        there = (table["segment"] == 6).to_numpy()
+        formula, residuals, box = _fitted(table, 1, 20, ~there)
+        said, held = _predict(table, formula, residuals, box)[0, there], table[there]
         time = held["time(s)"].to_numpy(float)
         plain = _model.understeer(
-            _model.fit_formula(rest, lags=False), held["vx(m/s)"].to_numpy(float), held["delta(rad)"].to_numpy(float)
+            _model.fit_formula(table, lags=False, keep=~there),
+            held["vx(m/s)"].to_numpy(float),
+            held["delta(rad)"].to_numpy(float),
         )
         axes.plot(time - time[0], held[_model.TARGET], color="k", lw=1.4, label="measured")
         axes.plot(time - time[0], plain, color="C1", lw=0.8, label="understeer formula")
-        axes.plot(
-            time - time[0], _predict(held, formula, residuals, box)[0], color="C0", lw=1, label="lags + ReLU residual"
-        )
+        axes.plot(time - time[0], said, color="C0", lw=1, label="lag + ReLU residual")
         axes.set(
             xlabel="time [s]",
             ylabel="yaw rate [rad/s]",

@@ -12,8 +12,10 @@ from relukit._numerics import write_json
 from relukit.gallery._life import data_folder, t_interval
 from relukit.gallery.car import _model, _simulation, _single_track
 
-NAME, EPOCHS = "car", 20
+NAME, EPOCHS = "car", 10
 RUNS, EXAM, TURNING = 24, 8, 0.02  # simulated runs to learn from and to be judged on; rad/s from which a radius counts
+_FORMULA = ("lag_frequency", "lag_damping", "wheelbase", "understeer", "offset", "cubic")
+PAST = 10.0  # seconds of the training log before a scored log that goes on from it: they fill the lags
 LOGS = ("LVMS_23_01_04_B_dev.csv.gz", "Putnam_park2023_run4_2_dev.csv.gz")
 
 
@@ -46,9 +48,7 @@ def train(
             "residual_bound": max(_bound(net, box) for net in residuals),
         })  # fmt: skip
         summary[name] = {
-            "formula": dict(
-                zip(("lag_frequency", "lag_damping", "wheelbase", "understeer", "offset"), formula.tolist())
-            ),
+            "formula": dict(zip(_FORMULA, formula.tolist())),
             "residual_bound": json.loads((out / f"car{c}.json").read_text())["residual_bound"],
             "segments_held_in_turn": _in_turn(table, 1 if quick else 2, epochs, quick),
         }
@@ -72,7 +72,7 @@ def _train_simulated(out: Path, seeds: int, epochs: int, runs: int) -> dict[str,
     reach = _model.REACH * X.std(0)
     box = (np.maximum(X.mean(0) - reach, X.min(0)), np.minimum(X.mean(0) + reach, X.max(0)))
     residuals = [
-        _model.fit_residual(X, table[_model.TARGET].to_numpy(float) - rate, s, 2 * epochs) for s in range(seeds)
+        _model.fit_residual(X, table[_model.TARGET].to_numpy(float) - rate, s, 4 * epochs) for s in range(seeds)
     ]
     for k, net in enumerate(residuals):
         relukit.save(net, out / f"simulated{k}.npz")
@@ -119,10 +119,14 @@ def _radius(said: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _fitted(table: Any, seeds: int, epochs: int) -> tuple[np.ndarray, list[Any], tuple[np.ndarray, np.ndarray]]:
-    formula = _model.fit_formula(table)
-    X, truth = _model.inputs(table, formula), table[_model.TARGET].to_numpy(float)
-    gap = truth - _model.understeer(formula, X[:, 0], X[:, 4])
+def _fitted(
+    table: Any, seeds: int, epochs: int, keep: np.ndarray | None = None
+) -> tuple[np.ndarray, list[Any], tuple[np.ndarray, np.ndarray]]:
+    """Formula, residuals and the box of their inputs, learned from the rows `keep`; the others serve as past alone."""
+    keep = np.ones(len(table), bool) if keep is None else keep
+    formula = _model.fit_formula(table, keep=keep)
+    gap = (table[_model.TARGET].to_numpy(float) - _model.yaw_rate(table, formula))[keep]
+    X = _model.inputs(table, formula)[keep]
     residuals = [_model.fit_residual(X, gap, s, epochs) for s in range(seeds)]
     low, high = X.mean(0) - _model.REACH * X.std(0), X.mean(0) + _model.REACH * X.std(0)
     return formula, residuals, (np.maximum(low, X.min(0)), np.minimum(high, X.max(0)))
@@ -139,10 +143,26 @@ def _bound(net: Any, box: tuple[np.ndarray, np.ndarray]) -> float:
 
 def _predict(table: Any, formula: np.ndarray, residuals: Sequence[Any], box: tuple) -> np.ndarray:
     """(networks, rows); inputs of the residual are held inside the box for which it was trained and bounded."""
-    X = _model.inputs(table, formula)
-    base = _model.understeer(formula, X[:, 0], X[:, 4])
-    inside = np.clip(X, *box)
+    base, inside = _model.yaw_rate(table, formula), np.clip(_model.inputs(table, formula), *box)
     return np.stack([base + net(inside)[:, 0] for net in residuals])
+
+
+def with_past(table: Any, training: Any) -> tuple[Any, np.ndarray]:
+    """The log in the order of time, behind the rows of the training log that come just before it, and where each of its rows lies.
+
+    Only inputs of those rows are read. A log of another run has none.
+    """
+    import pandas as pd
+
+    times, there = table["time(s)"].to_numpy(float), training["time(s)"].to_numpy(float)
+    order = np.argsort(times, kind="stable")
+    starts = times[order][[r[0] for r in _model.stretches(times[order])]]
+    before = np.any([(there < t) & (there > t - PAST) for t in starts], 0) & ~np.isin(there, times)
+    joined = pd.concat([training.loc[before, _model.INPUTS], table[_model.INPUTS]], ignore_index=True)
+    rank = np.argsort(joined["time(s)"].to_numpy(float), kind="stable")
+    place = np.empty(len(rank), np.int64)
+    place[rank] = np.arange(len(rank))
+    return joined.iloc[rank].reset_index(drop=True), place[before.sum() :]
 
 
 def _rmse(a: np.ndarray, b: np.ndarray) -> float:
@@ -152,17 +172,19 @@ def _rmse(a: np.ndarray, b: np.ndarray) -> float:
 def _in_turn(table: Any, seeds: int, epochs: int, quick: bool) -> dict[str, float]:
     """RMSE over segments, each predicted by a model of the others, beside the understeer formula without lags."""
     square: dict[str, list[np.ndarray]] = {"residual": [], "lagged_formula": [], "understeer": []}
-    segments = np.unique(table["segment"])
+    segments, truth = np.unique(table["segment"]), table[_model.TARGET].to_numpy(float)
+    speed, steering = (table[c].to_numpy(float) for c in _model.INPUTS[1:3])
     for s in segments[:2] if quick else segments:
-        rest, held = table[table["segment"] != s], table[table["segment"] == s]
-        truth = held[_model.TARGET].to_numpy(float)
-        formula, residuals, box = _fitted(rest, seeds, epochs)
-        X = _model.inputs(held, formula)
-        plain = _model.fit_formula(rest, lags=False)
-        square["residual"].append((_predict(held, formula, residuals, box).mean(0) - truth) ** 2)
-        square["lagged_formula"].append((_model.understeer(formula, X[:, 0], X[:, 4]) - truth) ** 2)
-        steering = held["delta(rad)"].to_numpy(float)
-        square["understeer"].append((_model.understeer(plain, X[:, 0], steering) - truth) ** 2)
+        held = (table["segment"] == s).to_numpy()
+        formula, residuals, box = _fitted(table, seeds, epochs, ~held)
+        plain = _model.fit_formula(table, lags=False, keep=~held)
+        said = {
+            "residual": _predict(table, formula, residuals, box).mean(0),
+            "lagged_formula": _model.yaw_rate(table, formula),
+            "understeer": _model.understeer(plain, speed, steering),
+        }
+        for k, v in said.items():
+            square[k].append((v - truth)[held] ** 2)
     return {k: float(np.sqrt(np.concatenate(v).mean())) for k, v in square.items()}
 
 
@@ -195,21 +217,20 @@ def score(out: Path, files: Sequence[Path], seed: int | None = None, runs: int =
         raise InvalidInput(
             "give logs with the columns of the training logs: --data LOG.csv, or --seed N for new simulated runs"
         )
-    ours, each, base, truth, speed, seen = [], [], {"understeer": [], "lagged_formula": [], "plain_mlp": []}, [], [], 0
+    ours, each, base, truth, seen = [], [], {"understeer": [], "lagged_formula": [], "plain_mlp": []}, [], 0
     for file in files:
         table = _model.read(file)
         car = car_of(out, table["time(s)"].to_numpy(float))
         notes, residuals = load(out, car)
         training = _model.read(fetch() / LOGS[car])
-        said = _predict(table, notes["formula"], residuals, notes["box"])
-        X = _model.inputs(table, notes["formula"])
+        whole, place = with_past(table, training)
+        said = _predict(whole, notes["formula"], residuals, notes["box"])[:, place]
         each.append(said)
         ours.append(said.mean(0))
         truth.append(table[_model.TARGET].to_numpy(float))
-        speed.append(X[:, 0])
-        base["lagged_formula"].append(_model.understeer(notes["formula"], X[:, 0], X[:, 4]))
+        base["lagged_formula"].append(_model.yaw_rate(whole, notes["formula"])[place])
         plain = _model.fit_formula(training, lags=False)
-        base["understeer"].append(_model.understeer(plain, X[:, 0], table["delta(rad)"].to_numpy(float)))
+        base["understeer"].append(_model.understeer(plain, *(table[c].to_numpy(float) for c in _model.INPUTS[1:3])))
         base["plain_mlp"].append(_mlp(training, table))
         seen += int(table["time(s)"].isin(training["time(s)"]).sum())
     y, mine = np.concatenate(truth), np.concatenate(ours)
@@ -239,8 +260,8 @@ def _mlp(training: Any, table: Any) -> np.ndarray:
 def steering_for(out: Path, radius: float, speed: float, car: int = 0) -> float:
     """The steady steering angle [rad] for a turning radius [m, positive to the left], exactly.
 
-    The mean of the residuals is piecewise linear and rises in the steering angle, and so does the formula: between the
-    breakpoints along the steering axis one linear equation is left.
+    In the straightened steering the formula is linear and the mean of the residuals piecewise linear, and both rise: between the
+    breakpoints along that axis one linear equation is left. The angle follows from it in closed form.
 
     Raises:
         InvalidInput: No angle of the training range gives that radius at that speed.
@@ -255,10 +276,10 @@ def steering_for(out: Path, radius: float, speed: float, car: int = 0) -> float:
     knots = np.unique(np.concatenate([relukit.breakpoints(n, a, b).points()[:, 4] for n in residuals]))
     points = np.tile(start, (len(knots), 1))
     points[:, 4] = knots
-    values = _model.understeer(notes["formula"], speed, knots) + np.mean([n(points)[:, 0] for n in residuals], 0)
+    values = _model.steady(notes["formula"], speed, knots) + np.mean([n(points)[:, 0] for n in residuals], 0)
     wanted = speed / radius
     if not values[0] <= wanted <= values[-1]:
         raise InvalidInput(
             f"a radius of {radius:g} m at {speed:g} m/s needs {wanted:.4g} rad/s; angles of the log reach {values[0]:.4g} to {values[-1]:.4g}"
         )
-    return float(np.interp(wanted, values, knots))
+    return _model.bent(notes["formula"], float(np.interp(wanted, values, knots)))

@@ -43,13 +43,17 @@ def fit(
     epochs: int,
     on_epoch: Callable[[int], None] | None = None,
 ) -> Any:
-    """Cross-entropy on shifted images (and mirrored pets), with labels smoothed by 0.05; `mlp`: no smoothing, and see `looseness`."""
+    """Cross-entropy on shifted images (and mirrored pets), with labels smoothed by 0.05; `mlp`: no smoothing, and see `looseness`.
+
+    Convolutions are trained in bfloat16 where the processor multiplies such matrices (half the time); weights stay float32.
+    """
     import torch
     from torch.nn import functional as F
 
     from relukit.gallery._life import seeded, train_module
 
     side, pet = images.shape[1], kind == "pets"
+    short = kind in ("cnn", "pets") and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
     reach = {"pets": 4, "mlp": 1}.get(kind, 2)
     X = torch.from_numpy(flat(images).reshape(len(images), -1, side, side))
     X, Y = F.pad(X, [reach] * 4), torch.from_numpy(labels.astype(np.int64))
@@ -71,7 +75,9 @@ def fit(
                 half = x[: len(x) // 2]  # enough to see which units are loose, and cheaper
                 loose = looseness(module, half, RADIUS * max(ramp, 0.05))
                 return F.cross_entropy(module(x), Y[rows]) + ramp * STABLE * loose
-            return F.cross_entropy(module(batch.flatten(1)), Y[rows], label_smoothing=0.05)
+            with torch.autocast("cpu", torch.bfloat16, enabled=short):
+                scores = module(batch.flatten(1))
+            return F.cross_entropy(scores.float(), Y[rows], label_smoothing=0.05)
 
         rate = {"pets": 4e-3, "mlp": 3e-3}.get(kind, 2e-3)
         return train_module(

@@ -12,7 +12,7 @@ from relukit.gallery._life import data_folder, load_states, save_states, t_inter
 from relukit.gallery.images import _model
 
 NAME, DIGITS, TEST, PETS = "images", "mnist_train.npz", "mnist_test_dev5000.npz", "cifar_catdog_dev.npz"
-EPOCHS = {"mlp": 24, "plain": 8, "cnn": 8, "pets": 30}
+EPOCHS = {"mlp": 24, "plain": 8, "cnn": 6, "pets": 24}
 TIMEOUT = 10.0  # seconds for each flip
 CNN_ROWS = 10  # digits whose distance is bracketed for the convolutional network
 RADII = np.geomspace(0.004, 0.4, 24)
@@ -31,7 +31,14 @@ def train(
     quick: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Train `seeds` networks of each kind; a fifth of the pets is kept to judge the first pet network, then all train."""
+    """Train `seeds` networks of each kind; a fifth of the pets is kept to judge the first pet network, then all train.
+
+    Each network is saved once it is trained, and a run that was stopped goes on behind the last one of them.
+    """
+    if (out / "training.json").exists():  # the last run came to its end: this one starts anew
+        (out / "training.json").unlink()
+        for kind in EPOCHS:
+            (out / f"{kind}.pt").unlink(missing_ok=True)
     digits, pets = np.load(data / DIGITS), np.load(data / PETS)
     epochs = {k: max(1, v // 10) for k, v in EPOCHS.items()} if quick else EPOCHS
     total, done = seeds * sum(epochs.values()) + epochs["pets"], 0
@@ -44,8 +51,11 @@ def train(
 
     sources = {"mlp": digits, "plain": digits, "cnn": digits, "pets": pets}
     for kind, source in sources.items():
-        modules = [_model.fit(kind, source["x"], source["y"], seed, epochs[kind], tick) for seed in range(seeds)]
-        save_states(out / f"{kind}.pt", [m.state_dict() for m in modules])
+        states = _saved(out / f"{kind}.pt", epochs[kind])[:seeds]
+        done += len(states) * epochs[kind]
+        for seed in range(len(states), seeds):
+            states.append(_model.fit(kind, source["x"], source["y"], seed, epochs[kind], tick).state_dict())
+            save_states(out / f"{kind}.pt", states, epochs=epochs[kind])
         _logistic(out / f"logistic_{'pets' if kind == 'pets' else 'digits'}.npz", source)
     test, held = np.load(data / TEST), np.arange(len(pets["y"])) % 5 == 0
     judge = _model.fit("pets", pets["x"][~held], pets["y"][~held], 0, epochs["pets"], tick)
@@ -55,6 +65,14 @@ def train(
     summary["pets_on_a_held_fifth"] = _share(_model.decide(judge, _model.flat(pets["x"][held])), pets["y"][held])
     write_json(out / "training.json", summary)
     return summary
+
+
+def _saved(path: Path, epochs: int) -> list[Any]:
+    """States that a run, stopped since, trained for that many epochs; none if it was another number."""
+    if not path.exists():
+        return []
+    found = load_states(path, NAME)
+    return list(found["states"]) if found.get("epochs") == epochs else []
 
 
 def _share(a: np.ndarray, b: np.ndarray) -> float:
