@@ -61,24 +61,6 @@ def remember_cut(link, a, b, v):
     link[nth(young), HEAD] = v
 
 
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def known(head, after, other, a, b):
-    """As `known_cut`, with the links in three arrays."""
-    old, young = (b, a) if a > b else (a, b)
-    v = np.int64(head[nth(young)])
-    while v >= 0 and other[nth(v)] != old:
-        v = np.int64(after[nth(v)])
-    return v
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def remember(head, after, other, a, b, v):
-    """As `remember_cut`, with the links in three arrays."""
-    old, young = (b, a) if a > b else (a, b)
-    other[nth(v)], after[nth(v)], head[nth(v)] = old, head[nth(young)], -1
-    head[nth(young)] = v
-
-
 @njit(cache=True, nogil=True, _nrt=False, fastmath=FAST)
 def tally(x, y, f, n, a, b, c, limit):
     """How many corners are certainly on either side of a line, by one bound for all."""

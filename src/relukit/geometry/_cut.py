@@ -8,11 +8,12 @@ import numpy as np
 from numba import njit
 
 from relukit.geometry._bits import lowest, nth, ones
-from relukit.geometry._clip import known, remember
-from relukit.geometry._lanes import sharing
+from relukit.geometry._clip import known_cut, remember_cut
+from relukit.geometry._lanes import copy
 from relukit.geometry._signs import words_at
 from relukit.geometry._vertex import facet_labels, place_anew, place_vertex, polish
 from relukit.geometry._walk import CELLS, CORNERS_FULL, FACETS, INDICES, VERTICES, VERTICES_FULL
+from relukit.geometry._words import numbers, pack, sharing, union
 
 _BLURRED = 2.0**-18  # error radius, relative to |x|_1, at which a vertex is placed anew
 
@@ -38,6 +39,16 @@ def is_edge(M, f, n, W, i, j, D):
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def facets_of(M, f, n, sides, side, W, used):
+    """The facets that the vertices on one side lie on, into `used[side]`."""
+    for q in range(W):
+        row, all_ = M[q], np.uint64(0)
+        for i in range(0, n, 8):
+            all_ |= union(row, nth(f + i), sides[side, nth(i >> 3)])
+        used[side, q] = all_
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def free_slot(used, W):
     """A facet number that the cell does not use, or -1."""
     for q in range(W):
@@ -48,126 +59,120 @@ def free_slot(used, W):
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def cut(net, w, p, g, b, f, n, to, room, D, W, grid, q, C, E, reach, lists, plus, minus, rest):
+def keep(V, M, plus, minus, zero, f, n, to, sides, side, W):
+    """The vertices on one side of a cut (2: on it), from place `to` on; what follows there is overwritten."""
+    row = M[0]
+    for i in range(0, n, 8):
+        bits, a = sides[side, nth(i >> 3)], nth(f + i)
+        pack(V, a, bits, to)
+        pack(row, a, bits, to)
+        pack(plus, a, bits, to)
+        pack(minus, a, bits, to)
+        pack(zero, a, bits, to)
+        for q in range(1, W):
+            pack(M[q], a, bits, to)
+        to += ones(bits)
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def keep_fresh(V, M, plus, minus, zero, f, n, to, W):
+    """The n new vertices at place f, from place `to` on."""
+    row = M[0]
+    for i in range(0, n, 8):
+        a, t = nth(f + i), nth(to + i)
+        copy(V, a, t)
+        copy(row, a, t)
+        copy(plus, a, t)
+        copy(minus, a, t)
+        copy(zero, a, t)
+        for q in range(1, W):
+            copy(M[q], a, t)
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def only_facets(M, to, n, used, side, slot, W):
+    """Vertices on a cut keep the facets of one side, and lie on the new one."""
+    for q in range(W):
+        row, kept, bit = M[q], used[side, q], np.uint64(0)
+        if q == slot >> 6:
+            bit = np.uint64(1) << np.uint64(slot & 63)
+        for i in range(to, to + n):
+            row[nth(i)] = (row[nth(i)] & kept) | bit
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def cut(net, w, p, g, b, f, n, to, room, D, W, grid, q, C, E, reach, swapped, rest, slot):
     """The vertices where hinge g, number b of the word, cuts edges of a cell, written from place `to` on.
 
     Arguments:
         grid, q: Rows of the word's hinges. rest: Those that are still to be tried.
-        reach: Largest |x|_1 in the cell, at least.
+        reach: Largest |x|_1 in the cell, at least. swapped: More vertices lie above than below. slot: Number of the new facet.
 
     Returns:
         How many, or -1 - (why there is no room).
     """
-    counts, vx, vd, V, M, mask = w.counts, p.vx, p.vd, p.v, p.mask, p.word
-    some_plus, some_minus, some_zero = p.plus, p.minus, p.zero
-    outer, inner, some, many, swapped = lists[0], lists[1], plus, minus, False
-    if plus > minus:
-        outer, inner, some, many, swapped = lists[1], lists[0], minus, plus, True
-    M0 = M[0]
-    for k in range(many):
-        mask[nth(k)] = M0[nth(f + inner[nth(k)])]
-    total, need, blurred = 0, D - 1, _BLURRED * reach
+    counts, vx, vd, V, M, plus, minus, zero, link = w.counts, p.vx, p.vd, p.v, p.mask, p.plus, p.minus, p.zero, p.link
+    outer, pairs, M0, sides, need = p.ends[0], p.ends[1], p.mask[0], p.sides, D - 1
+    few, many = (1, 0) if swapped else (0, 1)
+    some = 0
+    for i in range(0, n, 8):
+        numbers(f + i, sides[few, nth(i >> 3)], outer, nth(some))
+        some += ones(sides[few, nth(i >> 3)])
+    total, blurred, new = 0, _BLURRED * reach, np.uint64(1) << np.uint64(slot & 63)
     for a in range(some):
-        i = f + outer[nth(a)]
-        first, start = M0[nth(i)], 0
-        while start < many:
+        i, found = outer[nth(a)], 0
+        first = M0[nth(i)]
+        for start in range(0, n, 8):  # vertices on the other side that share enough facets with vertex i
             if W == 1:
-                hits = sharing(mask, nth(start), first, need)
+                hits = sharing(M0, nth(f + start), first, need)
             else:
                 hits = 0
-                for k in range(start, min(start + 8, many)):
+                for j in range(start, min(start + 8, n)):
                     shared = 0
                     for r in range(W):
-                        shared += ones(M[r, nth(i)] & M[r, nth(f + inner[nth(k)])])
-                    hits |= (shared >= need) << (k - start)
-            if many - start < 8:
-                hits &= (1 << (many - start)) - 1
-            while hits:
-                j = f + inner[nth(start + lowest(hits))]
-                hits &= hits - 1
-                simple = W == 1 and (ones(first) <= D or ones(M0[nth(j)]) <= D)
-                if not simple and not is_edge(M, f, n, W, i - f, j - f, D):
-                    continue
-                if total == room:
-                    return -1 - CORNERS_FULL
-                one, two = np.int64(V[nth(i)]), np.int64(V[nth(j)])
-                v, sharp, t = known(p.head, p.after, p.other, one, two), False, to + total
-                if v < 0:
-                    v = counts[VERTICES]
-                    if v == len(vd):
-                        return -1 - VERTICES_FULL
-                    if swapped:
-                        sharp = place_vertex(vx, vd, two, one, D, grid, q + b, C, E, reach, v)
-                    else:
-                        sharp = place_vertex(vx, vd, one, two, D, grid, q + b, C, E, reach, v)
-                    remember(p.head, p.after, p.other, one, two, v)
-                    counts[VERTICES] = v + 1
-                V[nth(t)] = v
-                for r in range(W):
-                    M[r, nth(t)] = M[r, nth(i)] & M[r, nth(j)]
-                if sharp or vd[nth(v)] > blurred:
-                    shared = facet_labels(M, W, t, p.slot, p.labels)
-                    p.labels[shared] = g
-                    if sharp:
-                        place_anew(net, w, D, p.labels, shared + 1, vx, vd, v)
-                    else:
-                        polish(net, w, D, p.labels, shared + 1, vx, vd, v)
-                up, down, on = some_plus[nth(i)] & some_plus[nth(j)], some_minus[nth(i)] & some_minus[nth(j)], 0
-                open_ = rest & ~(up | down)
-                if open_:
-                    x, y, on = words_at(grid, q, D, vx, vd, v, C, E, open_)
-                    up, down = up | x, down | y
-                some_plus[nth(t)], some_minus[nth(t)], some_zero[nth(t)] = up, down, on
-                total += 1
-            start += 8
+                        shared += ones(M[r, nth(i)] & M[r, nth(f + j)])
+                    hits |= (shared >= need) << (j - start)
+            hits &= sides[many, nth(start >> 3)]
+            numbers(f + start, hits, pairs, nth(found))
+            found += ones(hits)
+        for k in range(found):
+            j = pairs[nth(k)]
+            simple = W == 1 and (ones(first) <= D or ones(M0[nth(j)]) <= D)
+            if not simple and not is_edge(M, f, n, W, i - f, j - f, D):
+                continue
+            if total == room:
+                return -1 - CORNERS_FULL
+            one, two = V[nth(i)], V[nth(j)]
+            v, sharp, t = known_cut(link, one, two), False, to + total
+            if v < 0:
+                v = counts[VERTICES]
+                if v == len(vd):
+                    return -1 - VERTICES_FULL
+                if swapped:
+                    sharp = place_vertex(vx, vd, two, one, D, grid, q + b, C, E, reach, v)
+                else:
+                    sharp = place_vertex(vx, vd, one, two, D, grid, q + b, C, E, reach, v)
+                remember_cut(link, one, two, v)
+                counts[VERTICES] = v + 1
+            V[nth(t)] = v
+            for r in range(W):
+                M[r, nth(t)] = M[r, nth(i)] & M[r, nth(j)]
+            if sharp or vd[nth(v)] > blurred:
+                shared = facet_labels(M, W, t, p.slot, p.labels)
+                p.labels[shared] = g
+                if sharp:
+                    place_anew(net, w, D, p.labels, shared + 1, vx, vd, v)
+                else:
+                    polish(net, w, D, p.labels, shared + 1, vx, vd, v)
+            M[slot >> 6, nth(t)] |= new
+            up, down, on = plus[nth(i)] & plus[nth(j)], minus[nth(i)] & minus[nth(j)], 0
+            open_ = rest & ~(up | down)
+            if open_:
+                x, y, on = words_at(grid, q, D, vx, vd, v, C, E, open_)
+                up, down = up | x, down | y
+            plus[nth(t)], minus[nth(t)], zero[nth(t)] = up, down, on
+            total += 1
     return total
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def keep_strict(V, M, plus, minus, zero, f, to, own, strict, used, side, W):
-    """The vertices on one side of a cut, from place `to` on; their facets into `used[side]`."""
-    for i in range(strict):
-        a, t = f + own[nth(i)], to + i
-        V[nth(t)] = V[nth(a)]
-        plus[nth(t)], minus[nth(t)], zero[nth(t)] = plus[nth(a)], minus[nth(a)], zero[nth(a)]
-    for q in range(W):
-        row, union = M[q], np.uint64(0)
-        for i in range(strict):
-            m = row[nth(f + own[nth(i)])]
-            row[nth(to + i)] = m
-            union |= m
-        used[side, q] = union
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def keep_cut(V, M, plus, minus, zero, f, to, on, many, fresh_at, fresh, used, side, new_slot, W):
-    """The vertices on a cut for one of its sides, from place `to` on: those that were there, then the new ones."""
-    for i in range(many):
-        a, t = f + on[nth(i)], to + i
-        V[nth(t)] = V[nth(a)]
-        plus[nth(t)], minus[nth(t)], zero[nth(t)] = plus[nth(a)], minus[nth(a)], zero[nth(a)]
-    for i in range(fresh):
-        a, t = fresh_at + i, to + many + i
-        V[nth(t)] = V[nth(a)]
-        plus[nth(t)], minus[nth(t)], zero[nth(t)] = plus[nth(a)], minus[nth(a)], zero[nth(a)]
-    for q in range(W):
-        row, kept, bit = M[q], used[side, q], np.uint64(0)
-        if q == new_slot >> 6:
-            bit = np.uint64(1) << np.uint64(new_slot & 63)
-        for i in range(many):
-            row[nth(to + i)] = (row[nth(f + on[nth(i)])] & kept) | bit
-        for i in range(fresh):
-            row[nth(to + many + i)] = row[nth(fresh_at + i)] | bit
-
-
-@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def open_in(plus, minus, zero, f, n, rest):
-    """Of the hinges in `rest`: which may cut a cell, and which are on in all of it."""
-    some, other, known_ = 0, 0, -1
-    for i in range(f, f + n):
-        a, b = plus[nth(i)], minus[nth(i)]
-        some, other, known_ = some | a, other | b, known_ & (a | b | zero[nth(i)])
-    return rest & (some & other | ~known_), rest & some & ~other & known_
 
 
 @njit(cache=True, nogil=True, _nrt=False)

@@ -89,6 +89,7 @@ def slices(
 
 def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any:
     """The box as the first waiting cell."""
+    from relukit.geometry._clip import HEAD
     from relukit.geometry._solid import Solids
     from relukit.geometry._walk import STACK, VERTICES
 
@@ -101,18 +102,18 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any
     flat, words_of = (depth + 4) * corners, -(-form.net.size // 64)
     found = Solids(
         np.empty((depth, 5), I), np.empty((depth, 2), I), np.empty((depth, 64 * words), S), np.empty((depth, pattern), U),
-        np.empty(flat, S), np.empty((words, flat), U), np.empty(flat, I), np.empty(flat, I), np.empty(flat, I),
+        np.empty(flat, I), np.empty((words, flat), U), np.empty(flat, I), np.empty(flat, I), np.empty(flat, I),
         np.zeros(int(words_of.sum()) * 64 * (D + 2)), np.cumsum(words_of) - words_of, np.zeros(len(words_of)),
-        np.empty((vertices, D)), np.empty(vertices), np.empty(vertices, S), np.empty(vertices, S), np.empty(vertices, S),
+        np.empty((vertices, D)), np.empty(vertices), np.empty((vertices, 3), S),
         np.zeros(1024, I), np.zeros(1024, I),
         np.zeros(cells + 1, I), np.empty(entries, S), np.empty((words, entries), U), np.zeros(cells + 1, I),
         np.empty(facets, S), np.empty((cells, pattern), U),
-        np.empty((3, corners + 1), I), np.empty(corners + 8, U), np.empty(64 * words, S), np.empty(64 * words + 1, I),
+        np.empty((2, corners + 8), I), np.empty((3, corners // 8 + 2), I), np.empty(64 * words, S), np.empty(64 * words + 1, I),
         np.empty((3, words), U), np.empty((2, D)),
     )  # fmt: skip
     highs = np.array(list(product((0, 1), repeat=D)), I).reshape(-1, D)
     found.vx[:n] = np.where(highs == 1, upper, lower)
-    found.vd[:n], found.head[:n] = 0.0, -1
+    found.vd[:n], found.link[:n, HEAD] = 0.0, -1
     found.v[:n] = range(n)
     found.meta[0], found.open[0], found.pattern[0] = (-1, 0, n, 0, 0), 0, 0
     found.slots[0, : 2 * D] = -1 - np.arange(2 * D)  # slot 2k: lower side of coordinate k; 2k + 1: upper
@@ -137,7 +138,7 @@ def _widened(found: Any, words: int) -> Any:
     slots[:, : found.slots.shape[1]] = found.slots
     return found._replace(
         slots=slots, mask=more(found.mask), masks=more(found.masks), slot=np.empty(64 * words, slots.dtype),
-        labels=np.empty(64 * words + 1, np.int64), sides=np.empty((3, words), np.uint64),
+        labels=np.empty(64 * words + 1, np.int64), used=np.empty((3, words), np.uint64),
         facets=longer(found.facets, len(found.facets) + 128 * words),
     )  # fmt: skip
 
@@ -168,16 +169,16 @@ def _grown(found: Any, walk: Any, why: int, words: int) -> tuple[Any, Any]:
         rehash_signs(found.sign_key, found.sign, key, sign)
         return found._replace(sign_key=key, sign=sign), walk
     if why == CORNERS_FULL:
-        size = 2 * found.whole.shape[1]
-        found = found._replace(whole=np.empty((3, size), np.int64), word=np.empty(size + 8, np.uint64))
-    corners = found.whole.shape[1]
+        size = 2 * found.ends.shape[1]
+        found = found._replace(ends=np.empty((2, size), np.int64), sides=np.empty((3, size // 8 + 2), np.int64))
+    corners = found.ends.shape[1]
     if why in (STACK_FULL, CORNERS_FULL):
         found = more(2 * len(found.meta), "meta", "open", "slots", "pattern")
-        size = 2 * len(found.v) + 8 * corners
+        size = 2 * found.mask.shape[1] + 8 * corners
         found = more(size, "v", "plus", "minus", "zero")._replace(mask=_wider(found.mask, size))
         walk = walk._replace(rows=longer(walk.rows, 2 * len(walk.rows)))
     if why == VERTICES_FULL:
-        found = more(4 * len(found.vd), "vx", "vd", "other", "head", "after")
+        found = more(4 * len(found.vd), "vx", "vd", "link")
     if counts[CELLS] == len(found.patterns):
         cells = 4 * len(found.patterns)
         found = more(cells + 1, "offsets", "facet_offsets")

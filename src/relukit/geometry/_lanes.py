@@ -145,27 +145,3 @@ def equal(typing: Any, x: Any, y: Any) -> Any:
         return builder.zext(bits, ir.IntType(64))
 
     return types.int64(lanes_type, lanes_type), make
-
-
-@intrinsic
-def sharing(typing: Any, array: Any, at: Any, word: Any, need: Any) -> Any:
-    """Bits of those of the eight words of an array, from entry `at` on, that have at least `need` ones in common with `word`, as int64."""
-
-    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, at, word, need = arguments
-        words = ir.VectorType(ir.IntType(64), LANES)
-        place = builder.bitcast(_place(context, builder, signature.args[0], array, at), words.as_pointer())
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        same = [
-            builder.shuffle_vector(
-                builder.insert_element(ir.Constant(words, ir.Undefined), x, ir.Constant(ir.IntType(32), 0)),
-                ir.Constant(words, ir.Undefined), zeros,
-            )
-            for x in (word, need)
-        ]  # fmt: skip
-        both = builder.and_(builder.load(place, align=8), same[0])
-        count = get_or_insert_function(builder.module, ir.FunctionType(words, [words]), f"llvm.ctpop.v{LANES}i64")
-        bits = builder.icmp_signed(">=", builder.call(count, [both]), same[1])
-        return builder.zext(builder.bitcast(bits, ir.IntType(LANES)), ir.IntType(64))
-
-    return types.int64(array, types.int64, types.uint64, types.int64), make

@@ -1,6 +1,6 @@
 """Signs of up to 64 hinges at once at the vertices of cells in D dimensions.
 
-The hinges of a stage that may cut a cell are tried 64 at a time, and each vertex has three words for them: in which of them it is certainly
+The hinges of a stage that may cut a cell are tried 64 at a time, and each vertex of a cell has three words for them: in which of them it is certainly
 positive, certainly negative, zero. They are made when a cell begins with these hinges, and for each vertex of a cut; a hinge that has one certain sign at
 both ends of the cut edge has it there too. What cuts a cell, and what is on in all of it, are unions and meets of its vertices' words.
 
@@ -11,10 +11,11 @@ exact arithmetic and remembered.
 import numpy as np
 from numba import njit
 
-from relukit.geometry._bits import nth
+from relukit.geometry._bits import nth, ones
 from relukit.geometry._lanes import above, equal, load, multiply_add, negative, spread
 from relukit.geometry._vertex import facet_labels, polish, value_at, vertex_sign
 from relukit.geometry._walk import SIGNS
+from relukit.geometry._words import having, missing, union
 
 MANY = 64  # hinges of one word
 
@@ -60,22 +61,34 @@ def begin(V, plus, minus, zero, f, n, grid, q, D, vx, vd, C, E, whole):
     """Words of all vertices of a cell for the hinges in `whole`; which of them may cut it, and which are on in all of it."""
     some, other, known = 0, 0, -1
     for i in range(f, f + n):
-        a, b, c = words_at(grid, q, D, vx, vd, np.int64(V[nth(i)]), C, E, whole)
+        a, b, c = words_at(grid, q, D, vx, vd, V[nth(i)], C, E, whole)
         plus[nth(i)], minus[nth(i)], zero[nth(i)] = a, b, c
         some, other, known = some | a, other | b, known & (a | b | c)
     return whole & (some & other | ~known), whole & some & ~other & known
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def sort_by_sign(plus, minus, zero, f, n, b, lists):
-    """Vertices where hinge number b is +, -, 0 into the lists; returns how many of each."""
-    some, other, none = 0, 0, 0
-    above_, below, on = lists[0], lists[1], lists[2]
-    for i in range(n):
-        above_[nth(some)], below[nth(other)], on[nth(none)] = i, i, i
-        some += (plus[nth(f + i)] >> b) & 1
-        other += (minus[nth(f + i)] >> b) & 1
-        none += (zero[nth(f + i)] >> b) & 1
+def open_in(plus, minus, zero, f, n, rest):
+    """Of the hinges in `rest`: which may cut a cell, and which are on in all of it."""
+    some, other, open_ = 0, 0, 0
+    for i in range(0, n, 8):
+        whole = 255 if n - i >= 8 else (1 << (n - i)) - 1
+        some |= union(plus, nth(f + i), whole)
+        other |= union(minus, nth(f + i), whole)
+        open_ |= missing(plus, minus, zero, nth(f + i), whole)
+    return rest & (some & other | open_), rest & some & ~(other | open_)
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+def sort_by_sign(plus, minus, zero, f, n, b, sides):
+    """In which of a cell's vertices hinge number b is +, -, 0, eight by eight; returns how many of each."""
+    some, other, none, bit = 0, 0, 0, 1 << b
+    for i in range(0, n, 8):
+        whole = 255 if n - i >= 8 else (1 << (n - i)) - 1
+        x, y = having(plus, nth(f + i), bit) & whole, having(minus, nth(f + i), bit) & whole
+        z = having(zero, nth(f + i), bit) & whole
+        sides[0, nth(i >> 3)], sides[1, nth(i >> 3)], sides[2, nth(i >> 3)] = x, y, z
+        some, other, none = some + ones(x), other + ones(y), none + ones(z)
     return some, other, none
 
 
@@ -86,7 +99,7 @@ def settle_open(net, w, p, g, b, f, n, D, W, q, C, E):
     for i in range(f, f + n):
         if (p.plus[i] | p.minus[i] | p.zero[i]) & bit:
             continue
-        v, s = np.int64(p.v[i]), 2
+        v, s = p.v[i], 2
         key = v * len(w.exact_stamp) + g + 1
         at = sign_slot(p.sign_key, key)
         while p.sign_key[at] and p.sign_key[at] != key:

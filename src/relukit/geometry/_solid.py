@@ -14,13 +14,12 @@ continuous, so the pair of its ends names the new vertex.
 
 from typing import NamedTuple
 
-import numpy as np
 from numba import njit
 
 from relukit._types import Array, IntArray
 from relukit.geometry._bits import lowest, nth
-from relukit.geometry._cut import cut, finish, free_slot, keep_cut, keep_strict, open_in
-from relukit.geometry._signs import MANY, begin, settle_open, sort_by_sign, take
+from relukit.geometry._cut import cut, facets_of, finish, free_slot, keep, keep_fresh, only_facets
+from relukit.geometry._signs import MANY, begin, open_in, settle_open, sort_by_sign, take
 from relukit.geometry._walk import (
     BUDGET,
     CELLS,
@@ -50,7 +49,7 @@ class Solids(NamedTuple):
     slots: IntArray  # (depth, 64 W)
     pattern: Array
     v: IntArray  # vertices of the cells on the stack
-    mask: Array  # (W, ...)
+    mask: Array  # (W, ...): facets of the cell that they lie on
     plus: IntArray  # words of signs (see `_signs`)
     minus: IntArray
     zero: IntArray
@@ -59,9 +58,7 @@ class Solids(NamedTuple):
     reach: Array  # largest |x|_1 of the path's cell in each stage, at least
     vx: Array  # (V, D)
     vd: Array  # error radius of each coordinate
-    other: IntArray  # as in `Polygons`
-    head: IntArray
-    after: IntArray
+    link: IntArray  # (V, 3), as in `Polygons`
     sign_key: IntArray  # vertex * hinges + hinge, + 1
     sign: IntArray
     offsets: IntArray
@@ -70,11 +67,11 @@ class Solids(NamedTuple):
     facet_offsets: IntArray
     facets: IntArray  # label of each facet
     patterns: Array
-    whole: IntArray  # (3, vertices): vertices by sign
-    word: Array  # room for one cell: masks of one side
+    ends: IntArray  # (2, ...): room for vertices of one cell
+    sides: IntArray  # (3, ...): which vertices are +, -, 0, eight by eight
     slot: IntArray  # the current cell's slots
     labels: IntArray
-    sides: Array  # (3, W): facets of the vertices on either side and on the cut
+    used: Array  # (3, W): facets of the vertices on either side and on the cut
     extent: Array  # (2, D)
 
 
@@ -83,16 +80,16 @@ def _box(V, vx, vd, f, n, D, center, half):
     """The box around a cell, rounded outward; returns the largest |x|_1 and error radius, at least."""
     reach, spread = 0.0, 0.0
     for k in range(D):
-        low = vx[nth(np.int64(V[nth(f)])), k]
+        low = vx[nth(V[nth(f)]), k]
         high = low
         for i in range(f + 1, f + n):
-            x = vx[nth(np.int64(V[nth(i)])), k]
+            x = vx[nth(V[nth(i)]), k]
             low, high = min(low, x), max(high, x)
         center[k] = 0.5 * (low + high)
         half[k] = 0.5 * (high - low) + 4 * 2.0**-52 * (abs(low) + abs(high))
         reach += max(abs(low), abs(high))
     for i in range(f, f + n):
-        spread = max(spread, vd[nth(np.int64(V[nth(i)]))])
+        spread = max(spread, vd[nth(V[nth(i)])])
     return reach, spread
 
 
@@ -112,11 +109,11 @@ def _wait(p, s, l, at, n, f, sums, rest, on, pattern, slots):
 def walk_cells(net, w, p, D, W, stop):
     """Finish waiting cells until none waits, `stop` are found, or room runs out; returns why."""
     V, M, P, N, Z, vx, vd, grid = p.v, p.mask, p.plus, p.minus, p.zero, p.vx, p.vd, p.grid
-    lists, slots, sides, center, half = p.whole, p.slot, p.sides, p.extent[0], p.extent[1]
+    slots, sides, used, center, half = p.slot, p.sides, p.used, p.extent[0], p.extent[1]
     size, first, direct, direct_at = net.size, net.first, net.direct, net.direct_at
     weight, weight_at, skips = net.weight, net.weight_at, len(net.skip)
     rows, row_at, pending, found, found_count, counts = w.rows, w.row_at, w.pending, w.found, w.found_count, w.counts
-    pattern, room = w.pattern, lists.shape[1]
+    pattern, room = w.pattern, p.ends.shape[1] - 8
     last, spare, block = len(size) - 1, len(direct) + (D + 1) * len(w.value), (D + 2) * MANY
     domain = len(net.keep) > 0 and net.keep[0] == 1  # the first stage holds half-spaces that the domain keeps to
     while counts[STACK]:
@@ -144,7 +141,12 @@ def walk_cells(net, w, p, D, W, stop):
         while True:
             if l >= 0:
                 wide, base, start = size[nth(l)], row_at[nth(l)], first[nth(l)]
-                C, E, gain, reach = net.slope_error[nth(l)], net.shift_error[nth(l)], weight_at[nth(l + 1)], p.reach[nth(l)]
+                C, E, gain, reach = (
+                    net.slope_error[nth(l)],
+                    net.shift_error[nth(l)],
+                    weight_at[nth(l + 1)],
+                    p.reach[nth(l)],
+                )
                 carried = 1 if l + 1 < last else 0
                 many, full, half_spaces = found_count[nth(l)], 0, domain and l == 0
                 while True:
@@ -165,28 +167,40 @@ def walk_cells(net, w, p, D, W, stop):
                         q += block
                         some = min(many - at, MANY)
                         take(rows, base, wide, found, start + at, some, D, C, grid, q)
-                        rest, on = begin(V, P, N, Z, f, n, grid, q, D, vx, vd, C, E, -1 if some == MANY else (1 << some) - 1)
+                        rest, on = begin(
+                            V, P, N, Z, f, n, grid, q, D, vx, vd, C, E, -1 if some == MANY else (1 << some) - 1
+                        )
                         continue
                     b = lowest(rest)
                     u = found[nth(start + at + b)]
                     g = start + u
-                    plus, minus, none = sort_by_sign(P, N, Z, f, n, b, lists)
+                    plus, minus, none = sort_by_sign(P, N, Z, f, n, b, sides)
                     if plus + minus + none < n:
                         if not settle_open(net, w, p, g, b, f, n, D, W, q, C, E):
                             full = SIGNS_FULL
                             break
-                        plus, minus, none = sort_by_sign(P, N, Z, f, n, b, lists)
+                        plus, minus, none = sort_by_sign(P, N, Z, f, n, b, sides)
                     if not (plus and minus):
                         rest, on = rest & (rest - 1), 1 << b if plus else 0
                         continue
                     low = f + n
-                    if s + 2 > len(p.meta) or low + 4 * room > len(V) or top + spare > len(rows):
+                    if s + 2 > len(p.meta) or low + 4 * room > len(V) - 16 or top + spare > len(rows):
                         full = STACK_FULL
                         break
                     after = rest & (rest - 1)
                     fresh_at = low + minus + none
+                    for side in range(3):
+                        facets_of(M, f, n, sides, side, W, used)
+                    new_slot = free_slot(used, W)
+                    if new_slot < 0:
+                        full = FACETS_FULL
+                        break
+                    keep(V, M, P, N, Z, f, n, low, sides, 1, W)
+                    if none:
+                        keep(V, M, P, N, Z, f, n, low + minus, sides, 2, W)
+                        only_facets(M, low + minus, none, used, 1, new_slot, W)
                     fresh = cut(
-                        net, w, p, g, b, f, n, fresh_at, room, D, W, grid, q, C, E, reach, lists, plus, minus, after
+                        net, w, p, g, b, f, n, fresh_at, room, D, W, grid, q, C, E, reach, plus > minus, after, new_slot
                     )  # fmt: skip
                     if fresh < 0:
                         full = -1 - fresh
@@ -195,20 +209,12 @@ def walk_cells(net, w, p, D, W, stop):
                         full = CORNERS_FULL
                         break
                     high = fresh_at + fresh
-                    keep_strict(V, M, P, N, Z, f, low, lists[1], minus, sides, 0, W)
-                    keep_strict(V, M, P, N, Z, f, high, lists[0], plus, sides, 1, W)
-                    for k in range(W):
-                        union = np.uint64(0)
-                        for i in range(none):
-                            union |= M[k, nth(f + lists[2, nth(i)])]
-                        sides[2, k] = union
-                    new_slot = free_slot(sides, W)
-                    if new_slot < 0:
-                        full = FACETS_FULL
-                        break
                     slots[nth(new_slot)] = g
-                    keep_cut(V, M, P, N, Z, f, high + plus, lists[2], none, fresh_at, fresh, sides, 1, new_slot, W)
-                    keep_cut(V, M, P, N, Z, f, low + minus, lists[2], none, fresh_at, fresh, sides, 0, new_slot, W)
+                    keep(V, M, P, N, Z, f, n, high, sides, 0, W)
+                    if none:
+                        keep(V, M, P, N, Z, f, n, high + plus, sides, 2, W)
+                        only_facets(M, high + plus, none, used, 0, new_slot, W)
+                    keep_fresh(V, M, P, N, Z, fresh_at, fresh, high + plus + none, W)
                     rest, on = open_in(P, N, Z, low, high - low, after)
                     if half_spaces:
                         f, n = low, high - low
