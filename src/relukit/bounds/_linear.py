@@ -50,10 +50,10 @@ def linear(network: Network, input_set: AbstractSet, start: Bounds | None = None
             low, high = np.maximum(low, start.lower[i]), np.minimum(high, start.upper[i])
         state.lower.append(low)
         state.upper.append(high)
+        if not isinstance(node.op, Affine):
+            state.relax(i)  # first: an activation may read this one directly
         if i in targets:
             _refine(state, i, everything=i == len(network) - 1)
-        if not isinstance(node.op, Affine):
-            state.relax(i)
     return Bounds(network, tuple(state.lower), tuple(state.upper))
 
 

@@ -11,7 +11,14 @@ from relukit.piecewise import PiecewiseLinear
 
 
 def relu_form(network: Network) -> Network | None:
-    r"""An equal network, in exact arithmetic, with ReLU alone; None where an activation has no such form.
+    """As `numbered_relu_form`, the network alone."""
+    found = numbered_relu_form(network)
+    return None if found is None else found[0]
+
+
+def numbered_relu_form(network: Network) -> tuple[Network, dict[int, int]] | None:
+    r"""An equal network, in exact arithmetic, with ReLU alone, and which of its nodes has the value of which node here; None where
+    an activation has no such form.
 
     :math:`f(x) = c + s_0 x + \sum_j (s_j - s_{j-1}) \max(0, x - t_j)`: every difference of slopes and the constant must be
     numbers that float64 holds exactly, as for slopes that were float32 (0.01, 0.1), for `ReLU6` and `Hardtanh`.
@@ -26,9 +33,10 @@ def relu_form(network: Network) -> Network | None:
         else:
             return None
         renamed[i] = len(nodes) - 1
-    return Network(
+    made = Network(
         tuple(nodes), network.notes, network.head, network.dtype, network.box, network.extras, network.origin
     )
+    return made, renamed
 
 
 def is_exact(op: PiecewiseLinear) -> bool:

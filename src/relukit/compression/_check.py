@@ -3,7 +3,7 @@
 Stands by itself: NumPy, SciPy's sparse matrices, the ONNX format, and the checker of unit claims. Also runs alone:
 `python -m relukit.compression._check PROOF ORIGINAL SMALL`.
 
-Both networks are read as ReLUs h = max(0, z) over inputs x and other ReLUs. The proof names the units of the original that stay variables
+Both networks are read as ReLUs h = max(0, z) over inputs x and other ReLUs; other kinks and maxima are sums of them (`_check_kinks`). The proof names the units of the original that stay variables
 (`gates`: first those that the ReLUs of the smaller network stand for, in its order, then those that cancel), the units that are multiples of them
 (`merged`), and those that count as a line of their sum (`lines`). Every other unit counts as 0 or as its sum, whichever its bounds allow with less
 error, and a ReLU of the smaller network that stands for no unit (-1) likewise. What that leaves out is computed here from bounds made anew over
@@ -20,7 +20,8 @@ from scipy import sparse
 
 from relukit.compression._check_bounds import Bounder, U, g
 from relukit.compression._check_network import Node, read
-from relukit.verification.checker import Rejected, check_claims, demand
+from relukit.verification import checker as claims
+from relukit.verification.checker import Rejected, demand
 
 _ALL = 4_000  # ReLUs up to which all open ones are bounded by substitution; beyond, only those that have to be shown
 
@@ -42,6 +43,25 @@ def domain_of(arrays: dict[str, np.ndarray], n: int) -> tuple[np.ndarray, np.nda
     return lower, upper, A, a
 
 
+def network_of(path: str) -> list[Node]:
+    """The nodes of a file; whatever it holds that cannot be read is a refusal."""
+    try:
+        return read(path)
+    except Rejected:
+        raise
+    except Exception as error:
+        raise Rejected(f"{path} is damaged, or of a form that the checker does not read: {type(error).__name__} {error}") from error  # fmt: skip
+
+
+def ball_of(arrays: dict[str, np.ndarray], n: int) -> tuple[np.ndarray, float, int] | None:
+    """Center, radius and norm (1 or 2) of a ball that cuts the boxes; None without one."""
+    if "center" not in arrays:
+        return None
+    center, radius, norm = arrays["center"].astype(float).ravel(), float(arrays["radius"]), int(arrays["norm"])
+    demand(len(center) == n and bool(np.isfinite(center).all()) and np.isfinite(radius) and radius >= 0 and norm in (1, 2), "the proof's ball does not fit the network")  # fmt: skip
+    return center, radius, norm
+
+
 def bounds_of(nodes: list[Node], arrays: dict[str, np.ndarray], wanted: dict[int, np.ndarray] | None, claims: dict[int, Any]) -> list[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """Bounds over the whole domain of what each ReLU node reads, in the order of the ReLU nodes.
 
@@ -50,7 +70,7 @@ def bounds_of(nodes: list[Node], arrays: dict[str, np.ndarray], wanted: dict[int
         claims: For a ReLU node's source, ends that trees have shown.
     """
     lower, upper, A, a = domain_of(arrays, nodes[0].size)
-    bounder = Bounder(nodes, A, a)
+    bounder = Bounder(nodes, A, a, ball_of(arrays, nodes[0].size))
     units = sum(nodes[i].size for i in bounder.relus)
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for low, high in zip(lower, upper):
@@ -61,15 +81,31 @@ def bounds_of(nodes: list[Node], arrays: dict[str, np.ndarray], wanted: dict[int
     return found
 
 
-def shown_by_trees(proof: str, original: str, nodes: list[Node], arrays: dict[str, np.ndarray]) -> dict[int, Any]:
+def layers_of(nodes: list[Node]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """A chain as the layers `(W, b, which units are ReLUs)` that the checker of unit claims reads."""
+    demand(all(node.sources == [i - 1] for i, node in enumerate(nodes) if i), "claims are about chains of layers only")
+    layers: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for i, node in enumerate(nodes[1:], start=1):
+        if node.is_relu:
+            demand(bool(layers) and not nodes[i - 1].is_relu, "claims are about ReLUs that read affine nodes")
+            layers[-1] = (*layers[-1][:2], np.ones(node.size, bool))
+            continue
+        demand(node.size * nodes[i - 1].size < 5e7, "a layer is too large for claims")
+        M = node.maps[0]
+        layers.append((M.toarray() if sparse.issparse(M) else M, node.bias, np.zeros(node.size, bool)))
+    return layers
+
+
+def shown_by_trees(proof: str, nodes: list[Node], arrays: dict[str, np.ndarray]) -> dict[int, Any]:
     """Ends that the proof's trees show: for the node that a ReLU reads, lower ends 0 and upper ends 0 of single units."""
     if int(arrays["claims"]) == 0:
         return {}
-    demand(all(node.sources == [i - 1] for i, node in enumerate(nodes) if i), "claims are about chains of layers only")
+    net = claims.Bounder(layers_of(nodes))
     relus = [i for i, node in enumerate(nodes) if node.is_relu]
     lower, upper = np.atleast_2d(arrays["lower"]).min(axis=0), np.atleast_2d(arrays["upper"]).max(axis=0)
     found: dict[int, Any] = {}
-    for claim in check_claims(proof, original):
+    for claim in claims.read_claims(proof, net):
+        claims.check_claim(net, claim)
         demand((claim.lower <= lower).all() and (claim.upper >= upper).all(), "a claim is about another box")
         single = claim.layer < len(relus) and len(claim.d) == 1 and not claim.D.any() and claim.d[0] <= 0
         demand(single and np.count_nonzero(claim.C[0]) == 1, "a claim is not about a unit")
@@ -97,7 +133,7 @@ class Reader:
     def affine(self, i: int) -> Form:
         node = self.nodes[i]
         A = sparse.csr_matrix((node.size, self.width))
-        error, size = np.zeros(node.size), node.size_of_bias.copy()
+        error, size = np.zeros(node.size), np.abs(node.bias)
         for s, M in zip(node.sources, node.maps):
             form = self.forms[s]
             A = A + sparse.csr_matrix(M) @ form.A
@@ -136,7 +172,7 @@ def check(proof: str, original: str, small: str) -> dict[str, Any]:
         lines = dict(zip(map(tuple, arrays["lines"].astype(np.int64).reshape(-1, 2).tolist()), arrays["line_values"].reshape(-1, 2).tolist(), strict=True))  # fmt: skip
     except Exception as error:
         raise Rejected(f"the proof is damaged: {error}") from error
-    nodes = read(original)
+    nodes = network_of(original)
     lower, upper, *_ = domain_of(arrays, nodes[0].size)
     relus = [i for i, node in enumerate(nodes) if node.is_relu]
     number = {(k, j): i for i, (k, j) in enumerate(gates) if k >= 0}
@@ -146,7 +182,7 @@ def check(proof: str, original: str, small: str) -> dict[str, Any]:
     demand(all(0 <= k < len(relus) and 0 <= j < nodes[relus[k]].size for k, j in named), "the proof names a unit that does not exist")  # fmt: skip
     demand(all(np.isfinite(c) and c > 0 for _, c in merged.values()) and all(np.isfinite(v).all() for v in lines.values()), "a factor or a line is no number, or a factor not positive")  # fmt: skip
     wanted = {nodes[i].sources[0]: np.array([(k, j) not in number for j in range(nodes[i].size)], bool) for k, i in enumerate(relus)}  # fmt: skip
-    ends = bounds_of(nodes, arrays, wanted, shown_by_trees(proof, original, nodes, arrays))
+    ends = bounds_of(nodes, arrays, wanted, shown_by_trees(proof, nodes, arrays))
 
     reader = Reader(nodes, lower.min(axis=0), upper.max(axis=0), len(gates))
     first = 1 + nodes[0].size
@@ -200,7 +236,7 @@ def check(proof: str, original: str, small: str) -> dict[str, Any]:
 
 def _apart(theirs: Reader, rows: dict[int, tuple[Any, float]], small: str, gates: list, arrays: Any, first: int) -> float:  # fmt: skip
     """How far the outputs of the smaller network can be from the original's over the domain."""
-    nodes = read(small)
+    nodes = network_of(small)
     demand(nodes[0].size == theirs.nodes[0].size, "the networks differ in their inputs")
     relus = [i for i, node in enumerate(nodes) if node.is_relu]
     count = sum(nodes[i].size for i in relus)

@@ -1,7 +1,8 @@
 """Bounds of every ReLU's sum over the domain of a proof, made anew by the checker.
 
 Interval arithmetic first, then backward substitution (each open ReLU between two lines) for the units that stay open. The domain is one or
-several boxes, each cut by rows A x <= a. A minimum over such a set is bounded by weak duality, whatever multipliers a solver proposes.
+several boxes, each cut by rows A x <= a, or by a ball. A minimum over such a set is bounded by weak duality, whatever multipliers a solver proposes,
+or by the ball's center and the dual norm.
 
 Rounding: sums of n products in float64 are off by at most g |a|.|b|, g = n u / (1 - n u); it is carried beside every bound.
 """
@@ -23,8 +24,8 @@ def g(n: int) -> float:
 class Bounder:
     """Bounds of one network over boxes cut by the same rows."""
 
-    def __init__(self, nodes: list[Node], A: np.ndarray, a: np.ndarray) -> None:
-        self.nodes, self.A, self.a = nodes, A, a
+    def __init__(self, nodes: list[Node], A: np.ndarray, a: np.ndarray, ball: tuple[np.ndarray, float, int] | None = None) -> None:  # fmt: skip
+        self.nodes, self.A, self.a, self.ball = nodes, A, a, ball
         self.absolute = [[abs(M) for M in node.maps] for node in nodes]
         self.readers = np.zeros(len(nodes), int)
         for node in nodes:
@@ -63,7 +64,7 @@ class Bounder:
 
     def _interval(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         node = self.nodes[i]
-        low, high, least, most = node.bias, node.bias, node.size_of_bias, node.size_of_bias
+        low, high, least, most = node.bias, node.bias, np.abs(node.bias), np.abs(node.bias)
         for s, M, absolute in zip(node.sources, node.maps, self.absolute[i]):
             plus, minus = 0.5 * (absolute + M), 0.5 * (absolute - M)  # exact: each entry is the weight or 0
             L, H = self.L[s], self.H[s]
@@ -111,7 +112,7 @@ class Bounder:
                 self._add(waiting, s, coef * low + negative * (up - low))
             else:
                 shift = coef @ node.bias
-                size = node.size_of_bias.copy()
+                size = np.abs(node.bias)
                 for s, M, absolute in zip(node.sources, node.maps, self.absolute[k]):
                     size = size + absolute @ self.reach(s)
                     self._add(waiting, s, coef @ M)
@@ -128,11 +129,17 @@ class Bounder:
         waiting[s] = waiting[s] + coef if s in waiting else coef
 
     def _input(self, coef: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lower bounds of `coef x` over the box cut by A x <= a, and what rounding may add."""
+        """Lower bounds of `coef x` over the box cut by A x <= a and by the ball, and what rounding may add."""
         lower, upper = self.box
         reach, n = np.maximum(np.abs(lower), np.abs(upper)), len(lower)
         minimum = lambda c: np.maximum(c, 0) @ lower + np.minimum(c, 0) @ upper
         best, slack = minimum(coef), g(n) * (np.abs(coef) @ reach)
+        if self.ball is not None:
+            center, radius, norm = self.ball
+            size = np.sqrt((coef**2).sum(axis=1)) if norm == 2 else np.abs(coef).max(axis=1, initial=0)
+            value, off = coef @ center - radius * size, g(n + 4) * (np.abs(coef) @ np.abs(center) + 2 * radius * size)
+            better = value - off > best - slack
+            best, slack = np.where(better, value, best), np.where(better, off, slack)
         if len(self.a):
             for k, c in enumerate(coef):
                 y = self._multipliers(c, lower, upper)

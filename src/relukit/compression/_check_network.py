@@ -3,52 +3,14 @@
 Stands by itself: NumPy, SciPy's sparse matrices and the ONNX format; no code of what compresses.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from relukit.verification.checker import Rejected, demand
-
-_DENSE = 0.2  # from this share of entries on a matrix is kept dense
-
-
-@dataclass
-class Node:
-    """`sum of M v + bias` over earlier nodes, or a ReLU of one of them (`maps` empty); node 0 is the input.
-
-    Arguments:
-        size_of_bias: What the rounding of the bias is measured by.
-        terms: The most products in one sum, with room for rounded weights.
-    """
-
-    sources: list[int]
-    maps: list[Any] = field(default_factory=list)
-    bias: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    size_of_bias: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    size: int = 0
-    terms: int = 0
-
-    @property
-    def is_relu(self) -> bool:
-        return bool(self.sources) and not self.maps
-
-
-def affine(sources: list[int], maps: list[Any], bias: np.ndarray, size_of_bias: np.ndarray | None = None) -> Node:
-    maps = [_stored(M) for M in maps]
-    size = len(bias)
-    most = sum(int(np.diff(M.indptr).max(initial=0)) if sparse.issparse(M) else M.shape[1] for M in maps)
-    demand(all(M.shape[0] == size for M in maps), "a map does not fit its bias")
-    demand(all(np.isfinite(M.data if sparse.issparse(M) else M).all() for M in maps) and np.isfinite(bias).all(), "a weight is not finite")  # fmt: skip
-    return Node(sources, maps, bias, np.abs(bias) if size_of_bias is None else size_of_bias, size, max(most, size) + 8)
-
-
-def _stored(M: Any) -> Any:
-    if sparse.issparse(M):
-        return M.toarray() if M.nnz > _DENSE * M.shape[0] * M.shape[1] else sparse.csr_matrix(M)
-    M = np.asarray(M, float)
-    return M if np.count_nonzero(M) > _DENSE * M.size or M.size < 10_000 else sparse.csr_matrix(M)
+from relukit.compression._check_kinks import Kinks
+from relukit.compression._check_nodes import Node, affine, demand
+from relukit.verification.checker import Rejected
 
 
 def read(path: str) -> list[Node]:
@@ -71,7 +33,7 @@ def read(path: str) -> list[Node]:
     return nodes
 
 
-class _Graph:
+class _Graph(Kinks):
     """An ONNX graph with one input and one output, node by node; values are flat, without the batch axis."""
 
     def __init__(self, path: str) -> None:
@@ -88,14 +50,22 @@ class _Graph:
         self.values: dict[str, tuple[int, tuple[int, ...]]] = {inputs[0].name: (0, shape)}
         for node in graph.node:
             at = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            at |= {"inputs": list(node.input), "outputs": [name for name in node.output if name]}
             if node.op_type == "Constant":
                 demand("value" in at, "a constant of an unknown kind")
                 self.constants[node.output[0]] = numpy_helper.to_array(at["value"])
                 continue
             names = [n for n in node.input if n]
+            if node.op_type == "Identity" and names[0] in self.constants:  # exporters share equal weights so
+                self.constants[node.output[0]] = self.constants[names[0]]
+                continue
             demand(all(n in self.constants or n in self.values for n in names), f"{node.op_type} reads a value that is not there")  # fmt: skip
-            read = getattr(self, "_" + node.op_type, None)
-            demand(read is not None and names, f"the checker does not read the operator {node.op_type}")
+            known = node.op_type[:1].isupper() and node.domain in ("", "ai.onnx")
+            read = getattr(self, "_" + node.op_type, None) if known else None
+            demand(
+                read is not None and any(n in self.values for n in names),
+                f"the checker does not read the operator {node.op_type}",
+            )
             assert read is not None
             self.values[node.output[0]] = read(names, at)
         at, shape = self.values.get(graph.output[0].name, (-1, ()))
@@ -103,8 +73,8 @@ class _Graph:
         if at != len(self.nodes) - 1:
             self._put([at], [sparse.identity(self.nodes[at].size, format="csr")], np.zeros(self.nodes[at].size), shape)
 
-    def _put(self, sources: list[int], maps: list[Any], bias: Any, shape: tuple[int, ...], size_of_bias: Any = None) -> tuple[int, tuple[int, ...]]:  # fmt: skip
-        self.nodes.append(affine(sources, maps, np.asarray(bias, float), size_of_bias))
+    def _put(self, sources: list[int], maps: list[Any], bias: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:  # fmt: skip
+        self.nodes.append(affine(sources, maps, np.asarray(bias, float)))
         return len(self.nodes) - 1, shape
 
     def _one(self, names: list[str], first: bool = True) -> tuple[int, tuple[int, ...], list[np.ndarray]]:
@@ -135,6 +105,21 @@ class _Graph:
         new = old.reshape(wanted).shape
         demand(new[0] == 1 or len(new) == 1, "a Reshape that mixes inputs")
         return source, new[1:] if len(new) > 1 else new
+
+    def _reshaped(self, names: list[str], at: dict, change: Any) -> tuple[int, tuple[int, ...]]:
+        """Squeeze and Unsqueeze: axes of length 1 go or come, not the batch."""
+        source, shape, other = self._one(names)
+        axes = other[0].ravel().tolist() if other else at.get("axes", [])
+        old = np.empty((1, *shape), np.bool_)
+        new = change(old, tuple(int(a) for a in axes))
+        demand(bool(axes) and new.ndim > 0 and new.shape[0] == 1 and not any(a in (0, -old.ndim) for a in axes), "a change of shape that moves the batch")  # fmt: skip
+        return source, new.shape[1:]
+
+    def _Squeeze(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
+        return self._reshaped(names, at, np.squeeze)
+
+    def _Unsqueeze(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
+        return self._reshaped(names, at, np.expand_dims)
 
     def _Gemm(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
         source, shape, other = self._one(names)
@@ -167,6 +152,13 @@ class _Graph:
     def _Add(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
         return self._sum(names, 1.0)
 
+    _Sum = _Add
+
+    def _Neg(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
+        source, shape, _ = self._one(names)
+        n = self.nodes[source].size
+        return self._put([source], [-sparse.identity(n, format="csr")], np.zeros(n), shape)
+
     def _Sub(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
         return self._sum(names, -1.0)
 
@@ -180,12 +172,18 @@ class _Graph:
         scale = self._spread(factor, shape)
         return self._put([source], [sparse.diags(scale, format="csr")], np.zeros(len(scale)), shape)
 
+    def _Div(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
+        source, shape, (divisor,) = self._one(names)
+        scale = 1 / self._spread(divisor, shape)
+        return self._put([source], [sparse.diags(scale, format="csr")], np.zeros(len(scale)), shape)
+
     def _BatchNormalization(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
         source, shape, (gamma, beta, mean, variance) = self._one(names)
         wide = lambda v: np.repeat(np.asarray(v, float), int(np.prod(shape[1:])))
         scale = wide(gamma) / np.sqrt(wide(variance) + at.get("epsilon", 1e-5))
-        shift = wide(mean) * scale
-        return self._put([source], [sparse.diags(scale, format="csr")], wide(beta) - shift, shape, np.abs(wide(beta)) + np.abs(shift))  # fmt: skip
+        eye = sparse.identity(len(scale), format="csr")
+        centered, _ = self._put([source], [eye], -wide(mean), shape)
+        return self._put([centered], [sparse.diags(scale, format="csr")], wide(beta), shape)
 
     def _selected(self, source: int, index: np.ndarray) -> tuple[int, tuple[int, ...]]:
         flat = index.ravel()  # -1 for a zero
@@ -216,6 +214,19 @@ class _Graph:
         return self._selected(
             source, np.arange(int(np.prod(shape))).reshape(shape).transpose([k - 1 for k in order[1:]])
         )
+
+    def _Slice(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
+        source, shape, other = self._one(names)
+        demand(len(other) >= 3, "a Slice of an old form")
+        starts, ends, axes = (v.ravel().tolist() for v in other[:3])
+        steps = other[3].ravel().tolist() if len(other) > 3 else [1] * len(axes)
+        index = np.arange(int(np.prod(shape))).reshape(shape)
+        for a, start, end, step in zip(axes, starts, ends, steps):
+            axis = a % (len(shape) + 1) - 1
+            demand(axis >= 0 and step > 0, "a Slice of the batch, or backward")
+            index = index[(slice(None),) * axis + (slice(start, end, step),)]
+        demand(index.size > 0, "a Slice that leaves nothing")
+        return self._selected(source, index)
 
     def _Concat(self, names: list[str], at: dict) -> tuple[int, tuple[int, ...]]:
         demand(all(n in self.values for n in names), "a Concat of constants")

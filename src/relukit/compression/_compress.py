@@ -14,7 +14,9 @@ from relukit.compression._channels import channel_form
 from relukit.compression._float32 import float32_error
 from relukit.compression._gates import error_bound, give_up, merge
 from relukit.compression._plain import plain_form
-from relukit.compression._proof import Domain, Record, confirmed, write_proof
+from relukit.compression._proof import Domain, Record, confirmed, relu_only, stable, write_proof
+from relukit.compression._settle import hoped, settle
+from relukit.compression._witness import Seen, ascend
 from relukit.network import Affine, Network, Origin
 from relukit.network.affine import Conv, Dense, Scale, Sparse
 from relukit.network.rewrite import RELU, Builder
@@ -23,6 +25,7 @@ from relukit.verification.certificate import Certificate
 
 _SAMPLES = 2_000  # witnesses: a unit seen on both sides of its kink needs no bound
 _GATES = 4_000  # undecided units up to which a network that is no dense chain is multiplied out
+_HOPELESS = 0.03  # seconds of search where no form would be smaller even if all open units were stable
 _BOXES = 64  # boxes around rows of data bounded at once
 
 
@@ -37,7 +40,8 @@ class Compression:
         parameters_before, parameters_after: Stored numbers.
         units: Hidden units before; `dead` and `always_on` of them are proven so on the set.
         merged: Units that are copies or multiples of others, numbers, or that nothing reads.
-        undecided_by_samples: Units for which sampled inputs show both sides: no proof can remove them.
+        undecided_by_samples: Units for which points of the set show both sides of a kink: no proof can make them stable.
+        open_units: Units neither proven stable nor seen on both sides.
         given_up: Gates replaced by lines within the tolerance.
         max_difference: Largest difference of any output seen on sampled inputs, both networks in float32.
         error_bound: Bound of the difference of the two functions in real arithmetic (rounding of the folded weights, and the tolerance used).
@@ -70,6 +74,10 @@ class Compression:
     def stable_units(self) -> int:
         return self.dead + self.always_on
 
+    @property
+    def open_units(self) -> int:
+        return max(self.units - self.stable_units - self.undecided_by_samples, 0)
+
     def save_proof(self, path: str | Path, original: str | Path, small: str | Path) -> float:
         """Write the proof for two files, once the independent checker accepts it.
 
@@ -91,7 +99,7 @@ class Compression:
     def to_dict(self) -> dict[str, Any]:
         keys = (
             "form", "parameters_before", "parameters_after", "units", "stable_units", "dead", "always_on", "merged", "given_up",
-            "undecided_by_samples", "proven", "error_bound", "reason", "cpu_seconds", "load_seconds",
+            "undecided_by_samples", "open_units", "proven", "error_bound", "reason", "cpu_seconds", "load_seconds",
         )  # fmt: skip
         return {k: getattr(self, k) for k in keys} | {
             "max_difference": self.max_difference,
@@ -118,23 +126,24 @@ def compress(
 ) -> Compression:
     """A network with fewer parameters that equals this one on a set.
 
-    Sampling comes first: units seen on both sides of their kink are undecided for certain. Linear bounds then prove
-    which of the others are constant or always on, and branch and bound settles most of the rest. Gates that are multiples of others
+    Witnesses come first: sampled points, and points found along gradients from them; units seen on both sides of their kink are undecided
+    for certain. Linear bounds then prove which of the others are constant or always on, and branch and bound settles most of the rest. Gates that are multiples of others
     are merged. Forms are built (layers with fewer units; gates with direct connections; convolutions with fewer channels) and
     the one with the fewest parameters is kept.
 
     Arguments:
         network: Piecewise linear.
         input_set: The domain: one box, ball or polytope; by default the network's own box.
-        timeout: Seconds for branch and bound over all units together; 0 leaves it out.
+        timeout: Seconds for branch and bound over all units together; 0 leaves it out. Where no form would be smaller whatever it proves,
+            it gets a few hundredths of a second.
         data: Instead of a set: rows `(count, inputs)`; the domain is all inputs within `margin` of a row, entry by entry.
         tolerance: Outputs may differ by this much: gates that matter least become lines, the bound proven.
         proof: Whether to keep a proof for `save_proof`; only units that the independent checker can follow count then.
         seed: Of everything that is drawn at random; the same seed gives the same answer.
 
     Raises:
-        UnsupportedOperation: An activation is smooth; a proof was asked for and an activation is no ReLU.
-        InvalidInput: No domain, weights that are not finite, a tolerance or margin below 0, a proof asked for a ball.
+        UnsupportedOperation: An activation is smooth; a proof was asked for and an activation has slopes that no sum of ReLUs gives exactly.
+        InvalidInput: No domain, weights that are not finite, a tolerance or margin below 0.
 
     References:
         Lossless Compression of Deep Neural Networks, Serra, Kumar, Ramalingam, 2020.
@@ -157,30 +166,41 @@ def compress(
         raise InvalidInput("compress needs a domain: a Box, Ball or Polytope, or data with a margin")
     require_set(domain, "the domain")
     shape = Domain.of(domain, cover) if proof else None
-    points = domain.sample(_SAMPLES, seed) if cover is None else _near(cover, seed)
-    both, moving = _witnessed(network, points), _moving_inputs(domain)
-    seen = sum(int(b.sum()) for b in both.values())
+    target, numbers = relu_only(network) if proof else (network, {})
+    points, home = _points(domain, cover, seed)
+    witnesses, moving = Seen.of(network, domain, cover, points, home), _moving_inputs(domain)
+    ascend(witnesses, domain)
+    seen = witnesses.count
     blank = Compression(network, "unchanged", network.parameters, network.parameters, network.units, 0, 0, seen, 0.0, 0.0, True, "", 0.0)  # fmt: skip
     done = lambda found, **changes: replace(found, cpu_seconds=clock.seconds, load_seconds=clock.loading, **changes)
     if seen == network.units and moving.all() and not tolerance and not _has_copies(network):
-        reason = f"sampled inputs show both sides of every one of the {network.units} units: nothing can be removed"
-        whole = None if shape is None else _same(network, Record(shape, Certificate((), len(network.activations))))
+        reason = (
+            f"points of the domain show both sides of every one of the {network.units} units: nothing can be removed"
+        )
+        whole = None if shape is None else _same(target, Record(shape, Certificate((), len(target.activations))))
         return done(blank, reason=reason if network.units else "there are no hidden units: nothing can be removed", _proof=whole)  # fmt: skip
-    bounds, record = _settled(network, domain, cover, points, timeout, seed), None
+    forms_of = lambda bounds: list(_forms(target, domain, bounds, moving, tolerance))
+    smaller = lambda forms: bool(forms) and min(f.network.parameters for f in forms) < network.parameters
+    bounds, record = _bounded(target, domain, cover), None
+    if timeout > 0 and cover is None:
+        hopeless = not tolerance and not smaller(forms_of(hoped(target, bounds, witnesses.points)))
+        bounds, _, _ = settle(target, domain, bounds, witnesses.points, min(timeout, _HOPELESS) if hopeless else timeout, seed)  # fmt: skip
     if shape is not None:
-        bounds, record = confirmed(network, shape, bounds, max(timeout, 1.0))
-    dead = sum(int(bounds.off(i).sum()) for i in network.activations)
-    on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
+        bounds, record = confirmed(target, shape, bounds, max(timeout, 1.0))
+        dead, on = stable(network, target, numbers, bounds)
+    else:
+        dead = sum(int(bounds.off(i).sum()) for i in network.activations)
+        on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
     blank = replace(blank, dead=dead, always_on=on)
-    forms = list(_forms(network, domain, bounds, moving, tolerance))
-    if not forms or min(f.network.parameters for f in forms) >= network.parameters:
+    forms = forms_of(bounds)
+    if not smaller(forms):
         reason = f"{dead} dead and {on} always-on units are proven, but no smaller form exists" if dead + on else "no unit is provably dead or always on"  # fmt: skip
-        return done(blank, reason=reason, _proof=None if record is None else _same(network, record))
+        return done(blank, reason=reason, _proof=None if record is None else _same(target, record))
     best = min(forms, key=lambda f: f.network.parameters)
     # the bound is about real arithmetic: both networks in float32, on inputs of the set
     rows = domain.project(points.astype(np.float32)) if isinstance(domain, Box) and cover is None else points
     difference = float(np.abs(best.network(rows, np.float32) - network(rows, np.float32)).max())
-    single = best.error + float32_error(network, bounds) + float32_error(best.network, interval(best.network, domain))
+    single = best.error + float32_error(target, bounds) + float32_error(best.network, interval(best.network, domain))
     reason = f"{dead} dead and {on} always-on of {network.units} units, {int((~moving).sum())} inputs that do not move"
     reason += f", {best.merged} merged or unread" if best.merged else ""
     reason += f", {len(best.lines)} given up within {tolerance:g}" if best.lines else ""
@@ -245,25 +265,18 @@ def _forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.nda
     yield _Candidate("skip", skip_form(small, moving, network), error, gone, np.array(named, np.int64).reshape(-1, 2), followers, lines)  # fmt: skip
 
 
-def _settled(
-    network: Network, domain: AbstractSet, cover: Box | None, points: Array, timeout: float, seed: int
-) -> Bounds:
-    """Linear bounds, sharpened by branch and bound; over boxes around rows of data the union of theirs."""
-    if cover is not None:
-        lower: list[Array] = []
-        upper: list[Array] = []
-        for start in range(0, len(cover.lower), _BOXES):
-            part = linear(network, Box(cover.lower[start : start + _BOXES], cover.upper[start : start + _BOXES]))
-            low, high = [v.min(axis=0) for v in part.lower], [v.max(axis=0) for v in part.upper]
-            lower = low if not lower else [np.minimum(a, b) for a, b in zip(lower, low)]
-            upper = high if not upper else [np.maximum(a, b) for a, b in zip(upper, high)]
-        return Bounds(network, tuple(lower), tuple(upper))
-    bounds = linear(network, domain)
-    if timeout > 0:
-        from relukit.compression._settle import settle
-
-        bounds, _, _ = settle(network, domain, bounds, points, timeout, seed)
-    return bounds
+def _bounded(network: Network, domain: AbstractSet, cover: Box | None) -> Bounds:
+    """Linear bounds; over boxes around rows of data the union of theirs."""
+    if cover is None:
+        return linear(network, domain)
+    lower: list[Array] = []
+    upper: list[Array] = []
+    for start in range(0, len(cover.lower), _BOXES):
+        part = linear(network, Box(cover.lower[start : start + _BOXES], cover.upper[start : start + _BOXES]))
+        low, high = [v.min(axis=0) for v in part.lower], [v.max(axis=0) for v in part.upper]
+        lower = low if not lower else [np.minimum(a, b) for a, b in zip(lower, low)]
+        upper = high if not upper else [np.maximum(a, b) for a, b in zip(upper, high)]
+    return Bounds(network, tuple(lower), tuple(upper))
 
 
 def _cover(network: Network, data: Any, margin: float) -> Box:
@@ -278,13 +291,16 @@ def _hull(cover: Box) -> Box:
     return Box(cover.lower.min(axis=0), cover.upper.max(axis=0))
 
 
-def _near(cover: Box, seed: int) -> Array:
-    """Points of the boxes around rows of data: the rows and others beside them."""
+def _points(domain: AbstractSet, cover: Box | None, seed: int) -> tuple[Array, IntArray]:
+    """Points of the domain, and which of its boxes each is in; near rows of data, the rows and others beside them."""
+    if cover is None:
+        points = domain.sample(_SAMPLES, seed)
+        return points, np.zeros(len(points), np.int64)
     g = np.random.default_rng(seed)
-    pick = np.r_[np.arange(len(cover.lower)), g.integers(len(cover.lower), size=_SAMPLES)]
-    share = g.choice([0.0, 0.5, 1.0], (len(pick), cover.size))
+    home = np.r_[np.arange(len(cover.lower)), g.integers(len(cover.lower), size=_SAMPLES)]
+    share = g.choice([0.0, 0.5, 1.0], (len(home), cover.size))
     share[: len(cover.lower)] = 0.5
-    return cover.lower[pick] + share * (cover.upper - cover.lower)[pick]
+    return cover.lower[home] + share * (cover.upper - cover.lower)[home], home
 
 
 def _finite(network: Network) -> None:
@@ -320,17 +336,6 @@ def _has_copies(network: Network) -> bool:
             if isinstance(op, Affine) and len(op.maps) == 1 and isinstance(op.maps[0], Dense) and len(network.consumers[i]) == 1 and np.any(~op.maps[0].W.any(axis=0)):  # fmt: skip
                 return True
     return False
-
-
-def _witnessed(network: Network, points: Array) -> dict[int, np.ndarray]:
-    """Units whose kinks all lie strictly inside the values seen."""
-    values = network.values(np.asarray(points, np.float64))
-    found = {}
-    for i in network.activations:
-        z, op = values[network.nodes[i].inputs[0]], network.nodes[i].op
-        pieces = op.piece(z)
-        found[i] = pieces.min(axis=0) < pieces.max(axis=0)
-    return found
 
 
 def _moving_inputs(input_set: AbstractSet) -> np.ndarray:

@@ -13,26 +13,29 @@ from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit._numerics import write_bytes
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
+from relukit.bounds._relu_form import numbered_relu_form
 from relukit.network import Network
-from relukit.sets import AbstractSet, Box, Polytope
+from relukit.piecewise import PiecewiseLinear
+from relukit.sets import AbstractSet, Ball, Box, Polytope
 from relukit.verification.certificate import Certificate, Claim, certify
 
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """Boxes `(count, n)` and rows `A x <= a` that hold in all of them."""
+    """Boxes `(count, n)`, and rows `A x <= a` or an l1 or l2 ball that hold in all of them."""
 
     lower: Array
     upper: Array
     A: Array
     a: Array
+    ball: Ball | None = None
 
     @staticmethod
     def of(domain: AbstractSet, cover: Box | None) -> "Domain":
         """The domain of a proof.
 
         Raises:
-            InvalidInput: The set is neither box nor polytope.
+            InvalidInput: A batch of sets.
         """
         if cover is not None:
             return Domain(cover.lower, cover.upper, np.zeros((0, cover.size)), np.zeros(0))
@@ -40,11 +43,23 @@ class Domain:
             return Domain(domain.within.lower[None], domain.within.upper[None], domain.A, domain.b)
         if isinstance(domain, Box) and not domain.batch:
             return Domain(domain.lower[None], domain.upper[None], np.zeros((0, domain.size)), np.zeros(0))
-        raise InvalidInput(f"proof files cover a box, a polytope or data with a margin, got {type(domain).__name__}: give its box, or leave proof out")  # fmt: skip
+        if isinstance(domain, Ball) and not domain.batch:
+            box = domain.box()
+            round_ = None if domain.norm == np.inf else domain
+            return Domain(box.lower[None], box.upper[None], np.zeros((0, box.size)), np.zeros(0), round_)
+        raise InvalidInput(f"proof files cover one box, ball or polytope, or data with a margin, got {type(domain).__name__}")  # fmt: skip
 
     def arrays(self) -> dict[str, Array]:
         wide = lambda v: np.asarray(v, np.float64)
-        return {"lower": wide(self.lower), "upper": wide(self.upper), "rows": wide(self.A), "sides": wide(self.a)}
+        found: dict[str, Array] = {
+            "lower": wide(self.lower),
+            "upper": wide(self.upper),
+            "rows": wide(self.A),
+            "sides": wide(self.a),
+        }
+        if self.ball is not None:
+            found |= {"center": wide(self.ball.middle), "radius": wide(self.ball.radius), "norm": np.array(int(self.ball.norm))}  # fmt: skip
+        return found
 
     def hull(self) -> Box:
         return Box(self.lower.min(axis=0).astype(float), self.upper.max(axis=0).astype(float))
@@ -67,6 +82,36 @@ class Record:
     real: int = 0
     merged: list[tuple[int, int, int, float]] = field(default_factory=list)
     lines: list[tuple[int, int, float, float]] = field(default_factory=list)
+
+
+def relu_only(network: Network) -> tuple[Network, dict[int, int]]:
+    """The network with ReLUs for all kinks, as the checker reads it, and which of its nodes has the value of which node here.
+
+    Raises:
+        UnsupportedOperation: An activation has slopes that ReLUs give only up to rounding.
+    """
+    found = numbered_relu_form(network)
+    if found is None:
+        raise UnsupportedOperation(
+            "proof files need slopes whose differences float64 holds exactly, as those of ONNX files are (float32): save the network as ONNX and "
+            "load that file, or compress without proof."
+        )
+    return found
+
+
+def stable(network: Network, target: Network, numbers: dict[int, int], bounds: Bounds) -> tuple[int, int]:
+    """How many units of `network` are constant and how many always on, by bounds of its form with ReLUs."""
+    lower, upper = ({i: side[k] for i, k in numbers.items()} for side in (bounds.lower, bounds.upper))
+    own = Bounds(network, tuple(lower[i] for i in range(len(network))), tuple(upper[i] for i in range(len(network))))
+    waiting, dead, on = list(target.activations), 0, 0
+    for i in network.activations:
+        op = network.nodes[i].op
+        assert isinstance(op, PiecewiseLinear)
+        gates = [waiting.pop(0) for _ in range(1 if op.is_relu else len(op.knots))]
+        decided = ~np.any([bounds.undecided(k) for k in gates], axis=0)
+        dead += int((decided & own.off(i)).sum())
+        on += int((decided & ~own.off(i)).sum())
+    return dead, on
 
 
 def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float) -> tuple[Bounds, Record]:
@@ -100,7 +145,7 @@ def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float) 
             known = _shown(certificate, nodes, relus)
             ends = bounds_of(nodes, arrays, wanted, known) if known else ends
     except Rejected as error:
-        raise UnsupportedOperation(f"proof files are written for dense layers and convolutions with ReLU, sums and concatenations of them: {error}. Compress without --proof.") from error  # fmt: skip
+        raise UnsupportedOperation(f"proof files are written for dense layers, convolutions and poolings with ReLU, leaky ReLU, clipping and maxima, sums and concatenations of them: {error}. Compress without --proof.") from error  # fmt: skip
     lower, upper = list(bounds.lower), list(bounds.upper)
     for s, (L, H) in zip(sources, ends):
         low, high = np.maximum(lower[s], L), np.minimum(upper[s], H)
@@ -182,7 +227,7 @@ def write_proof(path: str | Path, record: Record, original: str | Path, small: s
             _save(temporary, arrays)
             bound = check(str(temporary), str(original), str(small))["error_bound"] * (1 + 1e-9)
         except Rejected as error:
-            raise InvalidInput(f"the checker does not accept this proof: {error}. It reads .npz and .onnx files of dense layers and convolutions with ReLU.") from error  # fmt: skip
+            raise InvalidInput(f"the checker does not accept this proof: {error}. It reads .npz and .onnx files of dense layers, convolutions and poolings with ReLU, leaky ReLU, clipping and maxima.") from error  # fmt: skip
         if bound > allowed:
             raise InvalidInput(f"the checker shows the two files equal within {bound:.3g} only, where rounding explains {allowed:.3g}: was the smaller one made from this original?")  # fmt: skip
         arrays["error_bound"] = np.array(bound)

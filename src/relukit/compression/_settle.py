@@ -9,7 +9,6 @@ from relukit._types import Array
 from relukit.bounds import Bounds, linear
 from relukit.network import Affine, Network
 from relukit.piecewise import PiecewiseLinear
-from relukit.search import decide
 from relukit.sets import AbstractSet, Box
 
 _LEAST = 0.02  # seconds that a unit gets at least
@@ -68,6 +67,21 @@ def settle(
     return bounds, proven, left + len(crossed)
 
 
+def hoped(network: Network, bounds: Bounds, points: Array) -> Bounds:
+    """Bounds as they would be if the search proved every unit that points show on one side only. Nothing but a forecast."""
+    values = network.values(np.asarray(points, np.float64))
+    lower, upper = list(bounds.lower), list(bounds.upper)
+    for i in network.activations:
+        source = network.nodes[i].inputs[0]
+        entries = _one_sided(network, i, values, bounds)
+        low, high = lower[source].copy(), upper[source].copy()
+        on = values[source][0, entries] > 0
+        low[entries[on]], high[entries[~on]] = 0.0, np.nextafter(0.0, -1.0)
+        lower[source], upper[source] = low, high
+        upper[i] = np.maximum(high, 0) if len(entries) else upper[i]
+    return Bounds(network, tuple(lower), tuple(upper))
+
+
 def _one_sided(network: Network, index: int, values: list[Array], bounds: Bounds) -> np.ndarray:
     """Undecided entries of a ReLU node whose samples never cross 0."""
     node = network.nodes[index]
@@ -80,6 +94,8 @@ def _one_sided(network: Network, index: int, values: list[Array], bounds: Bounds
 
 def _question(prefix: Network, box: Box, entry: int, side: float, timeout: float, seed: int) -> str:
     """`unsat` where `side * z > 0` over the whole box is proven, `sat` where a point shows the other side, another word where time ran out."""
+    from relukit.search import decide  # compiled code: only where something is left to ask
+
     row = np.zeros((1, prefix.outputs))
     row[0, entry] = side
 

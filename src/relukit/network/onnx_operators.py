@@ -362,7 +362,7 @@ OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
     "Max": partial(_extremum, largest=True),
     "Min": partial(_extremum, largest=False),
     "Relu": _fixed("relu"),
-    "LeakyRelu": _fixed("leaky_relu", ("alpha", "negative_slope", 0.01)),
+    "LeakyRelu": _fixed("leaky_relu", ("alpha", "negative_slope", float(np.float32(0.01)))),
     "PRelu": _prelu,
     "Clip": partial(_activation, make=_clip),
     "Abs": _fixed("abs"),
