@@ -247,6 +247,46 @@ def test_looseness_is_the_undecided_share_of_each_unit():
         assert torch.equal(signs[0], signs[1]) and torch.equal(signs[0], signs[2])
 
 
+def test_a_stopped_run_of_the_images_goes_on_and_a_whole_one_begins_anew(tmp_path, monkeypatch):
+    from relukit.gallery.images import _model, study
+
+    import torch
+
+    rng, data, out = np.random.default_rng(0), tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    out.mkdir()
+    for name, shape in ((study.DIGITS, (80, 28, 28)), (study.TEST, (20, 28, 28)), (study.PETS, (20, 32, 32, 3))):
+        classes = 10 if len(shape) == 3 else 2
+        np.savez(data / name, x=rng.integers(0, 256, shape, np.uint8), y=np.arange(shape[0]) % classes)
+    trained, fit = [], _model.fit
+
+    def counted(kind, images, labels, seed, *rest):
+        trained.append((kind, seed))
+        return fit(kind, images, labels, seed, *rest)
+
+    def stop(done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_model, "fit", counted)
+    monkeypatch.setattr(study, "EPOCHS", dict.fromkeys(study.EPOCHS, 1))
+    with pytest.raises(KeyboardInterrupt):
+        study.train(data, out, seeds=2, on_progress=stop)
+    first = study.restore(out, "mlp")
+    assert len(first) == 2 and len(study.restore(out, "plain")) == 1
+    trained.clear()
+    summary = study.train(data, out, seeds=2)
+    assert trained == [("plain", 1), ("cnn", 0), ("cnn", 1), ("pets", 0), ("pets", 1), ("pets", 0)]
+    assert len(summary["mlp"]["values"]) == len(summary["cnn"]["values"]) == 2
+    assert torch.equal(study.restore(out, "mlp")[0][0].weight, first[0][0].weight)
+    trained.clear()
+    study.train(data, out, seeds=3)
+    assert [t for t in trained if t[0] == "mlp"] == [("mlp", 2)]
+    trained.clear()
+    study.train(data, out, seeds=1)
+    assert ("mlp", 0) in trained and len(study.restore(out, "mlp")) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not IMAGES.exists(), reason="RELUKIT_DATA/images is absent")
 def test_digits_of_stable_training_are_proven_and_attacks_stay_above_and_the_facet_is_the_boundary():

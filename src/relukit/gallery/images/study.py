@@ -33,12 +33,14 @@ def train(
 ) -> dict[str, Any]:
     """Train `seeds` networks of each kind; a fifth of the pets is kept to judge the first pet network, then all train.
 
-    Each network is saved once it is trained, and a run that was stopped goes on behind the last one of them.
+    Each network is saved once it is trained; a run that was stopped, or is asked for more seeds, goes on behind the last one of them.
     """
-    if (out / "training.json").exists():  # the last run came to its end: this one starts anew
-        (out / "training.json").unlink()
+    if (out / "training.json").exists() and len(
+        restore(out, "pets")
+    ) >= seeds:  # a run that came to its end is begun anew
         for kind in EPOCHS:
             (out / f"{kind}.pt").unlink(missing_ok=True)
+    (out / "training.json").unlink(missing_ok=True)
     digits, pets = np.load(data / DIGITS), np.load(data / PETS)
     epochs = {k: max(1, v // 10) for k, v in EPOCHS.items()} if quick else EPOCHS
     total, done = seeds * sum(epochs.values()) + epochs["pets"], 0
