@@ -248,9 +248,9 @@ def test_looseness_is_the_undecided_share_of_each_unit():
 
 
 def test_a_stopped_run_of_the_images_goes_on_and_a_whole_one_begins_anew(tmp_path, monkeypatch):
-    from relukit.gallery.images import _model, study
-
     import torch
+
+    from relukit.gallery.images import _model, study
 
     rng, data, out = np.random.default_rng(0), tmp_path / "data", tmp_path / "out"
     data.mkdir()
