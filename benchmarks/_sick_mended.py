@@ -1,6 +1,7 @@
 """Healthy trainings of other kinds than those of `sick`, and their sick twins: looked at while rules and cures were mended."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch

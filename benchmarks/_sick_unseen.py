@@ -2,6 +2,7 @@
 were mended, run once afterwards."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch

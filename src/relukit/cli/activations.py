@@ -9,7 +9,10 @@ def command(
     names: list[str] | None = typer.Argument(None, help="Names of the catalogue; all by default"),
     plot: Path | None = typer.Option(None, help="Draw value and derivative into this .png, .svg or .pdf"),
     compare: bool = typer.Option(False, "--compare", help="Train with each of them and set the figures side by side"),
-    data: Path | None = typer.Option(None, help="For --compare: .npz with x and y; scikit-learn's digits by default"),
+    data: Path | None = typer.Option(
+        None,
+        help="For --compare: .npz with x and y; by default scikit-learn's digits, and the borrowing-limit policy of RELUKIT_DATA",
+    ),
     seeds: int = typer.Option(3, min=2, help="For --compare"),
     epochs: int = typer.Option(15, min=1, help="For --compare"),
     measured: bool = typer.Option(False, "--measured", help="Add what the installed torch computes"),
@@ -55,36 +58,45 @@ def _compare(
 ) -> None:
     from relukit._errors import InvalidInput
     from relukit.cli._frame import print_json, progress
-    from relukit.training.compare import NAMES, compare, draw
+    from relukit.training.compare import NAMES, compare, default_data, draw
 
     if data is None:
-        from sklearn.datasets import load_digits
-
-        x, y = load_digits(return_X_y=True)
+        sets = default_data()
     else:
         from relukit.report import read_data
 
         x, y = read_data(data)
         if y is None:
             raise InvalidInput(f"{data} holds no targets: give an .npz with arrays x and y")
+        sets = {data.stem: (x, y)}
+    found = {}
     with progress("training") as advance:
-        found = compare(
-            x.reshape(len(x), -1), y, names or NAMES, seeds=seeds, epochs=epochs,
-            on_progress=lambda done, total: advance(done, f"run {done} of {total}"),
-        )  # fmt: skip
+        for name, (x, y) in sets.items():
+            found[name] = compare(
+                x.reshape(len(x), -1), y, names or NAMES, seeds=seeds, epochs=epochs,
+                on_progress=lambda done, total, name=name: advance(done, f"{name}: run {done} of {total}"),
+            )  # fmt: skip
     if plot is not None:
         draw(found, plot)
     if as_json:
-        print_json(found.to_dict())
+        parts = {name: one.to_dict() for name, one in found.items()}
+        rows = [{"data": name} | row for name, part in parts.items() for row in part.pop("rows")]
+        print_json({"data": parts, "rows": rows} | (next(iter(parts.values())) if len(parts) == 1 else {}))
         return
+    for name, one in found.items():
+        print(f"{name}: {one.count} rows, {one.task}; widths that reach {0.95 * one.level:.3f}")
+        _table(one.rows)
+
+
+def _table(rows: tuple) -> None:
     print(
-        f"{'activation':11} {'layers':>6} {'score':>16} {'gap':>8} {'epochs':>7} {'width':>6} {'zeros':>6} {'dead':>6} {'mean':>7} {'reach':>9} {'ms':>6} {'KiB':>7}"
+        f"{'activation':11} {'layers':>6} {'score':>16} {'gap':>8} {'steps':>6} {'width':>6} {'zeros':>6} {'dead':>6} {'mean':>7} {'reach':>9} {'ms':>6} {'KiB':>7}"
     )
-    for r in found.rows:
+    for r in rows:
         score = f"{r['score']['mean']:.4f}+-{r['score']['half_width']:.4f}"
-        level = "-" if r["epochs_to_level"] is None else f"{r['epochs_to_level']:.1f}"
+        level = "-" if r["steps_to_level"] is None else f"{r['steps_to_level']:.0f}"
         width = "-" if r["smallest_width"] is None else r["smallest_width"]
         print(
-            f"{r['activation']:11} {r['hidden_layers']:6} {score:>16} {r['gap']['mean']:8.4f} {level:>7} {width:>6} {r['zero_share']['mean']:6.2f} "
+            f"{r['activation']:11} {r['hidden_layers']:6} {score:>16} {r['gap']['mean']:8.4f} {level:>6} {width:>6} {r['zero_share']['mean']:6.2f} "
             f"{r['dead_share']['mean']:6.2f} {r['mean_activation']['mean']:7.3f} {r['gradient_reach']['mean']:9.2g} {r['milliseconds_per_step']['mean']:6.2f} {r['bytes_kept'] / 1024:7.0f}"
         )

@@ -267,6 +267,16 @@ def restore_if_broken(watch: Any, finding: Finding) -> str:
     return "weights put back to where training started"
 
 
+def restart(watch: Any, finding: Finding) -> str:
+    """Training starts anew from its own first weights, where these were not at fault, else from fresh ones."""
+    from relukit.monitoring._facts import facts_of, init_cause
+
+    if init_cause(facts_of(watch._view())) is not None or not watch.restore_start():
+        return reinitialize(watch, finding)
+    reset_state(watch)
+    return "weights put back to where training started"
+
+
 def standardize_input(watch: Any, finding: Finding) -> str:
     """A hook before the model subtracts each feature's mean and divides by its deviation, as seen so far."""
     import torch
@@ -350,6 +360,8 @@ def scale_output(watch: Any, finding: Finding) -> str:
         return ""
     mean = float(np.mean([t.mean for t in known]))
     std = math.sqrt(float(np.mean([t.std**2 + (t.mean - mean) ** 2 for t in known]))) or 1.0
+    if any(c in ("Relu", "ClampMin", "Softplus") for c in watch.record.chain[1:4]):  # outputs from 0 on stay so
+        mean, std = 0.0, math.hypot(mean, std)
     watch._inner.register_forward_hook(lambda _, __, out: out * std + mean)
     watch._inner._relukit_scales = True
     text = f"a hook multiplies the model's output by {std:.3g} and adds {mean:.3g}; keep it, or standardize the targets"
@@ -451,7 +463,7 @@ CURES: dict[str, Callable[[Any, Finding], str]] = {
     "lower_learning_rate": lower_learning_rate, "raise_learning_rate": raise_learning_rate,
     "familiar_learning_rate": familiar_learning_rate, "clip_gradients": clip_gradients,
     "standardize_input": standardize_input, "remove_output_activation": remove_output_activation,
-    "relu_activation": relu_activation, "leaky_activation": leaky_activation, "restore_if_broken": restore_if_broken,
+    "relu_activation": relu_activation, "leaky_activation": leaky_activation, "restore_if_broken": restore_if_broken, "restart": restart,
     "widen": widen, "scale_output": scale_output, "change_loss": nothing, "clean_input": nothing,
 }  # fmt: skip
 
@@ -460,10 +472,10 @@ PLANS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "negative_bias"): ("reset_biases", "revive_dead_units"),
     ("", "bad_initialization"): ("reinitialize", "familiar_learning_rate"),
     ("", "learning_rate_too_high"): ("lower_learning_rate", "restore_if_broken"),
-    ("dying_relu", "learning_rate_too_high"): ("lower_learning_rate", "reinitialize"),
+    ("dying_relu", "learning_rate_too_high"): ("lower_learning_rate", "restart"),
     ("", "learning_rate_too_low"): ("raise_learning_rate",),
-    ("", "unscaled_input"): ("standardize_input", "reinitialize", "familiar_learning_rate"),
-    ("", "shifted_input"): ("standardize_input", "reinitialize", "familiar_learning_rate"),
+    ("", "unscaled_input"): ("standardize_input", "restart", "familiar_learning_rate"),
+    ("", "shifted_input"): ("standardize_input", "restart", "familiar_learning_rate"),
     ("", "saturating_activation"): ("relu_activation", "reinitialize", "familiar_learning_rate"),
     ("", "too_deep_for_init"): ("reinitialize", "familiar_learning_rate"),
     ("", "too_narrow"): ("widen", "leaky_activation", "reinitialize", "familiar_learning_rate"),

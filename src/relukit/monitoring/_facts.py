@@ -78,7 +78,7 @@ def facts_of(record: Record) -> Facts:
     losses = np.asarray(record.losses[-50:])
     drop = record.drop()
     constant = bool(record.activity) and _constant(record.activity[-1].outputs)
-    known = [a.target.level for a in record.activity if a.target is not None]
+    known = [a.target.level for a in record.activity if a.target is not None and math.isfinite(a.target.level)]
     reference = max(float(np.mean(known)), 1e-9) if known else math.nan
     return Facts(
         record,
@@ -187,6 +187,7 @@ def init_cause(f: Facts) -> str | None:
 def target_cause(f: Facts) -> str | None:
     """Whether the targets' size, which the loss shows, is far from what a fresh network puts out."""
     t = f.target
-    if t is None or not math.isfinite(t.std):
+    if t is None or not math.isfinite(t.mean):
         return None
-    return "unscaled_target" if t.std > 8 or abs(t.mean) > 8 * max(1.0, t.std) else None
+    spread = t.std if math.isfinite(t.std) else 0.0
+    return "unscaled_target" if spread > 8 or abs(t.mean) > 8 * max(1.0, spread) else None

@@ -15,7 +15,7 @@ REMEDIES = {
     "bad_initialization": ("reinitialize", "revive_dead_units", "normalization"),
     "learning_rate_too_high": ("lower_learning_rate", "clip_gradients", "revive_dead_units"),
     "learning_rate_too_low": ("raise_learning_rate",),
-    "unscaled_input": ("standardize_input", "reinitialize"),
+    "unscaled_input": ("standardize_input", "restart"),
     "shifted_input": ("standardize_input", "revive_dead_units"),
     "saturating_activation": ("relu_activation", "reinitialize", "normalization"),
     "too_deep_for_init": ("reinitialize", "normalization", "skip_connections"),

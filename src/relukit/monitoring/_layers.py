@@ -146,6 +146,10 @@ def output_chain(loss: Any) -> list[str]:
             break
         chain.append(name.partition("Backward")[0])
         node = next((parent for parent, _ in node.next_functions if parent is not None), None)
+    # Losses that torch or the user writes as a mean of differences go by one name.
+    for parts, name in ((("Mean", "Pow", "Sub"), "MseLoss"), (("Mean", "Abs", "Sub"), "L1Loss")):
+        if tuple(chain[:3]) == parts:
+            chain[:3] = [name]
     return chain
 
 

@@ -59,7 +59,7 @@ def out_of_reach(f: Facts) -> list[Finding]:
     if not head or t is None or not math.isfinite(t.low) or f.steps < 8:
         return []
     low, high = _RANGES[head]
-    margin = 0.05 * max(t.std, 1e-9)
+    margin = 0.05 * (t.std if math.isfinite(t.std) else abs(t.mean)) + 1e-9
     if t.low >= low - margin and t.high <= high + margin:
         return []
     evidence = {"output": head, "a_fifth_of_targets_below": t.low, "a_fifth_of_targets_above": t.high}

@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-_SQUARED = ("Mean", "Pow", "Sub")  # ((out - y) ** 2).mean() written out
 _NEAR = 1e-2  # relative difference up to which a loss counts as given back
 
 
@@ -17,8 +16,8 @@ class Target:
     """Targets of one batch.
 
     Arguments:
-        level: Loss of the best constant output.
-        mean: Of all entries (nan for classes); `std` their deviation.
+        level: Loss of the best constant output; nan where only the rest is told.
+        mean: Of all entries (nan for classes); `std` their deviation, or nan.
         low, high: Quantiles 0.2 and 0.8 of the entries.
         mismatch: What makes loss and output unfit for each other, or "".
     """
@@ -42,14 +41,11 @@ def recovered(chain: list[str], seen: Any, loss: float) -> Target | None:
     if seen is None or not chain or not math.isfinite(loss):
         return None
     out, grad = (t.detach().float() for t in seen)
-    kind = chain[0]
-    if chain[0] == "Mean" and len(chain) > 1:
-        kind = "MseLoss" if tuple(chain[:3]) == _SQUARED else "L1Loss" if chain[1] == "Abs" else kind
     if "LogSoftmax" in chain[:4]:
         return _classes(out, grad, loss)
     if chain[:1] == ["Mean"] and len(chain) > 1 and chain[1] in ("Relu", "ClampMin", "Clamp"):
         return _hinge(out, grad)
-    solve = _SOLVERS.get(kind)
+    solve = _SOLVERS.get(chain[0])
     return solve(out, grad, loss) if solve is not None and out.numel() > 1 else None
 
 
@@ -117,6 +113,9 @@ def _absolute(out: Any, grad: Any, loss: float) -> Target | None:
     """Signs alone: an output that hardly varies and lies amid the targets has about the loss of the best constant."""
     pull = grad * out.numel()
     above = float((pull < 0).float().mean())
+    if above in (0.0, 1.0):  # all targets on one side: their mean is told exactly, nothing else
+        mean = float(out.mean()) + (loss if above else -loss)
+        return Target(math.nan, mean, math.nan, mean, mean)
     if not 0.25 < above < 0.75 or float(out.std(unbiased=False)) > 0.5 * loss:
         return None
     y = out - pull.sign() * loss

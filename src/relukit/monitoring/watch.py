@@ -299,6 +299,9 @@ class Watch:
             return
         import torch
 
+        if step - self._offset == 1:
+            self._sort_layers(seen)
+
         with torch.no_grad():
             if "input" in seen:
                 x = seen["input"][:256].float()
@@ -320,6 +323,16 @@ class Watch:
         finite = bool(np.all(np.isfinite(mean)))
         target = recovered(self.record.chain, seen.get("gradient"), float(self._pending[-1]))
         self.record.activity.append(Activity(step, mean, std, finite, rms, saturated, rows, bad, target))
+
+    def _sort_layers(self, seen: dict[str, Any]) -> None:
+        """Layers in the order they ran in: a module may list its output layer first."""
+        order, count = seen["order"], len(self.layers)
+        ranked = sorted(range(count), key=lambda k: order.get(k, count))
+        if len(order) < count or ranked == list(range(count)):
+            return
+        self.layers[:] = [self.layers[k] for k in ranked]
+        self.record.start = {name: values[ranked] for name, values in self.record.start.items()}
+        seen["layers"] = {ranked.index(k): v for k, v in seen["layers"].items()}
 
     def _drop_hooks(self) -> None:
         for hook in self._hooks:

@@ -1,9 +1,11 @@
 """Activations side by side on the user's data: what the articles' table of pros and cons comes to, measured."""
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,16 @@ from relukit._types import Array
 NAMES = ("relu", "leaky_relu", "prelu", "elu", "gelu", "tanh", "sigmoid")
 RATES = (1e-3, 3e-3, 1e-2)
 WIDTHS = (2, 4, 8, 16, 32)
+_ROWS = 64  # of a batch
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """One row for each activation and depth; numbers are means over seeds with 95 % Student intervals.
 
-    Columns: `score` on held rows at the best learning rate, `gap` (training score less held score), `steps_to_level` (epochs until
-    90 % of the best activation's held score), `smallest_width` that reaches 95 % of it, `mean_activation` and `zero_share` of the
+    Columns: `score` on held rows at the best learning rate, `gap` (training score less held score), `steps_to_level` (optimizer steps until
+    90 % of the best activation's held score, looked at after each epoch, None where a seed never gets there; `epochs_to_level` likewise),
+    `smallest_width` that reaches 95 % of it, `mean_activation` and `zero_share` of the
     hidden outputs, `dead_share`, `gradient_reach` (first over last layer's gradient norm at the start),
     `milliseconds_per_step`, and `bytes_kept` for the backward pass of one batch.
     """
@@ -30,11 +34,13 @@ class Comparison:
     task: str
     count: int
     sparsity_against_gap: float
+    level: float  # the best mean held score, which levels and widths refer to
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "task": self.task, "rows": list(self.rows), "data_rows": self.count,
-            "correlation_zero_share_and_gap": self.sparsity_against_gap,
+            "correlation_zero_share_and_gap": None if np.isnan(self.sparsity_against_gap) else self.sparsity_against_gap,
+            "level_for_steps": 0.9 * self.level, "level_for_width": 0.95 * self.level,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -114,11 +120,12 @@ def compare(
         curves = r.pop("curves")
         reached = [next((k + 1 for k, s in enumerate(c) if s >= 0.9 * level), None) for c in curves]
         r["epochs_to_level"] = None if any(k is None for k in reached) else float(np.mean(reached))
+        r["steps_to_level"] = None if r["epochs_to_level"] is None else r["epochs_to_level"] * r["steps_per_epoch"]
         r["smallest_width"] = smallest[r["activation"]] if r["hidden_layers"] == shallow else None
     share = [(r["zero_share"]["mean"], r["gap"]["mean"]) for r in table]
     spread = np.std(np.array(share), axis=0)
     correlation = float(np.corrcoef(np.array(share).T)[0, 1]) if np.all(spread > 0) else float("nan")
-    return Comparison(tuple(table), task, len(X), correlation)
+    return Comparison(tuple(table), task, len(X), correlation, level)
 
 
 class _Data:
@@ -160,7 +167,7 @@ def _train(data: _Data, name: str, depth: int, width: int, rate: float, seed: in
     first, last = (float((m.weight.grad.norm() / m.weight.norm()).detach()) for m in (linear[0], linear[-1]))
     curve, spent, steps = [], 0.0, 0
     for _ in range(epochs):
-        for rows in torch.randperm(len(x), generator=chooser).split(64):
+        for rows in torch.randperm(len(x), generator=chooser).split(_ROWS):
             began = time.process_time()
             optimizer.zero_grad(set_to_none=True)
             loss_of(module(x[rows]), y[rows]).backward()
@@ -182,7 +189,8 @@ def _train(data: _Data, name: str, depth: int, width: int, rate: float, seed: in
         "mean_activation": float(torch.cat([h.mean(0) for h in hidden]).mean()),
         "zero_share": float(torch.cat([(h == 0).float().mean(0) for h in hidden]).mean()),
         "dead_share": float(constant.float().mean()), "gradient_reach": first / max(last, 1e-30),
-        "milliseconds_per_step": 1e3 * spent / steps, "bytes_kept": _kept(module, x[:64]),
+        "milliseconds_per_step": 1e3 * spent / steps, "bytes_kept": _kept(module, x[:_ROWS]),
+        "steps_per_epoch": steps // epochs,
     }  # fmt: skip
 
 
@@ -227,11 +235,24 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         v = np.array([r[key] for r in runs])
         half = float(t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v))) if len(v) > 1 else float("nan")
         found[key] = {"mean": float(v.mean()), "half_width": half}
-    return found | {"bytes_kept": runs[0]["bytes_kept"]}
+    return found | {key: runs[0][key] for key in ("bytes_kept", "steps_per_epoch")}
 
 
-def draw(found: Comparison, path: Any) -> None:
-    """Score, gap, zeros and gradient reach of every activation, one mark for each depth, in one picture."""
+def default_data() -> dict[str, tuple[Any, Any]]:
+    """scikit-learn's digits, and the consumption policy at a borrowing limit where `RELUKIT_DATA` holds it."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    found: dict[str, tuple[Any, Any]] = {"digits": (X, y)}
+    policy = Path(os.environ.get("RELUKIT_DATA") or ".") / "consumption_savings" / "egm_reference_0.csv"
+    if policy.is_file():
+        table = np.loadtxt(policy, delimiter=",", skiprows=1)  # cash on hand, then consumption by income state
+        found["borrowing-limit"] = (table[:, :1], table[:, 1:])
+    return found
+
+
+def draw(found: Comparison | dict[str, Comparison], path: Any) -> None:
+    """Score, gap, zeros and gradient reach of every activation, one mark for each depth, in one picture; a line for each data set."""
     import matplotlib
 
     matplotlib.use("Agg", force=False)
@@ -239,12 +260,26 @@ def draw(found: Comparison, path: Any) -> None:
 
     from relukit._numerics import atomic_path
 
+    sets = found if isinstance(found, dict) else {"": found}
+    count = max(len({r["activation"] for r in one.rows}) for one in sets.values())
+    figure = Figure(figsize=(11, len(sets) * (0.42 * count + 1.2) + 0.3), layout="constrained")
+    grid = figure.subplots(len(sets), len(_PANELS), squeeze=False, sharey="row")
+    for axes, (name, one) in zip(grid, sets.items()):
+        _line(axes, one, name)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower() or "png")
+
+
+_PANELS = (("score", "held score"), ("gap", "training less held"), ("zero_share", "share of zeros"), ("gradient_reach", "gradient reach"), ("milliseconds_per_step", "ms per step"))  # fmt: skip
+
+
+def _line(axes: Any, found: Comparison, name: str) -> None:
     names = list(dict.fromkeys(r["activation"] for r in found.rows))
     depths = sorted({r["hidden_layers"] for r in found.rows})
-    panels = [("score", "held score"), ("gap", "training less held"), ("zero_share", "share of zeros"), ("gradient_reach", "gradient reach"), ("milliseconds_per_step", "ms per step")]  # fmt: skip
-    figure = Figure(figsize=(11, 0.42 * len(names) + 1.5), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True)
-    for ax, (key, title) in zip(axes, panels):
+    for ax, (key, title) in zip(axes, _PANELS):
         for d, (depth, color, mark) in enumerate(zip(depths, ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), "osD^")):
             rows = {r["activation"]: r[key] for r in found.rows if r["hidden_layers"] == depth}
             at = np.arange(len(names)) + 0.22 * (d - (len(depths) - 1) / 2)
@@ -258,11 +293,5 @@ def draw(found: Comparison, path: Any) -> None:
         ax.grid(axis="x", color="0.9")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(np.arange(len(names)), names)
+    axes[0].set_ylabel(name, fontsize=9)
     axes[0].invert_yaxis()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(depths), frameon=False, fontsize=8)
-    from pathlib import Path
-
-    path = Path(path)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower() or "png")
