@@ -124,6 +124,12 @@ def test_a_compiled_model():
     model = torch.compile(_mlp(), backend="eager")
     h, losses = _train(model, steps=60)
     assert h.record.samples and losses[-1] < losses[0]
+    inner = Functional()  # compiled whole: its graph names no activation
+    with torch.no_grad():
+        for layer in [m for m in inner.modules() if isinstance(m, nn.Linear)][:-1]:
+            layer.bias.fill_(-8)
+    h, _ = _train(torch.compile(inner, backend="aot_eager"), steps=60)
+    assert h.findings[0].symptom == "dying_relu" and h.findings[0].cause == "negative_bias"
 
 
 def test_attention_and_normalization():
@@ -152,6 +158,8 @@ def test_bad_input_and_exceptions():
             relukit.watch(model)
         with pytest.raises(InvalidInput, match="single number"):
             h.step(torch.zeros(3))
+        with pytest.raises(InvalidInput, match="NoneType"):
+            h.step(None)
     with pytest.raises(InvalidInput, match="inside"):
         h.step(torch.zeros(()))
     with pytest.raises(ZeroDivisionError), relukit.watch(model) as h:

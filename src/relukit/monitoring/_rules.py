@@ -12,7 +12,7 @@ import numpy as np
 
 from relukit.monitoring._facts import Facts, facts_of, finding, init_cause, input_cause, target_cause
 from relukit.monitoring._finding import Finding
-from relukit.monitoring._layers import LEAKY, RELU_LIKE
+from relukit.monitoring._layers import LEAKY, RELU_LIKE, SATURATING
 from relukit.monitoring._output_rules import OUTPUT_RULES
 from relukit.monitoring._record import Record
 
@@ -66,7 +66,8 @@ def exploding(f: Facts) -> list[Finding]:
 
 def dying_relu(f: Facts) -> list[Finding]:
     """Units that no row switches on, so many that the network cannot learn."""
-    gates = bool(f.kinds & RELU_LIKE)
+    # A compiled model shows no kinds; that units get exactly no gradient speaks for gates there.
+    gates = bool(f.kinds & RELU_LIKE) or not f.kinds & (LEAKY | SATURATING)
     shares = f.silent[f.hidden] if f.hidden else np.zeros(0)
     if not gates or not np.any(np.isfinite(shares)) or f.steps < 3:
         return []

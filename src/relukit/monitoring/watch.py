@@ -99,10 +99,7 @@ class Watch:
         """
         if not self._active:
             raise InvalidInput("step() belongs inside `with relukit.watch(model) as h:`")
-        if getattr(loss, "numel", lambda: 1)() != 1:
-            raise InvalidInput(
-                f"the loss must be a single number, got shape {tuple(loss.shape)}; reduce it (mean) first"
-            )
+        _require_number(loss)
         step = self.record.step + len(self._pending) + 1
         self._pending.append(loss.detach() if hasattr(loss, "detach") else loss)
         if step < self._wake:
@@ -424,6 +421,14 @@ class Watch:
     def __repr__(self) -> str:
         worst = self.findings[0] if self.findings else None
         return f"Watch({self.record.step} steps, {worst.symptom + ': ' + worst.cause if worst else 'no finding'})"
+
+
+def _require_number(loss: Any) -> None:
+    numel = getattr(loss, "numel", None)
+    if numel is None and not isinstance(loss, (int, float, np.number)):
+        raise InvalidInput(f"the loss must be a number or a tensor that holds one, got {type(loss).__name__}")
+    if numel is not None and numel() != 1:
+        raise InvalidInput(f"the loss must be a single number, got shape {tuple(loss.shape)}; reduce it (mean) first")
 
 
 def _clocks() -> tuple[float, float]:
