@@ -8,7 +8,9 @@ import numpy as np
 from relukit._types import Array, IntArray
 from relukit.search._dual import Bounded, Dual, Rows
 
-_CANDIDATES = 6  # gates that are tried where splits are chosen by looking at both children
+# Gates that are tried where splits are chosen by looking at both children: in trees of more than _LARGE nodes the most, since what
+# each level gains decides how many levels there are.
+_CANDIDATES, _FEW, _LARGE = 24, 6, 1000
 _LAST = 60  # steps for a leaf that no split helps
 
 
@@ -142,7 +144,8 @@ class Forest:
             P, S, gates = self.P[places], self.S[places], self.split[places]
             weights = self.weights[places] if self.joint else None
             self.free.extend(places.tolist())
-            gates = self._look_ahead(which, P, S, gates, weights) if look_ahead else gates[:, 0]
+            tried = _CANDIDATES if self.nodes > _LARGE else _FEW
+            gates = self._look_ahead(which, P, S, gates[:, :tried], weights) if look_ahead else gates[:, 0]
             P, S = _children(P, S, gates)
             twice = None if weights is None else np.tile(weights, (2, 1))
             x = self._grown(np.tile(which, 2), np.tile(least, 2), P, S, twice, steps)
