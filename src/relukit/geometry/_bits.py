@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from numba import types
+import numpy as np
+from llvmlite import binding
+from numba import njit, types
 from numba.extending import intrinsic
 
 
@@ -42,3 +44,35 @@ def nth(typing: Any, index: Any) -> Any:
         return place
 
     return types.int64(types.int64), make
+
+
+@intrinsic
+def _extract(typing: Any, word: Any, mask: Any) -> Any:
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        from llvmlite import ir
+
+        one = ir.IntType(64)
+        kind = ir.FunctionType(one, [one, one])
+        return builder.call(builder.module.declare_intrinsic("llvm.x86.bmi.pext.64", (), kind), arguments)
+
+    return types.uint64(types.uint64, types.uint64), make
+
+
+if binding.get_host_cpu_features().get("bmi2"):
+
+    @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+    def squeeze(word: Any, mask: Any) -> Any:
+        """The bits of a word where `mask` has ones, moved together."""
+        return _extract(word, mask)
+
+else:  # other processors have no such instruction
+
+    @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
+    def squeeze(word: Any, mask: Any) -> Any:
+        """The bits of a word where `mask` has ones, moved together."""
+        out, place = np.uint64(0), np.uint64(0)
+        while mask:
+            out |= ((word >> np.uint64(lowest(mask))) & np.uint64(1)) << place
+            place += np.uint64(1)
+            mask &= mask - np.uint64(1)
+        return out

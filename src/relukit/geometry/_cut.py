@@ -7,7 +7,7 @@ all shared ones).
 import numpy as np
 from numba import njit
 
-from relukit.geometry._bits import lowest, nth, ones
+from relukit.geometry._bits import lowest, nth, ones, squeeze
 from relukit.geometry._clip import known_cut, remember_cut
 from relukit.geometry._lanes import copy
 from relukit.geometry._signs import words_at
@@ -180,33 +180,29 @@ def finish(counts, V, M, f, n, W, slots, indices, masks, facets, offsets, facet_
     """Write a finished cell; its facets are numbered anew, without gaps."""
     k, q, total = counts[CELLS], counts[INDICES], 0
     facets = facets[counts[FACETS] :]
+    for word in range(1, W):
+        for i in range(q, q + n):
+            masks[word, nth(i)] = 0
     for word in range(W):
-        out = masks[word, q : q + n]
-        for i in range(n):
-            out[i] = 0
-    for word in range(W):
-        row = M[word, f : f + n]
-        union = np.uint64(0)
-        for i in range(n):
-            union |= row[i]
-        if total & 63 == 0:  # the facets before the first gap keep their places
-            prefix = lowest(~union)
-            keep = ~np.uint64(0) if prefix == 64 else (np.uint64(1) << np.uint64(prefix)) - np.uint64(1)
-            out = masks[total >> 6, q : q + n]
+        row, all_ = M[word], np.uint64(0)
+        for i in range(0, n, 8):
+            all_ |= union(row, nth(f + i), 255 if n - i >= 8 else (1 << (n - i)) - 1)
+        into, shift = total >> 6, np.uint64(total & 63)
+        if shift == 0 and (word == 0 or all_):
+            out = masks[into]
             for i in range(n):
-                out[i] = row[i] & keep
-            for b in range(prefix):
-                facets[nth(total + b)] = slots[nth(64 * word + b)]
-            total += prefix
-            union &= ~keep
-        while union:
-            b = lowest(union)
-            facets[nth(total)] = slots[nth(64 * word + b)]
-            out, down, up = masks[total >> 6, q : q + n], np.uint64(b), np.uint64(total & 63)
+                out[nth(q + i)] = squeeze(row[nth(f + i)], all_)
+        elif all_:
+            over = total & 63 and (total & 63) + ones(all_) > 64
             for i in range(n):
-                out[i] |= ((row[i] >> down) & np.uint64(1)) << up
+                bits = squeeze(row[nth(f + i)], all_)
+                masks[into, nth(q + i)] |= bits << shift
+                if over:
+                    masks[into + 1, nth(q + i)] |= bits >> (np.uint64(64) - shift)
+        while all_:
+            facets[nth(total)] = slots[nth(64 * word + lowest(all_))]
             total += 1
-            union &= union - np.uint64(1)
+            all_ &= all_ - np.uint64(1)
     for i in range(n):
         indices[nth(q + i)] = V[nth(f + i)]
     counts[INDICES], counts[FACETS], counts[CELLS] = q + n, counts[FACETS] + total, k + 1

@@ -16,7 +16,7 @@ def _mix(v):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, head, after, owner, neighbor):
+def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, head, after, owner, neighbor, words):
     """The cell across each facet, -1 at the domain's sides, -2 where none was found; returns how many of the latter.
 
     The two sides of an inner facet hold the same vertices, so that the sum of their random words names it. Facets wait in
@@ -25,7 +25,10 @@ def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, 
     Arguments:
         facets, cuts: Labels; those below `cuts` lie on a side of the domain.
         keys, head, after, owner: Room: one word per facet; lists (-1: empty; a power of two of them); the cell of each facet.
+        words: Room for one word per vertex.
     """
+    for v in range(len(words)):
+        words[v] = _mix(v)
     W, unmatched, last = len(masks), 0, np.uint64(len(head) - 1)
     for c in range(len(offsets) - 1):
         f, stop = nth(facet_offsets[c]), facet_offsets[c + 1]
@@ -34,7 +37,7 @@ def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, 
         for q in range(W):
             mask = masks[q]
             for i in range(nth(offsets[c]), offsets[c + 1]):
-                m, h = mask[nth(i)], _mix(indices[nth(i)])
+                m, h = mask[nth(i)], words[nth(np.int64(indices[nth(i)]))]
                 while m:
                     keys[nth(f + 64 * q + lowest(m))] += h
                     m &= m - np.uint64(1)

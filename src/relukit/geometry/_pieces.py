@@ -147,6 +147,7 @@ def cells_of(
     unmatched = facet_neighbors(  # labels: negative: the box; below `cuts`: a half-space of the polytope
         offsets, indices, masks, facet_offsets, label, cuts, np.empty(facets, np.uint64),
         np.full(1 << max(4, (facets // 4).bit_length()), -1, room), np.empty(facets, room), np.empty(facets, room), neighbors,
+        np.empty(vertices, np.uint64),
     )  # fmt: skip
     walls = np.where(label < 0, gates - 1 - label, label)
     if cuts:
