@@ -56,6 +56,22 @@ def test_kinks_agree_with_the_reference():
     np.testing.assert_allclose(kinks(policy), values["kink_cash_on_hand"], rtol=0.005)
 
 
+@pytest.mark.parametrize("amin", [0.0, -0.2])
+def test_euler_errors_stay_small_where_few_states_make_sharp_kinks_of_second_order(amin):
+    income, stay = np.array([0.45, 0.9, 1.8]), np.array([[0.6, 0.35, 0.05], [0.2, 0.6, 0.2], [0.05, 0.35, 0.6]])
+    beta, R, g = 0.93, 1.04, 1.5
+    policy = _solve.solve(_solve.Calibration(beta, R, g, amin, income, stay), 64, 1, 40.0)
+    cash = np.linspace(0.05, 40.0, 900) + amin
+    spend = lambda k, m: m - amin - relukit.load(policy.chain(k))(m[:, None])[:, 0]
+    for j in range(3):
+        c = spend(j, cash)
+        free = cash - amin - c > 1e-10
+        tomorrow = R * (cash - c)[free]
+        marginal = beta * R * sum(stay[j, k] * spend(k, tomorrow + income[k]) ** -g for k in range(3))
+        error = np.abs(marginal ** (-1 / g) / c[free] - 1)
+        assert error.max() < 10**-3.3 and np.log10(np.maximum(error, 1e-16)).mean() < -4.5
+
+
 def test_flood_loss_rises_with_depth_and_value_and_stays_below_the_value():
     from relukit.gallery.catastrophe import _model
 

@@ -19,6 +19,7 @@ import numpy as np
 
 Array = np.ndarray
 POINTS = 4000  # at which the Euler equation is asked in each step
+_BENT, _PLACED = 60, 240  # steps up to which hinges follow the bending, then the errors
 
 
 @dataclass(frozen=True)
@@ -75,37 +76,47 @@ def wanted(model: Calibration, state: int, saving: Array, consume: Any) -> Array
 def solve(model: Calibration, units: int = 64, seed: int = 0, top: float = 7.5, steps: int = 400) -> Policy:
     """Solve from a random policy; `top` is the largest cash on hand that must be precise.
 
-    The hinges are placed once per step until they settle, where the policy bends most (equal shares of
-    sqrt|c''|), then only their heights and the first hinge move.
+    The hinges first go where the policy bends most; then they are moved until the largest error between two of them is about the
+    same everywhere, and of all such places those with the smallest are kept for the rest, in which only heights and the first
+    hinge move.
     """
     rng = np.random.default_rng(seed)
-    far = 3 * top
+    far, states = 3 * top, range(len(model.income))
     start = model.income * rng.uniform(0.6, 1.4, len(model.income))
     hinges = start[:, None] + (far - start[:, None]) * np.linspace(0, 1, units + 1) ** 2
     policy = Policy(hinges, rng.uniform(0.3, 0.8) * (hinges - start[:, None]))
     dense = far * np.linspace(0, 1, POINTS) ** 3
+    best: list[tuple[float, Array]] = [(np.inf, h) for h in hinges]
     for step in range(steps):
         spend = lambda k, m, p=policy: m - model.amin - p.save(k, m)
         rows, heights = [], []
-        for j in range(len(model.income)):
+        for j in states:
             c = wanted(model, j, dense, spend)
             m = model.amin + dense + c
-            keep = policy.hinges[j] if step > steps // 2 else None
-            t = _place(m, c, units, top, keep)
+            # An error of c costs the Euler equation that error over c and over the slope of saving, small just above the kink.
+            allowed = c * np.clip(np.gradient(dense, m), 0.02, 1.0) * np.where(m > top, 5.0, 1.0)
+            t = best[j][1] if step == _PLACED else policy.hinges[j]
+            if step < _BENT or m[0] >= t[1]:
+                t = _by_bending(m, c, units, top)
+            else:
+                t = np.concatenate([m[:1], t[1:]])
+                if step < _PLACED and step % 3 == 0:
+                    errors = _errors(t, m, dense, allowed)
+                    if step > (_BENT + _PLACED) // 2 and errors.max() < best[j][0]:
+                        best[j] = float(errors.max()), t
+                    t = _evened(t, errors)
             rows.append(t)
-            heights.append(_fit(t, m, dense, c))
+            heights.append(_fit(t, m, dense, allowed))
         new = Policy(np.array(rows), np.array(heights))
-        change = max(float(np.abs(policy.save(j, t) - s).max()) for j, (t, s) in enumerate(zip(rows, heights)))
+        change = max(float(np.abs(policy.save(j, rows[j]) - heights[j]).max()) for j in states)
         policy = new
-        if step > steps // 2 + 5 and change < 1e-11:
+        if step > _PLACED and change < 1e-11:
             break
     return policy
 
 
-def _place(m: Array, c: Array, units: int, top: float, keep: Array | None) -> Array:
-    """Hinges: the first at the kink, the rest by bending; or those of before with a new first."""
-    if keep is not None and m[0] < keep[1]:
-        return np.concatenate([m[:1], keep[1:]])
+def _by_bending(m: Array, c: Array, units: int, top: float) -> Array:
+    """Hinges: the first at the kink, the rest at equal shares of sqrt|c''|."""
     grid = m[0] + (m[-1] - m[0]) * np.linspace(0, 1, 1500) ** 2
     slope = np.gradient(np.interp(grid, m, c), grid)
     bend = np.abs(np.gradient(slope, grid))
@@ -116,21 +127,37 @@ def _place(m: Array, c: Array, units: int, top: float, keep: Array | None) -> Ar
     return np.interp(np.linspace(0, mass[-1], units + 1), mass, grid)
 
 
-def _fit(t: Array, m: Array, saving: Array, c: Array) -> Array:
-    """Heights at the hinges, zero at the first: least squares of the relative error of consumption, in (tridiagonal) hats."""
+def _errors(t: Array, m: Array, saving: Array, allowed: Array) -> Array:
+    """The largest error between two hinges, each pair, of the best heights, over what is allowed."""
+    off = np.abs(saving - np.interp(m, t, _fit(t, m, saving, allowed))) / allowed
+    found = np.zeros(len(t) - 1)
+    np.maximum.at(found, np.clip(np.searchsorted(t, m, side="right") - 1, 0, len(t) - 2), off)
+    return found
+
+
+def _evened(t: Array, errors: Array) -> Array:
+    """Hinges moved a little to where the errors are: kinks of second order, where tomorrow's household comes to its limit."""
+    share = np.maximum(errors, 1e-3 * errors.max()) ** 0.2
+    share = np.convolve(np.pad(share, 1, "edge"), [0.25, 0.5, 0.25], "valid")
+    mass = np.concatenate([[0], np.cumsum(share)])
+    return np.interp(np.linspace(0, mass[-1], len(t)), mass, t)
+
+
+def _fit(t: Array, m: Array, saving: Array, allowed: Array) -> Array:
+    """Heights at the hinges, zero at the first: least squares of the error over what is allowed, in (tridiagonal) hats."""
     from scipy.linalg import solveh_banded
 
     k = np.clip(np.searchsorted(t, m, side="right") - 1, 0, len(t) - 2)
     right = (m - t[k]) / (t[k + 1] - t[k])
     # each interval counts alike, whatever share of the points fell into it
     count = np.bincount(k, minlength=len(t) - 1)
-    w = 1 / (c**2 * count[k])
+    w = 1 / (allowed**2 * count[k])
     size = len(t)
     diagonal = np.bincount(k, w * (1 - right) ** 2, size) + np.bincount(k + 1, w * right**2, size)
     beside = np.bincount(k, w * right * (1 - right), size - 1)
     load = np.bincount(k, w * (1 - right) * saving, size) + np.bincount(k + 1, w * right * saving, size)
     band = np.zeros((2, size - 1))
-    band[1] = diagonal[1:] + 1e-12
+    band[1] = diagonal[1:] * (1 + 1e-12) + 1e-14
     band[0, 1:] = beside[1:]
     inner = solveh_banded(band, load[1:])
     s = np.concatenate([[0.0], inner])

@@ -10,7 +10,7 @@ from relukit.gallery.borrowing_limit._solve import Calibration, Policy, wanted
 def fit(model: Calibration, policy: Policy, state: int, grid: np.ndarray, units: int, seed: int) -> np.ndarray:
     """Saving on `grid` of a tanh network of one hidden layer, least squares on the image of the converged policy.
 
-    Inner weights start at random, spread over ln(m), and are trained with the outer ones by L-BFGS from the
+    Inner weights start at random, spread over the logarithm of what is above the limit, and are trained with the outer ones by L-BFGS from the
     linear optimum; below the kink its targets are zero.
     """
     from scipy.optimize import minimize
@@ -19,10 +19,10 @@ def fit(model: Calibration, policy: Policy, state: int, grid: np.ndarray, units:
     dense = np.concatenate([[0.0], np.geomspace(1e-4, grid.max() + 1, 600)])
     c = wanted(model, state, dense, spend)
     m = model.amin + dense + c
-    below = np.geomspace(grid.min(), m[0], 100, endpoint=False)
+    below = model.amin + np.geomspace(grid.min() - model.amin, m[0] - model.amin, 100, endpoint=False)
     points, target = np.concatenate([below, m]), np.concatenate([below - model.amin, c])
     scale = 1 / target
-    z, rng = np.log(points), np.random.default_rng(seed)
+    z, rng = np.log(points - model.amin), np.random.default_rng(seed)
     slope = rng.uniform(1, 12, units) * rng.choice([-1, 1], units)
     shift = -slope * rng.uniform(z.min(), z.max(), units)
 
@@ -41,4 +41,4 @@ def fit(model: Calibration, policy: Policy, state: int, grid: np.ndarray, units:
 
     found = minimize(loss, np.concatenate([slope, shift, outer]), jac=True, method="L-BFGS-B", options={"maxiter": 300})
     a, b, o = np.split(found.x, [units, 2 * units])
-    return design(np.log(grid), a, b) @ o
+    return design(np.log(grid - model.amin), a, b) @ o
