@@ -79,3 +79,24 @@ def test_every_real_file_reads(data_folder):
 def test_a_number_with_a_sign_inside_is_no_number():
     with pytest.raises(UnreadableFile, match="neither a number"):
         vnnlib.parse(HEAD + BOX + "(assert (<= Y_0 0-1))")
+
+
+def test_spellings_that_other_tools_write():
+    plain = vnnlib.parse(HEAD + BOX + "(assert (<= Y_0 Y_1))")
+    functions = HEAD.replace("declare-const", "declare-fun").replace(" Real", " () Real")
+    for text in (
+        "\r\n".join((HEAD + BOX + "(assert (<= Y_0 Y_1))").splitlines()),
+        functions + BOX + "(assert (<= Y_0 Y_1))",
+        functions.replace(" () ", "() ") + BOX + "(assert (>= Y_1 Y_0))",
+        "(set-logic QF_LRA)(set-option :produce-models true)" + HEAD + BOX + "(assert (<= (- Y_0 Y_1) 0))(check-sat)(get-model)",
+        "".join(reversed(HEAD.splitlines(keepends=True))) + BOX + "(assert (or (and (<= (+ Y_0 (* -1.0 Y_1)) 0.0e0))))",
+    ):  # fmt: skip
+        found = vnnlib.parse(text)
+        np.testing.assert_array_equal(found.cases[0].C, plain.cases[0].C)
+        np.testing.assert_array_equal(found.cases[0].box.upper, plain.cases[0].box.upper)
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    path = tmp_path / "marked.vnnlib"
+    path.write_bytes(b"\xef\xbb\xbf" + (HEAD + BOX + "(assert (<= Y_0 Y_1))").encode())
+    assert len(vnnlib.read(path).cases) == 1

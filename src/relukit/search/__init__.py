@@ -6,3 +6,4 @@ from relukit.search._few import Search as Search
 from relukit.search._few import decide as decide
 from relukit.search._few import decide_any as decide_any
 from relukit.search._smooth import SmoothSearch as SmoothSearch
+from relukit.search._together import settled as settled

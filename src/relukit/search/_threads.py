@@ -23,7 +23,7 @@ def workers() -> int:
 def share(items: Iterator[Any], work: Callable[[Any], None], stop: float, threads: int) -> None:
     """`work(item)` for every item, on so many threads, until `stop` (`time.perf_counter`); items are drawn one by one.
 
-    What the caller's thread meets (an error, Ctrl-C, a deadline) ends the others after the item they are at.
+    What one thread meets (an error, Ctrl-C, a deadline) ends the others after the item they are at, and is raised.
     """
     if threads < 2:
         for item in items:
@@ -39,7 +39,11 @@ def share(items: Iterator[Any], work: Callable[[Any], None], stop: float, thread
                 item = next(items, _END)
             if item is _END:
                 return
-            work(item)
+            try:
+                work(item)
+            except BaseException:
+                ended.set()
+                raise
 
     with _one_thread_products():
         others = [_pool().submit(run) for _ in range(threads - 1)]

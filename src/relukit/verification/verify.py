@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
-from relukit.search import Search, SmoothSearch, decide_any
+from relukit.search import Search, SmoothSearch, decide_any, settled
 from relukit.verification import _question
 from relukit.verification._limits import Interrupted, so_far
 from relukit.verification._networks import kind_of
@@ -89,10 +89,9 @@ def verify(
             return wider
         note = f"proven in real arithmetic; its {declared} execution is not bounded closely enough (--execution {declared} insists on it)"
     kind_of_search = Search if asked.network.is_piecewise_linear else SmoothSearch
-    searches = [
-        kind_of_search(asked.network, box, A, -b, c, seed)
-        for box, (A, b), c in zip(asked.boxes, asked.rows, asked.confirms)
-    ]
+    done = settled(asked.network, asked.boxes, asked.rows, 0.5 * (stop - time.perf_counter()))
+    cases = zip(asked.boxes, asked.rows, asked.confirms, done)
+    searches = [kind_of_search(asked.network, box, A, -b, c, seed) for box, (A, b), c, empty in cases if not empty]
     try:
         decision = decide_any(searches, max(stop - time.perf_counter(), 0.0), place)
     except KeyboardInterrupt as stopped:
@@ -100,6 +99,7 @@ def verify(
         raise Interrupted(
             Undecided(f"interrupted\n{known}", "run it longer", 0, "none", time.process_time() - started)
         ) from stopped
+    decision = replace(decision, boxes=decision.boxes + int(done.sum()))
     spent = time.process_time() - started
     if decision.status == "sat" and decision.point is not None:
         x, y = asked.witness(decision.point)

@@ -31,7 +31,7 @@ from relukit.verification._sexpr import Node, parse_text, show, without_comments
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 # The usual line `(assert (<= X_3 0.5))`; thousands of these make up most files.
 _SIMPLE = re.compile(rf"\(\s*assert\s*\(\s*(<=|>=)\s+([A-Za-z]\w*(?:\s*\[[\d,\s]*\])?)\s+({_NUMBER})\s*\)\s*\)")
-_DECLARED = re.compile(r"\(\s*declare-(?:const|fun)\s+([XY])_(\d+)\s+(?:\(\s*\)\s*)?\w+\s*\)")
+_DECLARED = re.compile(r"\(\s*declare-(?:const|fun)\s+([XY])_(\d+)(?:\s+|\s*\(\s*\)\s*)\w+\s*\)")
 SIZE_LIMIT = 1 << 29
 _DEEPEST = 200
 
@@ -52,7 +52,7 @@ def read(path: str | Path) -> Property:
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(SIZE_LIMIT)
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"property {path} cannot be read: {error}") from error
     return parse(text, str(path))
@@ -267,7 +267,7 @@ class _First(_Reader):
                 if (
                     isinstance(tree, Node)
                     and tree
-                    and tree[0] in ("set-logic", "set-info", "check-sat", "exit", "get-model")
+                    and tree[0] in ("set-logic", "set-info", "set-option", "check-sat", "exit", "get-model")
                 ):
                     continue
                 raise self.error(tree, f"expected (assert ...) or (declare-const ...), got {show(tree)}")
