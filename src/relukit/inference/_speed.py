@@ -12,12 +12,15 @@ import numpy as np
 from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.inference._layers import Layer, Work
+from relukit.inference._owner import dense_run, own_module
 from relukit.network import Affine, Network, load
 from relukit.network.affine import Conv
 from relukit.piecewise import PiecewiseLinear
 
+_SIZES = 1000  # batch sizes remembered
+_SINGLE = np.dtype(np.float32)
 _LIMIT = 1 << 31  # entries of one matrix
-_BETTER = 0.97  # a form replaces the dense one from this share of its time on: less is noise
+_BETTER = 0.93  # a form replaces the dense one from this share of its time on: less may be noise
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Measured:
     """One batch size, measured on the user's inputs.
 
     Arguments:
-        dense_seconds: Median of one call of the dense network (the user's torch module, or NumPy for files); while the process waits for a
+        dense_seconds: Median of one call of the dense network (the user's torch module, onnxruntime for ONNX files, else BLAS); while the process waits for a
             processor no time counts.
         seconds: Median of one call with the chosen forms; the dense figure where dense was chosen.
         zero_share: Share of hidden values that are 0 on the inputs.
@@ -68,25 +71,40 @@ class Fast:
         self.network, self.layers, self.reason = network, layers, reason
         self.pool = ThreadPoolExecutor(threads) if threads > 1 and layers else None
         self.measured: list[Measured] = []
-        self.own = _own_module(network)
-        self.dense = _dense(network, layers, self.own)
+        self.own = own_module(network)
+        self.dense = dense_run(network, layers, self.own, threads)
         self._module: Any = None
+        self._inputs, self._outputs = network.inputs, network.outputs
+        self._chosen: dict[int, tuple[str, ...] | None] = {}  # plans by the number of rows; None is dense
 
     def __call__(self, x: Any) -> Any:
         """Outputs for one input or rows, float32; a torch tensor gives a torch tensor (on the CPU, without gradient).
 
         Rows that are float32 already are taken as they are (NaN in, NaN out); others are converted and checked.
         """
-        if type(x) is np.ndarray and x.dtype == np.float32 and x.ndim == 2 and x.shape[1] == self.network.inputs:
-            rows, single = x, False
-        elif type(x).__module__.partition(".")[0] == "torch":
+        if type(x) is np.ndarray and x.dtype is _SINGLE and x.ndim == 2 and x.shape[1] == self._inputs:
+            plan = self._chosen.get(len(x), ())
+            if plan is None:
+                return self.dense(x)
+            plan = plan or self.chosen(len(x))
+            return self.dense(x) if plan is None else self.run(x, plan)
+        if type(x).__module__.partition(".")[0] == "torch":
             from relukit.inference._module import forward
 
             return forward(self, x)
-        else:
-            rows, single = self.network.rows(x, np.float32)
-        out = self.dense(rows) if self.is_dense(len(rows)) else self.run(rows, self.plan(len(rows)))
+        rows, single = self.network.rows(x, np.float32)
+        plan = self.chosen(len(rows))
+        out = self.dense(rows) if plan is None else self.run(rows, plan)
         return out[0] if single else out
+
+    def chosen(self, batch: int) -> tuple[str, ...] | None:
+        """The forms for a batch of this size, None for the dense network as it is. Looked up once for each size: microseconds count."""
+        if batch not in self._chosen:
+            plan = None if self.is_dense(batch) else self.plan(batch)
+            if len(self._chosen) >= _SIZES:
+                return plan
+            self._chosen[batch] = plan
+        return self._chosen[batch]
 
     def plan(self, batch: int) -> tuple[str, ...]:
         """The forms used for a batch of this size."""
@@ -104,10 +122,22 @@ class Fast:
 
     def run(self, rows: Array, plan: tuple[str, ...], active: list[Any] | None = None) -> Array:
         """All layers with given forms; `active[k]` lists the units of hidden layer k that are known to be on."""
+        if plan[0] == "chain" and active is None:
+            from relukit.inference._chain import evaluate
+
+            out = np.empty((len(rows), self._outputs), np.float32)
+            evaluate(*self._flat, np.ascontiguousarray(rows, np.float32), out)
+            return out
         for k, (layer, engine) in enumerate(zip(self.layers, plan, strict=True)):
             known = active[k] if active is not None and k < len(active) else None
             rows = layer.run(rows, engine, self.pool, known)
         return rows
+
+    @cached_property
+    def _flat(self) -> Any:
+        from relukit.inference._chain import flatten
+
+        return flatten(self.layers)
 
     def with_pattern(self, x: Any, active: list[Any]) -> Array:
         """Outputs where the units that may be on are known beforehand: one index array per hidden ReLU layer.
@@ -152,7 +182,7 @@ def speed(
 ) -> Fast:
     """The quickest way to evaluate a network on the user's kind of inputs, each layer measured.
 
-    Forms: `dense` (BLAS, or the user's own module); `rows` (a compiled dense sweep); `skip` (weights of inputs that ReLU
+    Forms: `dense` (the user's own module, onnxruntime for ONNX files, else BLAS); `chain` (all layers of a small network in one compiled call); `rows` (a compiled dense sweep); `skip` (weights of inputs that ReLU
     set to 0 are not read); `screen` (int8 rows prove most units off before their float32 weights are read). All compute
     the same function up to summation order. A form is used only where it was faster, and the whole plan only where it
     beats the dense network from end to end.
@@ -186,6 +216,7 @@ def speed(
     fast = Fast(network, layers, threads, reason)
     for batch in sorted(set(batches)):
         fast.measured.append(_measure(fast, rows, batch, budget))
+    fast._chosen.clear()
     used = {(k, e) for m in fast.measured for k, e in enumerate(m.engine)}
     for k, layer in enumerate(layers):
         for engine in ("skip", "screen"):
@@ -229,43 +260,6 @@ def _layers(network: Network) -> tuple[list[Layer], str]:
     return layers, "" if any(relu) else "no ReLU: nothing is thrown away"
 
 
-def _own_module(network: Network) -> Any:
-    """The torch module that the network came from, where it computes in float32 on the CPU."""
-    module = network.origin.module
-    if network.origin.kind != "torch" or module is None or network.head:
-        return None
-    import torch
-
-    parameter = next(iter(module.parameters()), None)
-    return (
-        module
-        if parameter is not None and parameter.dtype == torch.float32 and parameter.device.type == "cpu"
-        else None
-    )
-
-
-def _dense(network: Network, layers: list[Layer], own: Any) -> Callable[[Array], Array]:
-    """The network as its owner would run it: its torch module, else BLAS layer by layer, else node by node."""
-    if own is not None:
-        import torch
-
-        def run(rows: Array) -> Array:
-            with torch.no_grad():
-                out = own(torch.from_numpy(rows).reshape(len(rows), *network.input_shape))
-            return out.reshape(len(rows), -1).numpy()
-
-        return run
-    if not layers:
-        return lambda rows: network(rows, np.float32)
-
-    def blas(rows: Array) -> Array:
-        for layer in layers:
-            rows = layer.run(rows, "dense")
-        return rows
-
-    return blas
-
-
 def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
     """Forms of each layer, raced on that layer's own inputs; then the whole plan against the dense network."""
     count = int(min(32, max(4, len(rows) // batch)))
@@ -289,12 +283,17 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
         seen = fast.network.values(np.concatenate(groups)[:64].astype(np.float64))
         zeros = sum(int(np.count_nonzero(seen[i] == 0)) for i in fast.network.activations)
         hidden = sum(seen[i].size for i in fast.network.activations)
-    chosen = tuple(plan)
-    times = _race({"dense": fast.dense, "plan": lambda g: fast.run(g, chosen)}, groups, budget / 2) if plan else {}
-    if not plan or set(plan) == {"dense"} or times["plan"] >= _BETTER * times["dense"]:
-        alone = times or _race({"dense": fast.dense}, groups, budget / 4)
-        chosen, spent, seconds = ("dense",) * max(len(plan), 1), dense_work, alone["dense"]
-        times = {"dense": seconds, "plan": seconds}
+    plans = {"plan": tuple(plan)} if plan and set(plan) != {"dense"} else {}
+    if plan and fast._flat is not None:
+        plans["chain"] = ("chain",) * len(plan)
+    times = _race(_faces(fast, plans), groups, budget / 2 if plans else budget / 4)
+    best = min(times, key=lambda k: times[k])
+    if best == "dense" or times[best] >= _BETTER * times["dense"]:
+        chosen, spent, best = ("dense",) * max(len(plan), 1), dense_work, "dense"
+    else:
+        chosen = plans[best]
+        spent = dense_work if best == "chain" else spent
+    times["plan"] = times[best]
     saved = lambda part, whole: 1 - part / whole if whole else 0.0
     return Measured(
         batch,
@@ -306,6 +305,18 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
         saved(spent.bytes, dense_work.bytes),
         saved(spent.picojoules, dense_work.picojoules),
     )
+
+
+def _faces(fast: Fast, plans: dict[str, tuple[str, ...]]) -> dict[str, Callable[[Array], Any]]:
+    """The dense network and plans as their owner calls them: from tensor to tensor for a torch module, from array to array else."""
+    if fast.own is None:
+        return {"dense": fast.dense} | {name: partial(fast.run, plan=plan) for name, plan in plans.items()}
+    import torch
+
+    def planned(plan: tuple[str, ...]) -> Callable[[Array], Any]:
+        return lambda rows: torch.from_numpy(fast.run(torch.from_numpy(rows).numpy(), plan))
+
+    return {"dense": fast.dense} | {name: planned(plan) for name, plan in plans.items()}
 
 
 def _race(contenders: dict[str, Callable[[Array], Any]], groups: list[Array], budget: float) -> dict[str, float]:
