@@ -53,6 +53,7 @@ CASES = [
     ("MaxPool", (1, 2, 7), [], {"kernel_shape": [3], "strides": [2]}, 13),
     ("ReduceMean", IMG, [], {"axes": [2, 3], "keepdims": 0}, 13),
     ("ReduceSum", IMG, [i(1)], {"keepdims": 1}, 13),
+    ("ReduceL1", IMG, [], {"axes": [1, -1]}, 13),
     ("ReduceMean", VEC, [], {}, 13),
     ("Flatten", IMG, [], {"axis": 2}, 13),
     ("Reshape", IMG, [i(0, -1, 3)], {}, 13),
@@ -227,6 +228,17 @@ def test_a_last_head_is_set_aside(head):
 def test_what_cannot_be_read_names_the_node(nodes, words):
     with pytest.raises(UnsupportedOperation, match=words):
         from_onnx(model(nodes, VEC, {}))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL, TensorProto.UINT8])
+def test_a_cast_that_jumps_is_refused(kind):
+    nodes = [
+        helper.make_node("Cast", ["x"], ["whole"], to=kind),
+        helper.make_node("Cast", ["whole"], ["y"], to=TensorProto.FLOAT),
+    ]
+    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3])
+    with pytest.raises(UnsupportedOperation, match=TensorProto.DataType.Name(kind)):
+        from_onnx(helper.make_model(helper.make_graph(nodes, "g", [value("x")], [value("y")])))
 
 
 def test_dynamic_shapes_are_refused_with_the_input():

@@ -226,6 +226,11 @@ def _reduce(o: Operator, r: Reading, how: str) -> int:
     return r.builder.reduce(value_of(o, r), axes_of(o, r), bool(o.attribute("keepdims", 1)), how, o.name, o.source)
 
 
+def _sum_of_sizes(o: Operator, r: Reading) -> int:
+    sizes = r.builder.activation(value_of(o, r), catalogue.absolute(), o.name and f"{o.name}.abs", o.source)
+    return r.builder.reduce(sizes, axes_of(o, r), bool(o.attribute("keepdims", 1)), "sum", o.name, o.source)
+
+
 def _activation(o: Operator, r: Reading, make: Callable[[Operator, Reading], Any]) -> int:
     return r.builder.activation(value_of(o, r), make(o, r), o.name, o.source)
 
@@ -278,6 +283,17 @@ def _extremum(o: Operator, r: Reading, largest: bool) -> int:
 
 
 def _same(o: Operator, r: Reading) -> int:
+    return value_of(o, r)
+
+
+def _cast(o: Operator, r: Reading) -> int:
+    from onnx import TensorProto
+
+    kinds = {TensorProto.FLOAT: "float", TensorProto.DOUBLE: "double", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}  # fmt: skip
+    target = o.attribute("to")
+    if target not in kinds and target not in ("FLOAT", "DOUBLE", "FLOAT16"):  # names before opset 6
+        name = TensorProto.DataType.Name(target) if isinstance(target, int) else target
+        raise o.refuse(f"makes {name} of values that depend on the input, which jumps; only other floats are read")
     return value_of(o, r)
 
 
@@ -339,6 +355,7 @@ OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
     "GlobalMaxPool": partial(onnx_spatial.max_pool, everything=True),
     "ReduceMean": partial(_reduce, how="mean"),
     "ReduceSum": partial(_reduce, how="sum"),
+    "ReduceL1": _sum_of_sizes,
     "ReduceMax": partial(_reduce, how="max"),
     "ReduceMin": partial(_reduce, how="min"),
     "Flatten": _flatten,
@@ -357,7 +374,7 @@ OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
     "Tile": _tile,
     "Identity": _same,
     "Dropout": _same,
-    "Cast": _same,
+    "Cast": _cast,
     "Shape": _shape,
     "Max": partial(_extremum, largest=True),
     "Min": partial(_extremum, largest=False),
