@@ -12,6 +12,7 @@ from relukit.bounds import interval, linear
 from relukit.search import Search
 
 _WIDE = 3000  # units
+_AGAIN = 0.02  # seconds until a deadline that fell into an import is looked at again
 
 
 class TimeIsUp(BaseException):
@@ -30,11 +31,21 @@ class Interrupted(KeyboardInterrupt):
         self.verdict = verdict
 
 
+def _importing(frame: Any) -> bool:
+    """Whether a module is being imported in this frame or one that called it."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
     """Raise `TimeIsUp` in the body after so many seconds of wall time (main thread on POSIX; elsewhere nothing happens).
 
-    Searches watch their own clocks; this is for what does not, like reading or bounding a large network.
+    Searches watch their own clocks; this is for what does not, like reading or bounding a large network. An import is let finish:
+    half a module would stay behind and fail whatever comes next in this process.
     """
     usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if not usable or not np.isfinite(seconds) or signal.getsignal(signal.SIGALRM) not in (signal.SIG_DFL, None):
@@ -42,6 +53,9 @@ def deadline(seconds: float) -> Iterator[None]:
         return
 
     def ring(number: int, frame: Any) -> None:
+        if _importing(frame):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            return
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, ring)
