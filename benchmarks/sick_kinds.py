@@ -41,13 +41,13 @@ def ordinary(bases: dict[str, Callable[[int], Run]], name: str, seed: int) -> Ru
     return run
 
 
-def measure(part: str, seeds: int, only: str = "", verbose: bool = True) -> dict[str, Any]:
+def measure(part: str, seeds: range, only: str = "", verbose: bool = True) -> dict[str, Any]:
     bases, cases = PARTS[part]
     torch.set_num_threads(1)
-    twins = {(name, seed): train(healthy(bases, name, seed), seed)["score"] for name in bases for seed in range(seeds)}
+    twins = {(name, seed): train(healthy(bases, name, seed), seed)["score"] for name in bases for seed in seeds}
     alarms, total = [], 0
     for name in bases:
-        for seed in range(seeds):
+        for seed in seeds:
             report = train(ordinary(bases, name, seed), seed)
             total += 1
             if report["noticed"] is not None:
@@ -57,7 +57,7 @@ def measure(part: str, seeds: int, only: str = "", verbose: bool = True) -> dict
     for case in cases:
         if only and only not in f"{case.base} {case.fault}":
             continue
-        for seed in range(seeds):
+        for seed in seeds:
             rows.append(_judged(bases, case, seed, twins[case.base, seed]))
             r = rows[-1]
             right = r["symptom_right"] and r["cause_right"] and r["noticed"] and (r["cured_at_end"] or case.by_user)
@@ -96,12 +96,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--part", default="all")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--case", default="", help="only cases whose name holds this")
     args = parser.parse_args(argv)
     if args.smoke:
         args.seeds, args.part, args.case = 1, "mended", "multilabel sigmoid"
     chosen = list(PARTS) if args.part == "all" else [args.part]
-    result = {part: measure(part, args.seeds, args.case) for part in chosen}
+    result = {part: measure(part, range(args.first, args.first + args.seeds), args.case) for part in chosen}
     print(result)
-    keep("sick_kinds", result, args.smoke or bool(args.case))
+    keep("sick_kinds", result, args.smoke or bool(args.case) or args.part != "all")
     return 0

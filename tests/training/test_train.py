@@ -39,6 +39,12 @@ def test_an_interrupted_run_ends_with_the_same_network(tmp_path):
         relukit.fit(X, y, **settings, checkpoint=tmp_path / "c.pt")
 
 
+def test_a_class_for_every_row_is_refused():
+    X, _ = _rows(12)
+    with pytest.raises(InvalidInput, match="12 classes in 12 rows"):
+        relukit.fit(X, [f"k{i}" for i in range(12)])
+
+
 def test_a_cnn_on_images_is_folded_into_its_network():
     X, y = load_digits(return_X_y=True)
     X, y = X[:400].reshape(-1, 8, 8), y[:400]

@@ -49,18 +49,24 @@ def command(
         widths = [int(w) for w in hidden.split(",") if w.strip()]
     except ValueError as error:
         raise InvalidInput(f"--hidden wants widths like 64,32, got '{hidden}'") from error
+    fresh = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnwritablePath(f"cannot make the folder {output}: {error.strerror}") from error
     kind = task or ("regression" if np.asarray(y).dtype.kind == "f" else "classification")
     train, test = _split(np.asarray(y), kind, test_share, seed)
-    with progress("training", epochs) as advance:
-        fitted = relukit.fit(
-            x[train], y[train], kind, widths, activation, epochs, seed=seed, architecture=architecture, sparsity=sparsity,
-            checkpoint=output / "checkpoint.pt", device=device,
-            on_progress=lambda done, _, row: advance(done, f"loss {row['loss']:.3g} score {row['score']:.3f}"),
-        )  # fmt: skip
+    try:
+        with progress("training", epochs) as advance:
+            fitted = relukit.fit(
+                x[train], y[train], kind, widths, activation, epochs, seed=seed, architecture=architecture, sparsity=sparsity,
+                checkpoint=output / "checkpoint.pt", device=device,
+                on_progress=lambda done, _, row: advance(done, f"loss {row['loss']:.3g} score {row['score']:.3f}"),
+            )  # fmt: skip
+    except InvalidInput:
+        if fresh and not any(output.iterdir()):
+            output.rmdir()  # nothing was trained: nothing is left behind
+        raise
     answer = fitted.to_dict() | {
         "score": _score(fitted, x[test], y[test]) if len(test) else fitted.score,
         "validation_score": fitted.score,

@@ -151,6 +151,8 @@ def vanishing(f: Facts) -> list[Finding]:
     cause = init_cause(f)
     if f.input_std < 0.02 and input_cause(f):
         return [finding(f, "slow_learning", "unscaled_input", "error", 66, input_std=f.input_std)]
+    if cause is None and input_cause(f) is None and f.first_update > 0.5 and f.first_ratio > 10 * limit:
+        return _destroyed(f)
     if saturating:
         wide = f.saturated > 0.5
         inputs = input_cause(f)
@@ -158,8 +160,6 @@ def vanishing(f: Facts) -> list[Finding]:
             cause = inputs
         elif cause is None or (not wide and f.weight_scale.max() < 2.5 and f.weight_scale[:-1].min() > 0.15):
             cause = "saturating_activation"
-    elif cause is None and f.first_update > 0.5 and f.first_ratio > 10 * limit:
-        return _destroyed(f)
     elif cause is None:
         cause = (
             "too_narrow"

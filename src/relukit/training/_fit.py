@@ -274,6 +274,11 @@ def _checked(X: Any, y: Any, task: str | None) -> tuple[Array, Any, str, Any]:
     classes, numbers = np.unique(targets.ravel(), return_inverse=True)
     if len(classes) < 2:
         raise InvalidInput(f"y holds one class only ({classes[0]}): there is nothing to tell apart")
+    if 2 * len(classes) > len(rows):
+        raise InvalidInput(
+            f"y holds {len(classes)} classes in {len(rows)} rows, fewer than two rows for each: nothing to learn from; "
+            "is it a number (task='regression') or a name of the row (another target)?"
+        )
     return rows, numbers.astype(np.int64), task, classes
 
 
