@@ -56,15 +56,25 @@ def command(
         )
     if domain is not None and domain.size != network.inputs:
         raise InvalidInput(f"the domain in {box} has {domain.size} inputs, {model} takes {network.inputs}")
-    found = relukit.compress(
-        network, domain, timeout=timeout, data=rows, margin=margin or 0.0, tolerance=tolerance, proof=proof is not None
-    )
+    within, bound = tolerance, None
+    while True:
+        found = relukit.compress(
+            network, domain, timeout=timeout, data=rows, margin=margin or 0.0, tolerance=within, proof=proof is not None
+        )
+        if out is not None:
+            relukit.save(found.network, out)
+            if proof is not None:
+                bound = found.save_proof(proof, model, out)
+        if bound is None or not found.given_up or bound <= tolerance:
+            break
+        within *= (
+            0.9 * tolerance / bound if within > 1e-3 * tolerance else 0.0
+        )  # the checker sees more than was given up
     content = found.to_dict()
     if out is not None:
-        relukit.save(found.network, out)
         content["file"] = str(out)
         if proof is not None:
-            content["proof"], content["error_bound_file"] = str(proof), found.save_proof(proof, model, out)
+            content["proof"], content["error_bound_file"] = str(proof), bound
     if found.form == "unchanged" and not tolerance and rows is None:
         content["bounded_loss"] = _bounded_loss(network, domain)
     if as_json:

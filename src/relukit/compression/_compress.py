@@ -186,7 +186,7 @@ def compress(
         hopeless = not tolerance and not smaller(forms_of(hoped(target, bounds, witnesses.points)))
         bounds, _, _ = settle(target, domain, bounds, witnesses.points, min(timeout, _HOPELESS) if hopeless else timeout, seed)  # fmt: skip
     if shape is not None:
-        bounds, record = confirmed(target, shape, bounds, max(timeout, 1.0))
+        bounds, record = confirmed(target, shape, bounds, max(timeout, 1.0), tolerance > 0)
         dead, on = stable(network, target, numbers, bounds)
     else:
         dead = sum(int(bounds.off(i).sum()) for i in network.activations)

@@ -114,8 +114,11 @@ def stable(network: Network, target: Network, numbers: dict[int, int], bounds: B
     return dead, on
 
 
-def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float) -> tuple[Bounds, Record]:
+def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float, alone: bool = False) -> tuple[Bounds, Record]:  # fmt: skip
     """Bounds in which only those units are stable that the checker can follow, with trees for what it cannot bound by itself.
+
+    Arguments:
+        alone: Take what the checker knows and nothing else, so that a loss given up for lines is what the checker will find.
 
     Raises:
         UnsupportedOperation: An activation is no ReLU, or the checker reads the network otherwise.
@@ -148,7 +151,7 @@ def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float) 
         raise UnsupportedOperation(f"proof files are written for dense layers, convolutions and poolings with ReLU, leaky ReLU, clipping and maxima, sums and concatenations of them: {error}. Compress without --proof.") from error  # fmt: skip
     lower, upper = list(bounds.lower), list(bounds.upper)
     for s, (L, H) in zip(sources, ends):
-        low, high = np.maximum(lower[s], L), np.minimum(upper[s], H)
+        low, high = (L, H) if alone else (np.maximum(lower[s], L), np.minimum(upper[s], H))
         follows = ((low >= 0) == (L >= 0)) & ((high <= 0) == (H <= 0))
         lower[s], upper[s] = np.where(follows, low, L), np.where(follows, high, H)
     for i, (L, H) in zip(
