@@ -1,6 +1,6 @@
 """Sparse inference beside torch, onnxruntime and BLAS in one run, inputs rotated; CPU medians of single calls.
 
-python -m benchmarks speed [--smoke] [gaussian | two_threads | batches | trained | convolution ...]
+python -m benchmarks speed [--smoke] [gaussian | two_threads | batches | trained | small | convolution ...]
 
 Each part is written as soon as it is measured; parts that are not named keep their last figures.
 """
@@ -19,6 +19,7 @@ import numpy as np
 
 import relukit
 from benchmarks._common import RESULTS, keep
+from benchmarks._small_nets import small
 from relukit.activations import get
 from relukit.network import from_layers
 
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> None:
         "two_threads": lambda: [two_threads(d, 0.95, budget) for d in ((128,) if smoke else (2048,))],
         "batches": lambda: [batches(128 if smoke else 2048, share, budget / 4) for share in (0.9, 0.95)],
         "trained": lambda: trained(smoke),
+        "small": lambda: small(smoke),
         "convolution": lambda: convolution(smoke),
     }  # fmt: skip
     kept = RESULTS / "speed.json"

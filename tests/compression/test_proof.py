@@ -236,12 +236,12 @@ def test_units_that_carry_folded_ones_are_shown_to_stay_on(tmp_path, seed):
         from dataclasses import replace
 
         from relukit.bounds import linear
-        from relukit.compression import _compress
+        from relukit.compression import _forms
 
         assert found.form == "skip"  # the smaller one; the plain form has to hold as well
         shape = _proof.Domain.of(box, None)
         bounds, record = _proof.confirmed(network, shape, linear(network, box), 5.0)
-        plain = next(f for f in _compress._forms(network, box, bounds, np.ones(3, bool), 0.0) if f.form == "plain")
+        plain = next(f for f in _forms.forms(network, box, bounds, np.ones(3, bool), 0.0) if f.form == "plain")
         assert (plain.gates[:, 0] < 0).any()
         record = replace(record, gates=plain.gates, real=plain.network.units, merged=plain.follow)
         found = replace(found, network=plain.network, _proof=record, error_bound=plain.error)

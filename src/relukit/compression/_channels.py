@@ -9,6 +9,7 @@ from relukit._types import Array
 from relukit.bounds import Bounds
 from relukit.network import Affine, Network, Node, Origin
 from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Sparse, dense_or_sparse
+from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
 _COLLINEAR = 1e-12
 
@@ -42,7 +43,8 @@ def channel_form(network: Network, bounds: Bounds) -> Channels | None:
         followers: set[int] = set()
         keep = ~bounds.off(i).reshape(cut.channels, -1).all(axis=1)
         top = np.maximum(np.abs(bounds.lower[i]), np.abs(bounds.upper[i]))
-        if network.nodes[i].op.is_relu:  # type: ignore[union-attr]
+        op = network.nodes[i].op
+        if isinstance(op, PiecewiseLinear) and op.is_relu:
             for a, b, factor in _multiples(cut.rows()):
                 if keep[a] and keep[b] and cut.move(a, b, factor, top, drift):
                     keep[a], merged = False, merged + 1
@@ -134,7 +136,9 @@ class _Layer:
         return np.c_[*weights, op.bias.reshape(self.channels, -1)]
 
     def _map(self, reader: tuple[int, int]) -> AbstractLinear:
-        return self.nodes[reader[0]].op.maps[reader[1]]  # type: ignore[union-attr]
+        op = self.nodes[reader[0]].op
+        assert isinstance(op, Affine)
+        return op.maps[reader[1]]
 
     def _weights(self, reader: tuple[int, int]) -> tuple[AbstractLinear, Array]:
         """A reader's weights by channel of its input: shape `(out, channels, rest)`."""
@@ -195,7 +199,8 @@ class _Layer:
         )
         self.nodes[self.source] = Node(Affine(maps, op.bias[entries]), node.inputs, shape, node.name, node.source)
         act = self.nodes[self.at]
-        self.nodes[self.at] = Node(act.op.take(entries), act.inputs, shape, act.name, act.source)  # type: ignore[union-attr]
+        assert isinstance(act.op, AbstractActivation)
+        self.nodes[self.at] = Node(act.op.take(entries), act.inputs, shape, act.name, act.source)
         for j in self.between:
             old = self.nodes[j]
             flat = shape if len(old.shape) == len(shape) else (len(entries),)
@@ -245,6 +250,7 @@ def _propagate(network: Network, drift: dict[int, Array]) -> float:
         elif i == 0:
             error = np.zeros(node.size)
         else:
-            error = errors[node.inputs[0]] * node.op.lipschitz()  # type: ignore[union-attr]
+            assert isinstance(node.op, AbstractActivation)
+            error = errors[node.inputs[0]] * node.op.lipschitz()
         errors.append(np.asarray(error))
     return float((1 + 1e-9) * errors[-1].max(initial=0.0))

@@ -5,6 +5,7 @@ import numpy as np
 from relukit._types import Array
 from relukit.bounds import Bounds
 from relukit.network import Affine, Network
+from relukit.piecewise import AbstractActivation
 
 _U, _TINY = 2.0**-24, 2.0**-126
 
@@ -30,7 +31,8 @@ def float32_error(network: Network, bounds: Bounds) -> float:
             gamma = n * _U / (1 - n * _U) if n * _U < 0.5 else np.inf
             error = carried + gamma * size + n * _TINY
         else:
-            j, steepest = node.inputs[0], node.op.lipschitz()  # type: ignore[union-attr]
+            assert isinstance(node.op, AbstractActivation)
+            j, steepest = node.inputs[0], node.op.lipschitz()
             relu = getattr(node.op, "is_relu", False)
             error = errors[j] * steepest + (0 if relu else 16 * _U * (steepest * (reach[j] + errors[j]) + reach[i]))
         errors.append(1.0001 * np.asarray(error, float))

@@ -1,0 +1,93 @@
+"""The domain of a compression: its points, its bounds, and what a network shows without either."""
+
+from typing import Any
+
+import numpy as np
+
+from relukit._errors import InvalidInput
+from relukit._types import Array, IntArray
+from relukit.bounds import Bounds, linear
+from relukit.network import Affine, Network
+from relukit.network.affine import Conv, Dense, Scale, Sparse
+from relukit.sets import AbstractSet, Box
+
+_SAMPLES = 2_000  # witnesses: a unit seen on both sides of its kink needs no bound
+_BOXES = 64  # boxes around rows of data bounded at once
+
+
+def bounded(network: Network, domain: AbstractSet, cover: Box | None) -> Bounds:
+    """Linear bounds; over boxes around rows of data the union of theirs."""
+    if cover is None:
+        return linear(network, domain)
+    lower: list[Array] = []
+    upper: list[Array] = []
+    for start in range(0, len(cover.lower), _BOXES):
+        part = linear(network, Box(cover.lower[start : start + _BOXES], cover.upper[start : start + _BOXES]))
+        low, high = [v.min(axis=0) for v in part.lower], [v.max(axis=0) for v in part.upper]
+        lower = low if not lower else [np.minimum(a, b) for a, b in zip(lower, low)]
+        upper = high if not upper else [np.maximum(a, b) for a, b in zip(upper, high)]
+    return Bounds(network, tuple(lower), tuple(upper))
+
+
+def cover_of(network: Network, data: Any, margin: float) -> Box:
+    """Boxes around rows, as a batch."""
+    rows = network.rows(data)[0]
+    if not len(rows) or not np.isfinite(rows).all():
+        raise InvalidInput("data needs at least one row of finite numbers")
+    return Box(rows - margin, rows + margin)
+
+
+def hull(cover: Box) -> Box:
+    return Box(cover.lower.min(axis=0), cover.upper.max(axis=0))
+
+
+def points_of(domain: AbstractSet, cover: Box | None, seed: int) -> tuple[Array, IntArray]:
+    """Points of the domain, and which of its boxes each is in; near rows of data, the rows and others beside them."""
+    if cover is None:
+        points = domain.sample(_SAMPLES, seed)
+        return points, np.zeros(len(points), np.int64)
+    g = np.random.default_rng(seed)
+    home = np.r_[np.arange(len(cover.lower)), g.integers(len(cover.lower), size=_SAMPLES)]
+    share = g.choice([0.0, 0.5, 1.0], (len(home), cover.size))
+    share[: len(cover.lower)] = 0.5
+    return cover.lower[home] + share * (cover.upper - cover.lower)[home], home
+
+
+def finite(network: Network) -> None:
+    """Raise `InvalidInput` where a weight is NaN or infinite."""
+    for node in network.nodes:
+        if isinstance(node.op, Affine):
+            values = [node.op.bias]
+            for m in node.op.maps:
+                values.append(m.W if isinstance(m, Dense) else m.W.data if isinstance(m, Sparse) else m.kernel if isinstance(m, Conv) else m.diagonal if isinstance(m, Scale) else np.zeros(0))  # fmt: skip
+            if not all(np.isfinite(v).all() for v in values):
+                raise InvalidInput(f"node '{node.name}' holds weights that are NaN or infinite; train it anew or repair the file")  # fmt: skip
+
+
+def has_copies(network: Network) -> bool:
+    """Whether a layer holds a multiple of another unit or channel, a unit without weights, or one that nothing reads."""
+    for i in network.activations:
+        node = network.nodes[i]
+        source = network.nodes[node.inputs[0]]
+        if not isinstance(source.op, Affine) or len(source.op.maps) != 1:
+            continue
+        m = source.op.maps[0]
+        if isinstance(m, Conv):
+            rows = np.c_[m.kernel.reshape(len(m.kernel), -1), source.op.bias.reshape(len(m.kernel), -1)[:, 0]]
+        elif isinstance(m, Dense):
+            rows = np.c_[m.W, source.op.bias]
+        else:
+            continue
+        sizes = np.abs(rows).max(axis=1)
+        if np.any(np.abs(rows[:, :-1]).max(axis=1, initial=0) == 0) or len(np.unique(np.round(rows / sizes[:, None], 7), axis=0)) < len(rows):  # fmt: skip
+            return True
+        for reader in network.consumers[i]:
+            op = network.nodes[reader].op
+            if isinstance(op, Affine) and len(op.maps) == 1 and isinstance(op.maps[0], Dense) and len(network.consumers[i]) == 1 and np.any(~op.maps[0].W.any(axis=0)):  # fmt: skip
+                return True
+    return False
+
+
+def moving_inputs(input_set: AbstractSet) -> np.ndarray:
+    box = input_set.box()
+    return box.lower < box.upper
