@@ -56,6 +56,28 @@ def test_kinks_agree_with_the_reference():
     np.testing.assert_allclose(kinks(policy), values["kink_cash_on_hand"], rtol=0.005)
 
 
+@pytest.mark.parametrize(
+    ("calibration", "table", "said"),
+    [
+        ("{", "", "no calibration in JSON"),
+        ('{"beta": 0.9}', "", "lacks R, g, amin"),
+        (None, "a,b\n1,2\n", "2 income states"),
+        (None, "a,b,c\n1,2,x\n1,2,3\n", "b.csv"),
+        (None, None, "b.csv is not beside"),
+    ],
+)
+def test_a_damaged_calibration_is_refused_with_the_reason(calibration, table, said, tmp_path):
+    from relukit.gallery.borrowing_limit import study
+
+    whole = {"beta": 0.95, "R": 1.02, "g": 2, "amin": 0, "income": [0.5, 1.5], "transition": [[0.8, 0.2], [0.2, 0.8]]}
+    whole |= {"kink_cash_on_hand": [0.5, 1.0], "euler_log10_mean": -8}
+    (tmp_path / "b.json").write_text(json.dumps(whole) if calibration is None else calibration)
+    if table is not None:
+        (tmp_path / "b.csv").write_text(table)
+    with pytest.raises(relukit.UnreadableFile, match=said):
+        study.score(tmp_path, [tmp_path / "b.json"])
+
+
 @pytest.mark.parametrize("amin", [0.0, -0.2])
 def test_euler_errors_stay_small_where_few_states_make_sharp_kinks_of_second_order(amin):
     income, stay = np.array([0.45, 0.9, 1.8]), np.array([[0.6, 0.35, 0.05], [0.2, 0.6, 0.2], [0.05, 0.35, 0.6]])

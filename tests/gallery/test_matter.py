@@ -309,3 +309,13 @@ def test_digits_of_stable_training_are_proven_and_attacks_stay_above_and_the_fac
     along = np.random.default_rng(0).normal(size=784)
     slope = derivative(margin, flip.witness, along, 1e-9)
     assert slope == pytest.approx(normal @ along, rel=1e-3, abs=1e-3 * np.linalg.norm(normal))
+
+
+def test_what_ase_cannot_read_is_refused_by_name(tmp_path):
+    from relukit import UnreadableFile
+    from relukit.gallery.interatomic import _frames
+
+    for name, content in (("table.csv", "a,b\n1,2\n"), ("empty.xyz", ""), ("words.xyz", "no atoms here\n")):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UnreadableFile, match=name):
+            _frames.read(tmp_path / name)

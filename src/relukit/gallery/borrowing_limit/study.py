@@ -70,8 +70,23 @@ def reference(file: Path, table: Path | None = None) -> tuple[dict[str, Any], np
     path = table or file.with_suffix(".csv")
     if not path.exists():
         raise UnreadableFile(f"the reference policy {path.name} is not beside {file.name}")
-    values = json.loads(file.read_text())
-    rows = np.loadtxt(path, delimiter=",", skiprows=1)
+    keys = ("beta", "R", "g", "amin", "income", "transition", "kink_cash_on_hand", "euler_log10_mean")
+    try:
+        values = json.loads(file.read_text())
+        missing = [k for k in keys if k not in values]
+    except (ValueError, TypeError) as error:
+        raise UnreadableFile(f"{file.name} is no calibration in JSON: {error}") from error
+    if missing:
+        raise UnreadableFile(f"{file.name} lacks {', '.join(missing)}: a calibration has {', '.join(keys)}")
+    states = len(values["income"])
+    try:
+        rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
+    except ValueError as error:
+        raise UnreadableFile(f"{path.name}: {error}") from error
+    if rows.shape[1] != states + 1 or len(rows) < 2 or not np.isfinite(rows).all():
+        raise UnreadableFile(
+            f"{path.name}: expected cash on hand and consumption in {states} income states, finite, got {rows.shape[0]} rows of {rows.shape[1]}"
+        )
     return values, rows[:, 0], rows[:, 1:].T
 
 

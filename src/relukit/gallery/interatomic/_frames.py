@@ -93,10 +93,22 @@ def _structure(structure: dict[str, Any], outputs: dict[str, Any]) -> Frame:
     )
 
 
-def _ase(path: Path) -> list[Frame]:
-    from ase.io import read as read_atoms
+def structures(path: Path) -> Sequence[Any]:
+    """ASE's atoms of a file.
 
-    frames: Sequence[Any] = read_atoms(path, ":")  # type: ignore[assignment]
+    Raises:
+        UnreadableFile: ASE does not know the kind of file, or cannot read it.
+    """
+    from ase.io import read
+
+    try:
+        return read(path, ":")  # type: ignore[return-value]
+    except Exception as error:  # ASE's readers raise of everything: of its own, KeyError, AssertionError, StopIteration
+        raise UnreadableFile(f"{path.name} is no file of structures that ASE reads: {error!r}") from error
+
+
+def _ase(path: Path) -> list[Frame]:
+    frames = structures(path)
     return [
         Frame(
             a.numbers, a.positions, a.cell.array if a.pbc.all() else None, a.get_potential_energy(), a.get_forces()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from relukit._errors import UnreadableFile
+from relukit.gallery.interatomic._frames import structures
 from relukit.gallery.interatomic.study import formula, restore
 
 Row = tuple[int, int, str, float, float, float, float]
@@ -14,15 +15,13 @@ def use(out: Path, *files: Path, potential: str = "", network: int = 0) -> list[
 
     `potential` is the formula of a trained one (`C2H6O`, `Si`); by default that of the first structure.
     """
-    from ase.io import read
-
     if not files:
         raise UnreadableFile("expected a file of structures that ASE reads (.xyz, .cif, ...)")
     rows: list[Row] = []
     for file in files:
         if not Path(file).exists():
             raise UnreadableFile(f"structure file {file} does not exist")
-        for k, atoms in enumerate(read(file, ":")):
+        for k, atoms in enumerate(structures(Path(file))):
             name = potential or formula(atoms.numbers, bool(atoms.pbc.all()))
             model = restore(out, name)[int(network)]
             energy, forces = model(atoms.numbers, atoms.positions, atoms.cell.array if atoms.pbc.all() else None)
