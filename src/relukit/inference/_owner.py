@@ -42,13 +42,13 @@ def dense_run(network: Network, layers: list[Layer], own: Any, threads: int) -> 
         return rows
 
     plain = blas if layers else lambda rows: network(rows, np.float32)
-    return _session(network, plain, threads) or plain
+    return _session(network, layers, plain, threads) or plain
 
 
-def _session(network: Network, plain: Run, threads: int) -> Run | None:
+def _session(network: Network, layers: list[Layer], plain: Run, threads: int) -> Run | None:
     """onnxruntime for the file that the network came from; None where it is another file, in float64, or with a softmax at the end.
 
-    Files with a fixed batch are run so for batches of that size alone.
+    Files with a fixed batch are run so for batches of that size, and row by row where that size is 1 and BLAS has no layers to offer.
     """
     path = network.origin.path
     if network.origin.kind != "onnx" or path is None or path.suffix == ".gz" or network.head:
@@ -72,7 +72,9 @@ def _session(network: Network, plain: Run, threads: int) -> Run | None:
 
     def run(rows: Array) -> Array:
         if fixed is not None and len(rows) != fixed:
-            return plain(rows)
+            if fixed > 1 or layers:
+                return plain(rows)
+            return np.concatenate([run(row[None]) for row in rows])
         return session.run(None, {name: rows.reshape(len(rows), *shape)})[0].reshape(len(rows), -1)
 
     try:
