@@ -1,5 +1,7 @@
 """Networks whose matrices would not fit in memory, with few inputs that move."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 import torch
@@ -75,3 +77,37 @@ def test_questions_about_one_box_share_what_is_carried():
             np.array_equal(a, b) and np.array_equal(c, d)
             for (a, c), (b, d) in zip(planes.bounds(*ends, shared), planes.bounds(*ends))
         )
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_more_cases_than_lanes_are_attacked(large, monkeypatch):
+    """A hundred classes: more starts than points that are evaluated at once, in compiled loops and in torch."""
+    if large:
+        monkeypatch.setattr("relukit.search._torch_points._WORTH", 0)
+        monkeypatch.setattr("relukit.search._graph_dual._VALUES", 20_000)  # a few points at once
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 100)
+    )  # fmt: skip
+    network = relukit.load(module.eval(), input_shape=(1, 8, 8))
+    x, box = around(network, np.arange(64), 0.05)
+    a, b = network.variables()
+    y = network(x)
+    best = int(y.argmax())
+    claim = lambda gap: [b[best] - b[j] >= gap for j in range(100) if j != best]
+    every = lambda gap: reduce(lambda p, q: p & q, claim(gap))
+    low = min(float(y[best] - y[j]) for j in range(100) if j != best)
+    assert relukit.verify(network, a.within(box), every(low - 0.001), timeout=60).status == "sat"
+    assert relukit.verify(network, a.within(box), every(-50.0), timeout=60).status == "unsat"
+
+
+def test_a_network_too_large_for_memory_is_left_open(monkeypatch):
+    network = convolutional(8, 4)
+    x, box = around(network, np.arange(192), 0.2)
+    a, b = network.variables()
+    best = int(network(x).argmax())
+    monkeypatch.setattr("relukit.search._many.free_memory", lambda: 1e3)
+    found = relukit.verify(network, a.within(box), b[best] >= -0.3, timeout=20)
+    assert found.status in ("unknown", "sat")
+    assert found.status == "sat" or "memory" in found.reason
+    assert relukit.verify(network, a.within(box), b[best] >= -1e4, timeout=20).status == "unsat"

@@ -117,6 +117,23 @@ def node_interval(network: Network, i: int, lower: list[Array], upper: list[Arra
     return np.maximum(lower[node.inputs[0]], 0.0), np.maximum(upper[node.inputs[0]], 0.0)
 
 
+def scratch_of(network: Network) -> float:
+    """Bytes that bounds of one batch of rows through the whole network take."""
+    from relukit.search._lane_kernel import LANES
+
+    return sum(node.size for node in network.nodes) * LANES * 16.0
+
+
+def free_memory() -> float:
+    """Bytes that the system says a process can still have; infinite where it does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return 1024.0 * float(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return np.inf
+
+
 def graph_of_intervals(network: Network, input_set: AbstractSet) -> Graph:
     """Interval bounds alone: enough to evaluate and to attack."""
     low, high = input_bounds(network, input_set)

@@ -21,10 +21,11 @@ from relukit.search._dual import Bounded, Dual
 from relukit.search._graph import Graph
 from relukit.search._lane_kernel import LANES
 from relukit.search._threads import share, workers
-from relukit.search._torch_points import extreme, module_of
+from relukit.search._torch_points import extreme, module_of, outputs
 from relukit.sets import Ball
 
 _SINGLE = np.float32
+_VALUES = 100_000_000  # of all nodes at the points that torch evaluates at once
 _SCRATCH = 1e9  # bytes of buffers for one thread up to which there are several
 
 
@@ -394,9 +395,21 @@ class GraphDual(Dual):
 
     def outputs_at(self, D: Array) -> Array:
         """Outputs at steps D from the center, shape `(B, R)`, in single precision."""
-        return np.concatenate(
-            [self._values(D[k : k + LANES])[-1].T[: len(D) - k].copy() for k in range(0, len(D), LANES)]
-        )
+        parts = [D[k : k + self._at_once] for k in range(0, len(D), self._at_once)]
+        if self._module is not None:
+            return np.concatenate([outputs(self._module, self._inputs(part)) for part in parts])
+        return np.concatenate([self._values(part)[-1].T[: len(part)].copy() for part in parts])
+
+    @property
+    def _at_once(self) -> int:
+        """Points that are evaluated together."""
+        units = sum(node.size for node in self.graph.network.nodes)
+        return LANES if self._module is None else int(np.clip(_VALUES // units, 1, LANES))
+
+    def _inputs(self, D: Array) -> Array:
+        x = np.repeat(self.center[None], len(D), axis=0)
+        x[:, self.moving] += D
+        return x
 
     def _values(self, D: Array) -> list[Array]:
         """Every node's values at up to `LANES` steps, in arrays that the next call uses again."""
@@ -417,11 +430,19 @@ class GraphDual(Dual):
         return found
 
     def slopes_of_worst(self, D: Array, mine: Array) -> tuple[Array, Array]:
-        """The largest of the rows that are `mine` at each of up to `LANES` steps, and its slope over the steps."""
+        """The largest of the rows that are `mine` at each step, and its slope over the steps; infinite where time is up before."""
+        value, slopes = np.full(len(D), np.inf, _SINGLE), np.zeros(D.shape, _SINGLE)
+        for k in range(0, len(D), self._at_once):
+            if k and time.perf_counter() > self.stop:
+                break
+            part = slice(k, k + self._at_once)
+            value[part], slopes[part] = self._slopes_of_worst(D[part], mine[part])
+        return value, slopes
+
+    def _slopes_of_worst(self, D: Array, mine: Array) -> tuple[Array, Array]:
+        """As `slopes_of_worst`, for up to `LANES` steps."""
         if self._module is not None:
-            x = np.repeat(self.center[None], len(D), axis=0)
-            x[:, self.moving] += D
-            out, slopes = extreme(self._module, x, mine)
+            out, slopes = extreme(self._module, self._inputs(D), mine)
             return out.max(axis=1), slopes[:, self.moving]
         network, B = self.graph.network, len(D)
         values = self._values(D)

@@ -22,7 +22,7 @@ from relukit.network import Network
 from relukit.search._attack import descend_rows
 from relukit.search._decision import Decision
 from relukit.search._dual import Dual
-from relukit.search._graph import Graph, as_graph, graph_of_intervals, make_graph
+from relukit.search._graph import Graph, as_graph, free_memory, graph_of_intervals, make_graph, scratch_of
 from relukit.search._leaves import split_by_programs
 from relukit.search._refine import dual_of, forest_of, optimize_gates, refine
 from relukit.sets import AbstractSet
@@ -39,6 +39,7 @@ _STALLED = 0.9  # share of the gap of the nearest case beyond which a pass has c
 _ALL = 10**9  # nodes: as many as there is time for
 _PROGRAMS = 1.0  # seconds of linear programs after a search of a device that had a budget
 _NEAR = 1e-6
+_ATTACK, _POINTS = 0.1, 128  # share of the time left, and points, of one attack on a large network
 _DENSE = 30_000_000  # entries of the matrices of a linear program at most
 
 
@@ -85,6 +86,12 @@ def decide_cases(
         found = quick._attack(5, 15, None)
         if found is not None:
             return found
+        if scratch_of(rows) > free_memory():
+            open_ = ~np.any(member & (start.bounds.output[0] > 0), axis=1)
+            why = f"bounding {sum(n.size for n in rows.nodes)} values takes {scratch_of(rows) / 1e9:.0f} GB of memory, more than is free"
+            return Decision(
+                "unknown" if open_.any() else "unsat", None, 1, "interval bounds", why if open_.any() else ""
+            )
         graph = make_graph(rows, region, stop, start.maps)
     bounds = linear(rows, region) if graph is None else graph.bounds
     open_ = ~np.any(member & (bounds.output[0] > 0), axis=1)
@@ -239,8 +246,10 @@ class _Many:
         if time.perf_counter() > self.stop:
             return None
         dual = dual_of(self.small, self.stop, self.device)
+        if isinstance(self.small, Graph):  # one step of a large network can take seconds
+            dual.stop = min(self.stop, time.perf_counter() + _ATTACK * (self.stop - time.perf_counter()))
         starts = max(starts, dual.lanes // max(int(self.open.sum()), 1))
-        which = np.repeat(np.flatnonzero(self.open), starts)
+        which = np.repeat(self._nearest(dual, max(_POINTS // starts, 1)), starts)
         spread = self.generator.random((len(which), dual.n))
         D = dual.low + (dual.high - dual.low) * spread
         if around is None:
@@ -259,6 +268,17 @@ class _Many:
             if hit is not None:
                 return Decision("sat", hit, self.nodes, "gradient attack" if around is None else "attack from bounds")
         return None
+
+    def _nearest(self, dual: Dual, most: int) -> np.ndarray:
+        """The open cases; of a large network's at most so many, whose largest rows are least at a few points."""
+        open_ = np.flatnonzero(self.open)
+        if len(open_) <= most or not isinstance(self.small, Graph):
+            return open_
+        D = dual.low + (dual.high - dual.low) * self.generator.random((dual.lanes // 4, dual.n))
+        D[0] = 0.0
+        out = dual.outputs_at(dual.project(D).astype(np.float32))
+        least = [out[:, self.member[case]].max(axis=1).min() for case in open_]
+        return open_[np.argsort(least)[:most]]
 
     # -- rows ------------------------------------------------------------------------------------------------------
 

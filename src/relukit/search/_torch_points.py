@@ -16,6 +16,14 @@ def module_of(network: Network) -> Any:
     return network.on("cpu", np.float32) if sum(m.terms * m.out_size for m in maps) >= _WORTH else None
 
 
+def outputs(module: Any, points: Array) -> Array:
+    """All outputs at points `(k, n)`."""
+    import torch
+
+    with torch.no_grad():
+        return module(torch.as_tensor(points, dtype=torch.float32)).numpy()
+
+
 def extreme(module: Any, points: Array, mine: BoolArray | None = None, least: bool = False) -> tuple[Array, Array]:
     """All outputs at points `(k, n)`, and the slope of the largest one (or the least) at each.
 
