@@ -1,5 +1,6 @@
 """Running a compiled walk: room is made and grown here, progress told, and Ctrl-C answered between slices."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,7 +12,7 @@ from relukit._types import Array
 from relukit.geometry._form import Form
 from relukit.geometry._room import room_for
 
-_SLICE = 50_000  # cells between two calls of `on_progress`
+_SLICE = 4096  # pieces before the first call of `on_progress`
 
 Progress = Callable[[int], Any]
 
@@ -42,6 +43,27 @@ def stopped(found: Any, walk: Any, limit: int | None) -> BaseException:
     return KeyboardInterrupt()
 
 
+class Pace:
+    """How many pieces to walk before Python is asked again, for progress and Ctrl-C: about a tenth of a second of them.
+
+    Compiled code is not interrupted. Pieces take from a third of a microsecond to many milliseconds each, by the number of inputs and by
+    how often exact arithmetic is asked.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.step, self.last = first, time.perf_counter()
+
+    def next(self) -> int:
+        """The next number, by how long the last one took."""
+        now = time.perf_counter()
+        if now - self.last < 0.05:
+            self.step *= 2
+        elif now - self.last > 0.2:
+            self.step = max(1, self.step // 4)
+        self.last = now
+        return self.step
+
+
 def planar(
     form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Progress | None, threads: int = 1
 ) -> tuple[Any, Any, bool]:
@@ -63,30 +85,42 @@ def planar(
 
 
 def walk_on(
-    form: Form, found: Any, walk: Any, limit: int | None, on_progress: Progress | None
+    form: Form,
+    found: Any,
+    walk: Any,
+    limit: int | None,
+    on_progress: Progress | None,
+    halted: Callable[[], bool] = bool,
 ) -> tuple[Any, Any, bool]:
-    """Walk until no polygon waits, with more room where it runs out: found, walk, and whether it got there."""
+    """Walk until no polygon waits, with more room where it runs out: found, walk, and whether it got there.
+
+    Arguments:
+        halted: Asked between slices; a walk on another thread may have been interrupted.
+    """
     from relukit.geometry._planar import walk_polygons
     from relukit.geometry._walk import BUDGET, CELLS, DONE
 
-    while True:
-        stop = walk.counts[CELLS] + _SLICE
-        stop = stop if limit is None else min(stop, limit)
-        try:
-            why = walk_polygons(form.net, walk, found, stop)
-            if why != DONE and on_progress is not None:
+    pace = Pace(_SLICE)
+    stop = int(walk.counts[CELLS]) + pace.step
+    try:
+        while True:
+            why = walk_polygons(form.net, walk, found, stop if limit is None else min(stop, limit))
+            if why == DONE:
+                return found, walk, True
+            if halted():
+                return found, walk, False
+            if why != BUDGET:
+                if memory_full(found):
+                    return found, walk, False
+                found, walk = _grown(found, walk, why)
+                continue
+            if on_progress is not None:
                 on_progress(int(walk.counts[CELLS]))
-        except KeyboardInterrupt:
-            return found, walk, False
-        if why == DONE:
-            return found, walk, True
-        if why == BUDGET:
             if limit is not None and walk.counts[CELLS] >= limit:
                 return found, walk, False
-            continue
-        if memory_full(found):
-            return found, walk, False
-        found, walk = _grown(found, walk, why)
+            stop = int(walk.counts[CELLS]) + pace.next()
+    except KeyboardInterrupt:
+        return found, walk, False
 
 
 NEEDED: WeakKeyDictionary[Form, tuple[int, int, int]] = (

@@ -9,11 +9,11 @@ import numpy as np
 
 from relukit._errors import UnsupportedOperation
 from relukit._types import Array
-from relukit.geometry._enumerate import longer, memory_full
+from relukit.geometry._enumerate import Pace, longer, memory_full
 from relukit.geometry._form import Form
 
 DIMENSIONS = 12  # a box has 2^D corners, and an exact sign takes 2^(D + 1) minors
-_SLICE = 20_000  # cells between two calls of `on_progress`
+_SLICE = 4096  # cells of three inputs before the first call of `on_progress`, fewer of more
 
 
 def solids(
@@ -35,12 +35,15 @@ def solids(
 
 
 def slices(
-    form: Form, lower: Array, upper: Array, limit: int | None, step: int = _SLICE, forget: bool = False
+    form: Form, lower: Array, upper: Array, limit: int | None, step: int | None = None, forget: bool = False
 ) -> Iterator[tuple[Any, Any, bool]]:
-    """The walk after every `step` cells: `(found, walk, complete)`.
+    """The walk after every `step` cells, or every tenth of a second or so: `(found, walk, complete)`.
 
     Arguments:
         forget: Begin with empty arrays of cells after each step; otherwise they go on growing. Vertices are kept either way.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, with `forget`; otherwise what was found so far comes as the last one.
     """
     from relukit.geometry._solid import walk_cells
     from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, VERTICES, walk_of
@@ -53,38 +56,45 @@ def slices(
     words = 1
     walk = walk_of(form, lower, upper)
     found = _start(form, walk, lower, upper, words)
-    while True:
-        done = int(walk.counts[CELLS])
-        stop = done - done % step + step
-        stop = stop if limit is None else min(stop, limit)
-        why = walk_cells(form.net, walk, found, D, words, stop)
-        if why == DONE:
-            if not forget:
-                ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES, FACETS))
-            yield found, walk, True
-            return
-        if why == FACETS_FULL:
-            words *= 2
-            found = _widened(found, words)
-            continue
-        if why == BUDGET:
+    pace = Pace(max(1, _SLICE >> 2 * max(0, D - 3)))
+    ahead = pace.step
+    try:
+        while True:
             done = int(walk.counts[CELLS])
+            block = done + ahead if step is None else done - done % step + step
+            block = block if limit is None else min(block, limit)
+            why = walk_cells(form.net, walk, found, D, words, min(block, done + ahead))
+            if why == DONE:
+                if not forget:
+                    ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES, FACETS))
+                yield found, walk, True
+                return
+            if why == FACETS_FULL:
+                words *= 2
+                found = _widened(found, words)
+                continue
+            if why != BUDGET:
+                if memory_full(found):
+                    yield found, walk, False
+                    return
+                found, walk = _grown(found, walk, why, words)
+                continue
+            done, ahead = int(walk.counts[CELLS]), pace.next()
             if limit is not None and done >= limit:
                 yield found, walk, False
                 return
-            if forget and done == step:
-                yield found, walk, False
+            if done < block and forget:
+                continue
+            yield found, walk, False
+            if forget:
                 walk.counts[[CELLS, INDICES, FACETS]] = 0
                 names = ("offsets", "indices", "masks", "facet_offsets", "facets", "patterns")
                 found = found._replace(**{n: np.empty_like(getattr(found, n)) for n in names})
                 found.offsets[0] = found.facet_offsets[0] = 0
-                continue
-            yield found, walk, False
-            continue
-        if memory_full(found):
-            yield found, walk, False
-            return
-        found, walk = _grown(found, walk, why, words)
+    except KeyboardInterrupt:
+        if forget:
+            raise
+        yield found, walk, False
 
 
 def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any:

@@ -50,6 +50,7 @@ class Net(NamedTuple):
     plane_weight: Array  # (n, N) and the bias: the factors of those products
     plane_bias: Array
     keep: IntArray  # 0: a hinge; 1: a half-space of the domain, only its negative side is kept
+    sparse: IntArray  # per stage whether most of its weights on earlier stages are zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,12 +218,17 @@ def pack(stages: list[Stage], factors: tuple[Array, Array, Array] | None, cuts: 
     join = lambda parts: np.concatenate(parts) if parts else np.zeros(0)
     sizes = np.array([np.abs(s).max(initial=0.0) for s in _absolute(stages, factors, 1 if cuts else 0)])
     row_sum = np.array([sum((np.abs(W).sum(axis=1) for W in s.blocks.values()), np.zeros(1)).max() for s in stages])
-    scale = 2.0 ** (_RANGE // depth - np.frexp(np.maximum(sizes, 1e-300))[1])
+    zeros = [
+        (sum(W.size - np.count_nonzero(W) for W in s.blocks.values()), sum(W.size for W in s.blocks.values()))
+        for s in stages
+    ]
+    sparse = np.array([2 * z > n for z, n in zeros], np.int64)
+    scale = 2.0 ** np.minimum(_RANGE // depth - np.frexp(np.maximum(sizes, 1e-300))[1], 1000)  # rows of zeros: any
     return Net(
         size, -(-size // LANES) * LANES, first, np.repeat(np.arange(len(stages)), size)[:hinges].astype(np.int64),
         at_a_line(join(direct)), np.concatenate([[0], np.cumsum([len(d) for d in direct])])[:-1].astype(np.int64),
         at_a_line(join(weight)), weight_at, np.array(skip, np.int64).reshape(-1, 3), join(skip_weight), C, E, row_sum, scale,
-        np.ascontiguousarray(plane, float), np.ascontiguousarray(W, float), np.ascontiguousarray(b, float), keep,
+        np.ascontiguousarray(plane, float), np.ascontiguousarray(W, float), np.ascontiguousarray(b, float), keep, sparse,
     )  # fmt: skip
 
 

@@ -117,7 +117,9 @@ def _domain(network: Network, domain: Any) -> tuple[Form, Array, Array, Any]:
             f"give a box of the {network.inputs} input(s), or a plane (three points): the file brings none"
         )
     if not isinstance(domain, Box | Polytope):
-        raise InvalidInput(f"a domain is a Box or a Polytope, got {type(domain).__name__}: write relukit.Box(lower, upper)")
+        raise InvalidInput(
+            f"a domain is a Box or a Polytope, got {type(domain).__name__}: write relukit.Box(lower, upper)"
+        )
     if domain.size != network.inputs or domain.batch:
         raise InvalidInput(f"the domain has {domain.size} coordinates, the network takes {network.inputs}")
     box = domain.within if isinstance(domain, Polytope) else domain

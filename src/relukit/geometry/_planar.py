@@ -50,6 +50,7 @@ from relukit.geometry._walk import (
     VERTICES,
     VERTICES_FULL,
     add_skips,
+    sign_by_terms,
 )
 
 _LATE = 4  # pending rows join the sum before a cut once there are so many
@@ -361,6 +362,19 @@ def walk_polygons(net, w, p, stop):
                 rows, base, wide, size[nth(l)], center[0], center[1], half[0] + blur, half[1] + blur, slack, pattern, s, first[nth(l)], on,
                 hinges, at,
             )  # fmt: skip
+            if l and net.sparse[nth(l)]:
+                left = 0
+                for k in range(at, at + many):
+                    u = hinges[nth(k)]
+                    sign = sign_by_terms(net, pattern[nth(s)], l, u, 2)
+                    g = first[nth(l)] + u
+                    if sign == 1:
+                        pattern[nth(s), nth(g >> 6)] |= 1 << (g & 63)
+                        on[nth(decided)] = u
+                        decided += 1
+                    hinges[nth(at + left)] = u
+                    left += sign == 2
+                many = left
             if decided and domain and l == 0:  # a half-space of the domain leaves it out
                 break
             source, own = at, 1

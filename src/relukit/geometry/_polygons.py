@@ -48,7 +48,9 @@ def _where(network: Network, domain: Any, plane: Any) -> tuple[Plane, Box | Poly
         a, b, c = (np.asarray(p, float).ravel() for p in plane)
         where = Plane(a, b - a, c - a)
     if not isinstance(domain, Box | Polytope) and domain is not None:
-        raise InvalidInput(f"a domain is a Box or a Polytope, got {type(domain).__name__}: write relukit.Box(lower, upper)")
+        raise InvalidInput(
+            f"a domain is a Box or a Polytope, got {type(domain).__name__}: write relukit.Box(lower, upper)"
+        )
     if plane is not None:
         sizes = {len(np.ravel(v)) for v in (where.origin, where.u, where.v)}
         if sizes != {network.inputs}:

@@ -14,6 +14,7 @@ continuous, so the pair of its ends names the new vertex.
 
 from typing import NamedTuple
 
+import numpy as np
 from numba import njit
 
 from relukit._types import Array, IntArray
@@ -38,6 +39,7 @@ from relukit.geometry._walk import (
     decide,
     set_on,
     settle,
+    sign_by_terms,
 )
 
 
@@ -252,11 +254,23 @@ def walk_cells(net, w, p, D, W, stop):
             p.reach[nth(l)] = reach
             counts[STAMP] += 1
             w.stamp[nth(l)] = counts[STAMP]
-            C = net.slope_error[nth(l)]
+            C, start = net.slope_error[nth(l)], first[nth(l)]
             slack = net.shift_error[nth(l)] + C * (reach + 2 * D * blur)
             some, many = decide(
-                rows, sums, wide, D, C, slack, center, half, blur, w.value, w.margin, pattern, first[nth(l)], w.on, found
+                rows, sums, wide, D, C, slack, center, half, blur, w.value, w.margin, pattern, start, w.on, found
             )  # fmt: skip
+            if l and net.sparse[nth(l)]:
+                left = 0
+                for k in range(start, start + many):
+                    u = found[nth(k)]
+                    sign = sign_by_terms(net, pattern.view(np.int64), l, u, D)
+                    if sign == 1:
+                        set_on(pattern, start + u)
+                        w.on[nth(some)] = u
+                        some += 1
+                    found[nth(start + left)] = u
+                    left += sign == 2
+                many = left
             found_count[nth(l)] = many
             if some and domain and l == 0:  # a half-space of the domain leaves it out
                 break

@@ -8,7 +8,7 @@ is looked up in another by the names there of these two, and where one of them i
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -43,10 +43,9 @@ def polygons_on_threads(
     parts, walk, _ = walk_on(head, parts, walk, None, None)
     total, prefix = int(walk.counts[CELLS]), int(walk.counts[VERTICES])
     share = max(1, total // (_SHARES * threads))
-    starts, lock, halt = iter(range(0, total, share)), Lock(), False
+    starts, lock, halt = iter(range(0, total, share)), Lock(), Event()
 
     def work() -> tuple[Any, Any, bool]:
-        nonlocal halt
         walk, found = _taken(form) or start_polygons(form, lower, upper)
         walk.lower[:], walk.upper[:] = lower, upper
         walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE]], found.area[:] = 0, 0.0
@@ -54,27 +53,34 @@ def polygons_on_threads(
         walk.counts[VERTICES] = prefix
         while True:
             with lock:
-                begin = None if halt else next(starts, None)
+                begin = None if halt.is_set() else next(starts, None)
             if begin is None:
-                return found, walk, not halt
+                return found, walk, not halt.is_set()
             end = min(begin + share, total)
             _load(
                 form.net, walk, begin, end, head.hinges, parts.offsets, parts.indices, parts.labels, parts.patterns, parts.place, parts.radius,
                 found.x, found.y, found.d, found.name, found.meta, found.bound, found.pattern, found.list, found.pending,
             )  # fmt: skip
-            found, walk, done = walk_on(form, found, walk, limit, on_progress)
-            halt = halt or not done
+            found, walk, done = walk_on(form, found, walk, limit, on_progress, halt.is_set)
+            if not done:
+                halt.set()
 
     pool = _POOLS.get(threads) or _POOLS.setdefault(threads, ThreadPoolExecutor(threads - 1, "relukit"))
     others = [pool.submit(work) for _ in range(1, threads)]
-    done = [work()]  # Ctrl-C comes to this thread
-    done += [other.result() for other in others]
+    done = []
+    while len(done) < threads:  # Ctrl-C comes to this thread: the others are told, and what they found is kept
+        try:
+            done.append(work() if not done else others[len(done) - 1].result())
+        except KeyboardInterrupt:
+            if halt.is_set():
+                raise
+            halt.set()
     found, walk = _together(done, prefix, pool)
     for part, its_walk, _ in done:
         _PARTS.setdefault(form, []).append((its_walk, part))
-    if not halt:
+    if not halt.is_set():
         NEEDED[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
-    return found, walk, not halt and (limit is None or walk.counts[CELLS] <= limit)
+    return found, walk, not halt.is_set() and (limit is None or walk.counts[CELLS] <= limit)
 
 
 def _taken(form: Form) -> tuple[Any, Any] | None:

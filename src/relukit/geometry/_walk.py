@@ -162,6 +162,37 @@ def add_skips(net, w, l, D, stride):
                             w.rows[base + c * stride[l] + v] += net.skip_weight[place + i * n + v] * r
 
 
+@njit(cache=True, nogil=True, _nrt=False)
+def sign_by_terms(net, pattern, l, u, D):
+    """Sign that hinge u of stage l has inside a cell where the hinges on in `pattern` are positive, if its terms agree in sign; else 2.
+
+    A maximum is b + max(0, a - b): where a or b is off, its hinge is a or -b itself, and touches the cell's walls without cutting it.
+    """
+    n, at = net.size[l], net.direct_at[l]
+    for c in range(D):
+        if net.direct[nth(at + c * n + u)] != 0.0:
+            return 2
+    sign, constant = 0, net.direct[nth(at + D * n + u)]
+    if constant != 0.0:
+        sign = 1 if constant > 0.0 else -1
+    k, place = l - 1, net.weight_at[l]
+    for s in range(-1, len(net.skip)):
+        if s >= 0:
+            if net.skip[s, 0] != l:
+                continue
+            k, place = net.skip[s, 1], net.skip[s, 2]
+        elif place < 0:
+            continue
+        for i in range(net.size[k]):
+            x = net.skip_weight[nth(place + i * n + u)] if s >= 0 else net.weight[nth(place + i * n + u)]
+            g = net.first[k] + i
+            if x != 0.0 and (pattern[nth(g >> 6)] >> (g & 63)) & 1:
+                if sign * x < 0.0:
+                    return 2
+                sign = 1 if x > 0.0 else -1
+    return sign
+
+
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
 def decide(rows, base, n, D, C, slack, center, half, spread, value, margin, pattern, first, on, found):
     """Hinges of a stage that a cell's box decides are set, the others become candidates.
