@@ -106,3 +106,20 @@ def test_threads_change_no_bound(monkeypatch):
     assert len(found[0].bound) >= 2 * _dual._PORTION
     np.testing.assert_allclose(found[0].bound, found[1].bound, rtol=1e-4, atol=1e-4)
     assert found[0].P.shape == found[1].P.shape and found[0].x.shape == found[1].x.shape
+
+
+def test_a_search_goes_on_while_it_is_to_close_in_time():
+    """Gaps fall by about as much with each doubling of the nodes."""
+    from relukit.search._many import _Pace
+
+    def seen(bound, left):
+        pace = _Pace(-1.0, 256, time.perf_counter() + left)
+        pace.began -= 1.0  # 512 nodes in a second
+        pace.see(512, bound)
+        return pace.good
+
+    assert seen(-0.8, 100)  # 4 more doublings: 16 s
+    assert not seen(-0.8, 20)
+    assert not seen(-0.95, 100)  # 19 more
+    assert seen(-0.5, 5)  # half of the gap at once
+    assert not seen(-1.0, 1e9)

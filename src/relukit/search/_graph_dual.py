@@ -246,8 +246,14 @@ class GraphDual(Dual):
 
     def _parameters(self, which: IntArray, P: Array | None, S: Array | None, dtype: type) -> tuple[Array, Array]:
         if P is None or S is None:
-            start = np.where((self.upper > -self.lower) & (self.phase == 0), 1.0, 0.0)[:, None]
-            return np.repeat(start, LANES, axis=1).astype(dtype), np.zeros((self.K, LANES), dtype)
+            key = "start", -1, dtype
+            if key not in self._buffers:
+                start = np.where((self.upper > -self.lower) & (self.phase == 0), 1.0, 0.0)[:, None]
+                self._buffers["free", -1, dtype] = np.zeros(
+                    (self.K, LANES), dtype
+                )  # first: other threads look for `key`
+                self._buffers[key] = np.repeat(start, LANES, axis=1).astype(dtype)
+            return self._buffers[key], self._buffers["free", -1, dtype]
         return self._lanes("P", P, which, dtype), self._lanes("S", S, which, dtype)
 
     # -- proposing -------------------------------------------------------------------------------------------------

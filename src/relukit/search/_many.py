@@ -30,7 +30,8 @@ from relukit.sets import AbstractSet
 _PASSES = (8, 25, 80, 160, 320, 640, 1280)
 _NODES = 400  # of the search over gates after the first pass
 # A search over gates goes on past its budget while each doubling of its nodes (from so many on) leaves at most this share of the gap.
-_DOUBLING, _LEFT = 256, 0.6
+# Or while it is to close within a share of the time left, should the gap go on to fall as it did.
+_DOUBLING, _LEFT, _SURELY = 256, 0.6, 0.4
 _SHARE = 0.25  # of the time of a pass that the search after it gets at least
 _MOST = 0.5  # of the time left that one pass over all gates may take
 _WIDTH = 64  # leaves that are split at once
@@ -166,14 +167,21 @@ def _phases_of(searched: CompactNetwork | Graph, small: CompactNetwork, phases: 
 
 
 class _Pace:
-    """Whether a search's gap shrinks fast enough, looked at whenever its nodes have doubled."""
+    """Whether a search's gap shrinks fast enough, looked at whenever its nodes have doubled.
 
-    def __init__(self, bound: float, first: int = _DOUBLING) -> None:
-        self.at, self.bound, self.good = first, bound, True
+    The gap falls by about as much with each doubling: what is left of it over the last fall says how many doublings are to come.
+    """
+
+    def __init__(self, bound: float, first: int = _DOUBLING, stop: float = np.inf) -> None:
+        self.at, self.bound, self.good, self.stop = first, bound, True, stop
+        self.began = time.perf_counter()
 
     def see(self, nodes: int, bound: float) -> None:
         if nodes >= 2 * self.at:
-            self.good, self.at, self.bound = bound >= _LEFT * self.bound, nodes, bound
+            now = time.perf_counter()
+            doublings = bound / min(self.bound - bound, -1e-300)
+            in_time = doublings < 20 and (now - self.began) * 2.0**doublings < _SURELY * (self.stop - now)
+            self.good, self.at, self.bound = bound >= _LEFT * self.bound or in_time, nodes, bound
 
 
 class _Many:
@@ -330,7 +338,7 @@ class _Many:
             self.engine = "gate splitting"
             forest = forest_of(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)
             forest.plant(20)
-            pace = _Pace(float(forest.promised[0]), self.many * _DOUBLING)
+            pace = _Pace(float(forest.promised[0]), self.many * _DOUBLING, self.stop)
             while forest.leaves and time.perf_counter() < (self.stop if forest.nodes < budget or pace.good else until):
                 x = forest.grow(1, 5, self.stop, width=_WIDTH, look_ahead=True)
                 hit = self._try(case, dual, x) if len(x) else None
