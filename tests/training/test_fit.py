@@ -49,3 +49,16 @@ def test_labels_may_be_words():
 def test_bad_input(X, y, error, words):
     with pytest.raises(error, match=words):
         relukit.fit(X, y)
+
+
+def test_a_rate_that_gets_nowhere_is_raised():
+    """Two spirals of two turns: the usual rate has hardly moved the loss when the schedule is at its peak."""
+    g = np.random.default_rng(1)
+    k, t = np.arange(400) % 2, np.sqrt(g.uniform(0.05, 1, 400))
+    angle = 4 * np.pi * t + np.pi * k
+    X = np.stack([t * np.cos(angle), t * np.sin(angle)], 1) + g.normal(0, 0.02, (400, 2))
+    low, found = relukit.fit(X, k, learning_rate=3e-3, seed=1), relukit.fit(X, k, seed=1)
+    assert low.history[:12] == found.history[:12] and low.history[12:] != found.history[12:]
+    assert np.mean(found.predict(X) == k) > np.mean(low.predict(X) == k) + 0.1
+    learning = relukit.fit(X[:, :1], X[:, 0], epochs=5)  # moves by itself: nothing is raised
+    assert learning.history == relukit.fit(X[:, :1], X[:, 0], epochs=5, learning_rate=3e-3).history

@@ -12,7 +12,7 @@ class _Base(BaseEstimator):
     """What classifier and regressor share: parameters, fitting, the network."""
 
     def __init__(
-        self, hidden=(64, 32), activation="relu", epochs=60, learning_rate=3e-3, weight_decay=1e-2, random_state=0
+        self, hidden=(64, 32), activation="relu", epochs=60, learning_rate=None, weight_decay=1e-2, random_state=0
     ):
         self.hidden = hidden
         self.activation = activation
@@ -41,7 +41,7 @@ class ReLUClassifier(ClassifierMixin, _Base):
         hidden: Widths of the hidden layers.
         activation: A name of the catalogue.
         epochs: At most so many passes.
-        learning_rate: Of AdamW's one-cycle schedule.
+        learning_rate: Of AdamW's one-cycle schedule; None for that of `fit`.
         weight_decay: Of the weights, not of biases.
         random_state: Seed.
 
@@ -80,7 +80,7 @@ class ReLURegressor(RegressorMixin, _Base):
         hidden: Widths of the hidden layers.
         activation: A name of the catalogue.
         epochs: At most so many passes.
-        learning_rate: Of AdamW's one-cycle schedule.
+        learning_rate: Of AdamW's one-cycle schedule; None for that of `fit`.
         weight_decay: Of the weights, not of biases.
         random_state: Seed.
 
