@@ -46,16 +46,15 @@ def slices(
         KeyboardInterrupt: Ctrl-C, with `forget`; otherwise what was found so far comes as the last one.
     """
     from relukit.geometry._solid import walk_cells
-    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, VERTICES, walk_of
+    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, VERTICES
 
     D = form.dimension
     if D > DIMENSIONS:
         raise UnsupportedOperation(
             f"cells are listed for up to {DIMENSIONS} inputs, this network has {D}: cut it with a plane (three points), or a segment"
         )
-    words = 1
-    walk = walk_of(form, lower, upper)
-    found = _start(form, walk, lower, upper, words)
+    walk, found = _start(form, lower, upper)
+    words = len(found.mask)
     pace = Pace(max(1, _SLICE >> 2 * max(0, D - 3)))
     ahead = pace.step
     try:
@@ -67,6 +66,7 @@ def slices(
             if why == DONE:
                 if not forget:
                     ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES, FACETS))
+                    _give_back(form, walk, found)
                 yield found, walk, True
                 return
             if why == FACETS_FULL:
@@ -97,30 +97,44 @@ def slices(
         yield found, walk, False
 
 
-def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any:
-    """The box as the first waiting cell."""
+_SPARE: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = WeakKeyDictionary()  # room that no walk uses at the moment
+_KEPT = 64 << 20  # bytes of room that a form keeps between calls
+
+
+def _give_back(form: Form, walk: Any, found: Any) -> None:
+    """Keep a walk's own room, without what it found, for the next one: fresh memory costs time at its first touch."""
+    own = found._replace(
+        **dict.fromkeys(("vx", "offsets", "indices", "masks", "facet_offsets", "facets", "patterns"), np.empty(0))
+    )
+    if sum(a.nbytes for a in (*walk, *own)) < _KEPT:
+        _SPARE.setdefault(form, []).append((walk._replace(counts=walk.counts.copy()), own))
+
+
+def _start(form: Form, lower: Array, upper: Array) -> tuple[Any, Any]:
+    """The box as the first waiting cell: the walk and its arrays."""
     from relukit.geometry._clip import HEAD
-    from relukit.geometry._solid import Solids
-    from relukit.geometry._walk import STACK, VERTICES
+    from relukit.geometry._walk import STACK, STAMP, VERTICES, walk_of
 
     D, n = form.dimension, 1 << form.dimension
-    corners = 4 * n + 32
-    depth = min(form.hinges + 4, 64)
+    try:
+        walk, found = _SPARE.get(form, []).pop()
+    except IndexError:
+        walk, found = walk_of(form, lower, upper), _fresh(form)
+    words, corners = len(found.mask), found.ends.shape[1]
     cells, vertices, entries, facets = ROOM.get(form, (1024, 2048, 16 * 1024, 8 * 1024))
     cells, vertices, entries, facets = cells + 1, max(vertices + 1, 2 * n), entries + corners, facets + 64 * words
+    if len(found.vd) < vertices:
+        found = found._replace(vd=np.empty(vertices), link=np.empty((vertices, 3), np.int32))
     pattern, I, S, U = len(walk.pattern), np.int64, np.int32, np.uint64
-    flat, words_of = (depth + 4) * corners, -(-form.net.size // 64)
-    found = Solids(
-        np.empty((depth, 5), I), np.empty((depth, 2), I), np.empty((depth, 64 * words), S), np.empty((depth, pattern), U),
-        np.empty(flat, I), np.empty((words, flat), U), np.empty(flat, I), np.empty(flat, I), np.empty(flat, I),
-        np.zeros(int(words_of.sum()) * 64 * (D + 2)), np.cumsum(words_of) - words_of, np.zeros(len(words_of)),
-        np.empty((vertices, D)), np.empty(vertices), np.empty((vertices, 3), S),
-        np.zeros(1024, I), np.zeros(1024, I),
-        np.zeros(cells + 1, I), np.empty(entries, S), np.empty((words, entries), U), np.zeros(cells + 1, I),
-        np.empty(facets, S), np.empty((cells, pattern), U),
-        np.empty((2, corners + 8), I), np.empty((3, corners // 8 + 2), I), np.empty(64 * words, S), np.empty(64 * words + 1, I),
-        np.empty((3, words), U), np.empty((2, D)),
+    found = found._replace(
+        vx=np.empty((len(found.vd), D)), offsets=np.zeros(cells + 1, I), indices=np.empty(entries, S), masks=np.empty((words, entries), U),
+        facet_offsets=np.zeros(cells + 1, I), facets=np.empty(facets, S), patterns=np.empty((cells, pattern), U),
     )  # fmt: skip
+    found.sign_key[:] = 0
+    stamp = int(walk.counts[STAMP])
+    walk.counts[:] = 0
+    walk.counts[STAMP] = stamp  # rows of the last walk are stale
+    walk.lower[:], walk.upper[:] = lower, upper
     highs = np.array(list(product((0, 1), repeat=D)), I).reshape(-1, D)
     found.vx[:n] = np.where(highs == 1, upper, lower)
     found.vd[:n], found.link[:n, HEAD] = 0.0, -1
@@ -132,7 +146,25 @@ def _start(form: Form, walk: Any, lower: Array, upper: Array, words: int) -> Any
     first = (D + 1) * int(form.net.size[0])
     walk.rows[:first] = form.net.direct[:first]
     walk.counts[STACK], walk.counts[VERTICES] = 1, n
-    return found
+    return walk, found
+
+
+def _fresh(form: Form) -> Any:
+    """Room for a walk through cells, without what it finds."""
+    from relukit.geometry._solid import Solids
+
+    D, words, I, S, U = form.dimension, 1, np.int64, np.int32, np.uint64
+    corners, depth, pattern = 4 * (1 << D) + 32, min(form.hinges + 4, 64), max(1, -(-form.hinges // 64))
+    flat, words_of = (depth + 4) * corners, -(-form.net.size // 64)
+    return Solids(
+        np.empty((depth, 5), I), np.empty((depth, 2), I), np.empty((depth, 64 * words), S), np.empty((depth, pattern), U),
+        np.empty(flat, I), np.empty((words, flat), U), np.empty(flat, I), np.empty(flat, I), np.empty(flat, I),
+        np.zeros(int(words_of.sum()) * 64 * (D + 2)), np.cumsum(words_of) - words_of, np.zeros(len(words_of)),
+        np.empty((0, D)), np.empty(0), np.empty((0, 3), S), np.zeros(1024, I), np.zeros(1024, I),
+        np.zeros(0, I), np.empty(0, S), np.empty((words, 0), U), np.zeros(0, I), np.empty(0, S), np.empty((0, pattern), U),
+        np.empty((2, corners + 8), I), np.empty((3, corners // 8 + 2), I), np.empty(64 * words, S), np.empty(64 * words + 1, I),
+        np.empty((3, words), U), np.empty((2, D)),
+    )  # fmt: skip
 
 
 ROOM: WeakKeyDictionary[Form, tuple[int, int, int, int]] = WeakKeyDictionary()  # what the last walk needed

@@ -16,7 +16,7 @@ def _mix(v):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, head, after, owner, neighbor, words):
+def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, head, after, owner, words, neighbor):
     """The cell across each facet, -1 at the domain's sides, -2 where none was found; returns how many of the latter.
 
     The two sides of an inner facet hold the same vertices, so that the sum of their random words names it. Facets wait in

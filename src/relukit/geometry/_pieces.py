@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from relukit._errors import EmptySet, InvalidInput
 from relukit._types import Array
-from relukit.geometry._along import cells_along
+from relukit.geometry._along import Raw, cells_along
 from relukit.geometry._cells import Cells
 from relukit.geometry._enumerate import Progress, stopped
 from relukit.geometry._form import Form, form_of, gates_at
@@ -133,6 +134,22 @@ def _domain(network: Network, domain: Any) -> tuple[Form, Array, Array, Any]:
     return form_of(network, None, rows), lower, upper, rows
 
 
+_NEIGHBORS: WeakKeyDictionary[Form, tuple[Any, ...]] = WeakKeyDictionary()  # the last search's arrays
+_KEPT = 64 << 20  # bytes of them that a form keeps
+
+
+def _room(form: Form, facets: int, vertices: int) -> tuple[Any, ...]:
+    """What the search for neighbors works in, of the last call where it fits."""
+    kept, lists = _NEIGHBORS.pop(form, None), 1 << max(4, (facets // 4).bit_length())
+    if kept is not None and len(kept[0]) >= facets and len(kept[1]) == lists and len(kept[4]) >= vertices:
+        kept[1][:] = -1
+        return kept
+    kind = np.int32 if facets < 2**31 else np.int64
+    return (
+        np.empty(facets, np.uint64), np.full(lists, -1, kind), np.empty(facets, kind), np.empty(facets, kind), np.empty(vertices, np.uint64)
+    )  # fmt: skip
+
+
 def cells_of(
     form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk: Any, complete: bool, block: bool = False
 ) -> Cells:
@@ -145,12 +162,12 @@ def cells_of(
     gates = form.hinges - cuts
     offsets, facet_offsets = found.offsets[: R + 1], found.facet_offsets[: R + 1]
     indices, masks, label = found.indices[:entries], found.masks[:, :entries], found.facets[:facets]
-    neighbors, room = np.empty(facets, np.int64), np.int32 if facets < 2**31 else np.int64
+    neighbors, room = np.empty(facets, np.int64), _room(form, facets, vertices)
     unmatched = facet_neighbors(  # labels: negative: the box; below `cuts`: a half-space of the polytope
-        offsets, indices, masks, facet_offsets, label, cuts, np.empty(facets, np.uint64),
-        np.full(1 << max(4, (facets // 4).bit_length()), -1, room), np.empty(facets, room), np.empty(facets, room), neighbors,
-        np.empty(vertices, np.uint64),
-    )  # fmt: skip
+        offsets, indices, masks, facet_offsets, label, cuts, *room, neighbors
+    )
+    if sum(a.nbytes for a in room) < _KEPT:
+        _NEIGHBORS[form] = room
     walls = np.where(label < 0, gates - 1 - label, label)
     if cuts:
         walls = np.where(label < 0, walls, np.where(label < cuts, gates + 2 * D + label, label - cuts))
@@ -164,5 +181,5 @@ def cells_of(
     return Cells(
         points, offsets, indices, masks, facet_offsets, walls, neighbors, patterns[:, : max(1, -(-gates // 8))], gates,
         form.owners[cuts:], complete, int(unmatched), walk.counts[RANGE] == 0 and not form.rewritten, int(walk.counts[EXACT]),
-        lower, upper, rows, form, found, (lambda p: gates_at(form, p)[:, cuts:]),
+        lower, upper, rows, form, Raw(found.patterns, found.facets), (lambda p: gates_at(form, p)[:, cuts:]),
     )  # fmt: skip
