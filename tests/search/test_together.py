@@ -119,7 +119,7 @@ def test_a_search_goes_on_while_it_is_to_close_in_time():
         return pace.good
 
     assert seen(-0.8, 100)  # 4 more doublings: 16 s
-    assert not seen(-0.8, 20)
+    assert not seen(-0.8, 30)
     assert not seen(-0.95, 100)  # 19 more
     assert seen(-0.5, 5)  # half of the gap at once
     assert not seen(-1.0, 1e9)

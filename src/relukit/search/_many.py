@@ -31,7 +31,7 @@ _PASSES = (8, 25, 80, 160, 320, 640, 1280)
 _NODES = 400  # of the search over gates after the first pass
 # A search over gates goes on past its budget while each doubling of its nodes (from so many on) leaves at most this share of the gap.
 # Or while it is to close within a share of the time left, should the gap go on to fall as it did.
-_DOUBLING, _LEFT, _SURELY = 256, 0.6, 0.4
+_DOUBLING, _LEFT, _SURELY = 256, 0.6, 0.25
 _SHARE = 0.25  # of the time of a pass that the search after it gets at least
 _MOST = 0.5  # of the time left that one pass over all gates may take
 _WIDTH = 64  # leaves that are split at once
