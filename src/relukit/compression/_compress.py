@@ -76,7 +76,7 @@ def compress(
     require_set(domain, "the domain")
     shape = Domain.of(domain, cover) if proof else None
     target, numbers = relu_only(network) if proof else (network, {})
-    points, home = points_of(domain, cover, seed)
+    points, home = points_of(network, domain, cover, seed)
     witnesses, moving = Seen.of(network, domain, cover, points, home), moving_inputs(domain)
     ascend(witnesses, domain)
     seen = witnesses.count
@@ -92,8 +92,10 @@ def compress(
     smaller = lambda built: min((f.network.parameters for f in built), default=network.parameters) < network.parameters
     bounds, record = bounded(target, domain, cover), None
     if timeout > 0 and cover is None:
-        hopeless = not tolerance and not smaller(forms_of(hoped(target, bounds, witnesses.points)))
-        bounds, _, _ = settle(target, domain, bounds, witnesses.points, min(timeout, _HOPELESS) if hopeless else timeout, seed)  # fmt: skip
+        own = witnesses if target is network else Seen.of(target, domain, cover, witnesses.points, home)
+        hopeless = not tolerance and not smaller(forms_of(hoped(target, bounds, own)))
+        bounds, crossed = settle(target, domain, bounds, own, min(timeout, _HOPELESS) if hopeless else timeout, seed)
+        blank = replace(blank, undecided_by_samples=seen + crossed if target is network else seen)
     if shape is not None:
         bounds, record = confirmed(target, shape, bounds, max(timeout, 1.0), tolerance > 0)
         dead, on = stable(network, target, numbers, bounds)

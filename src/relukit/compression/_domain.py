@@ -7,11 +7,16 @@ import numpy as np
 from relukit._errors import InvalidInput
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, linear
+from relukit.compression._witness import products
 from relukit.network import Affine, Network
 from relukit.network.affine import Conv, Dense, Scale, Sparse
 from relukit.sets import AbstractSet, Box
 
 _SAMPLES = 2_000  # witnesses: a unit seen on both sides of its kink needs no bound
+_PRODUCTS, _LEAST = (
+    2e10,
+    50,
+)  # multiplications that all of them may take (a few seconds), and how many there are at least
 _BOXES = 64  # boxes around rows of data bounded at once
 
 
@@ -41,13 +46,14 @@ def hull(cover: Box) -> Box:
     return Box(cover.lower.min(axis=0), cover.upper.max(axis=0))
 
 
-def points_of(domain: AbstractSet, cover: Box | None, seed: int) -> tuple[Array, IntArray]:
+def points_of(network: Network, domain: AbstractSet, cover: Box | None, seed: int) -> tuple[Array, IntArray]:
     """Points of the domain, and which of its boxes each is in; near rows of data, the rows and others beside them."""
+    count = int(np.clip(_PRODUCTS / max(products(network), 1), _LEAST, _SAMPLES))
     if cover is None:
-        points = domain.sample(_SAMPLES, seed)
+        points = domain.sample(count, seed)
         return points, np.zeros(len(points), np.int64)
     g = np.random.default_rng(seed)
-    home = np.r_[np.arange(len(cover.lower)), g.integers(len(cover.lower), size=_SAMPLES)]
+    home = np.r_[np.arange(len(cover.lower)), g.integers(len(cover.lower), size=count)]
     share = g.choice([0.0, 0.5, 1.0], (len(home), cover.size))
     share[: len(cover.lower)] = 0.5
     return cover.lower[home] + share * (cover.upper - cover.lower)[home], home

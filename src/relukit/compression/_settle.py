@@ -7,6 +7,7 @@ import numpy as np
 
 from relukit._types import Array
 from relukit.bounds import Bounds, linear
+from relukit.compression._witness import Seen
 from relukit.network import Affine, Network
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import AbstractSet, Box
@@ -15,9 +16,9 @@ _LEAST = 0.02  # seconds that a unit gets at least
 
 
 def settle(
-    network: Network, input_set: AbstractSet, bounds: Bounds, points: Array, timeout: float, seed: int = 0
-) -> tuple[Bounds, int, int]:
-    """Tighter bounds, units that a search proved to stay on one side, and candidates left open.
+    network: Network, input_set: AbstractSet, bounds: Bounds, seen: Seen, timeout: float, seed: int = 0
+) -> tuple[Bounds, int]:
+    """Tighter bounds, and how many units a search saw crossing their kink that no known point showed.
 
     A ReLU whose samples are all on one side is asked whether the other side can be reached. Searches go from the first
     layer to the last, and after each layer that gained something the linear bounds behind it are made again. The
@@ -25,17 +26,15 @@ def settle(
 
     Arguments:
         bounds: Linear bounds over the set.
-        points: Rows of the set.
+        seen: What points of the set showed.
         timeout: Seconds of wall time for all units together.
     """
-    stop, proven, crossed = time.perf_counter() + timeout, 0, set()
-    left = 0
-    box, values = input_set.box(), network.values(np.asarray(points, np.float64))
+    stop, crossed, left, box = time.perf_counter() + timeout, set(), 0, input_set.box()
     for attempt in range(2):  # what ran out of its share of time, perhaps while code was compiled, is tried once more
         if attempt and not (left and stop - time.perf_counter() > timeout / 2):
             break
         left = 0
-        waiting = {i: _one_sided(network, i, values, bounds) for i in network.activations}
+        waiting = {i: _one_sided(network, i, seen, bounds) for i in network.activations}
         waiting = {i: np.array([e for e in w if (i, int(e)) not in crossed], np.int64) for i, w in waiting.items()}
         for i in network.activations:
             entries = waiting[i][bounds.undecided(i)[waiting[i]]]
@@ -48,7 +47,7 @@ def settle(
             ahead = sum(len(w) for j, w in waiting.items() if j > i)
             for k, entry in enumerate(entries):
                 remaining = stop - time.perf_counter()
-                side = 1.0 if values[source][0, entry] > 0 else -1.0
+                side = 1.0 if seen.low[i][entry] > 0 else -1.0
                 share = max(_LEAST, remaining / (len(entries) - k + ahead) * 3)
                 status = (
                     _question(prefix, box, int(entry), side, min(share, remaining), seed) if remaining > 0 else "open"
@@ -62,34 +61,31 @@ def settle(
                 else:  # strictly below 0: which piece the kink itself belongs to plays no role
                     upper[source][entry], found = np.nextafter(0.0, -1.0), found + 1
             if found:
-                proven += found
                 bounds = linear(network, input_set, Bounds(network, tuple(lower), tuple(upper)))
-    return bounds, proven, left + len(crossed)
+    return bounds, len(crossed)
 
 
-def hoped(network: Network, bounds: Bounds, points: Array) -> Bounds:
+def hoped(network: Network, bounds: Bounds, seen: Seen) -> Bounds:
     """Bounds as they would be if the search proved every unit that points show on one side only. Nothing but a forecast."""
-    values = network.values(np.asarray(points, np.float64))
     lower, upper = list(bounds.lower), list(bounds.upper)
     for i in network.activations:
         source = network.nodes[i].inputs[0]
-        entries = _one_sided(network, i, values, bounds)
+        entries = _one_sided(network, i, seen, bounds)
         low, high = lower[source].copy(), upper[source].copy()
-        on = values[source][0, entries] > 0
+        on = seen.low[i][entries] > 0
         low[entries[on]], high[entries[~on]] = 0.0, np.nextafter(0.0, -1.0)
         lower[source], upper[source] = low, high
         upper[i] = np.maximum(high, 0) if len(entries) else upper[i]
     return Bounds(network, tuple(lower), tuple(upper))
 
 
-def _one_sided(network: Network, index: int, values: list[Array], bounds: Bounds) -> np.ndarray:
-    """Undecided entries of a ReLU node whose samples never cross 0."""
+def _one_sided(network: Network, index: int, seen: Seen, bounds: Bounds) -> np.ndarray:
+    """Undecided entries of a ReLU node whose points never cross 0."""
     node = network.nodes[index]
     source = network.nodes[node.inputs[0]]
     if not (isinstance(node.op, PiecewiseLinear) and node.op.is_relu and isinstance(source.op, Affine)):
         return np.zeros(0, np.int64)
-    z = values[node.inputs[0]]
-    return np.flatnonzero(bounds.undecided(index) & ((z > 0).all(axis=0) | (z < 0).all(axis=0)))
+    return np.flatnonzero(bounds.undecided(index) & ((seen.low[index] > 0) | (seen.high[index] < 0)))
 
 
 def _question(prefix: Network, box: Box, entry: int, side: float, timeout: float, seed: int) -> str:

@@ -12,6 +12,8 @@ from relukit.sets import AbstractSet, Box
 _ROUNDS = 12  # of ascent for one unit; most cross in the first three
 _STEPS = (1.0, 0.5, 0.1)  # shares of the way to the corner that the gradient points to
 _WORK = 4e8  # products that one layer's rounds may take: about 0.1 s
+_FEW = 20  # points to start from at least
+_MEMORY = 1 << 24  # values held at once: 128 MB
 _SURE = 1e-12  # of the largest sum: nearer to a kink, rounding decides the side
 
 
@@ -44,17 +46,20 @@ class Seen:
         elif isinstance(domain, Box):
             lower, upper = domain.lower[None], domain.upper[None]
         seen = Seen(network, np.zeros((0, network.inputs)), lower, upper, {}, {})
-        seen.add(points, network.values(points))
+        seen.add(points)
         return seen
 
-    def add(self, points: Array, values: list[Array]) -> None:
-        """More points, and the values of all nodes there."""
+    def add(self, points: Array) -> None:
+        """More points of the domain."""
         self.points = np.r_[self.points, points]
-        for i in self.network.activations:
-            z = values[self.network.nodes[i].inputs[0]]
-            low, high = z.min(axis=0, initial=np.inf), z.max(axis=0, initial=-np.inf)
-            self.low[i] = np.minimum(self.low[i], low) if i in self.low else low
-            self.high[i] = np.maximum(self.high[i], high) if i in self.high else high
+        block = max(1, _MEMORY // sum(node.size for node in self.network))
+        for start in range(0, len(points), block):
+            values = self.network.values(points[start : start + block])
+            for i in self.network.activations:
+                z = values[self.network.nodes[i].inputs[0]]
+                low, high = z.min(axis=0), z.max(axis=0)
+                self.low[i] = np.minimum(self.low[i], low) if i in self.low else low
+                self.high[i] = np.maximum(self.high[i], high) if i in self.high else high
 
     def both(self, i: int) -> np.ndarray:
         """Units of activation node i that were seen on both sides of a kink, by more than rounding."""
@@ -70,6 +75,11 @@ class Seen:
         return sum(int(self.both(i).sum()) for i in self.network.activations)
 
 
+def products(network: Network) -> int:
+    """Multiplications that one evaluation takes."""
+    return sum(m.out_size * m.terms for n in network if isinstance(n.op, Affine) for m in n.op.maps)
+
+
 def ascend(seen: Seen, domain: AbstractSet) -> None:
     """Look for points on the other side of each unit's kink: from the nearest point known, along the gradient, to the edge of the domain.
 
@@ -82,14 +92,14 @@ def ascend(seen: Seen, domain: AbstractSet) -> None:
         if seen.both(i).all() or not (isinstance(op, PiecewiseLinear) and isinstance(network.nodes[source].op, Affine)):
             continue
         prefix = replace(network, nodes=network.nodes[: source + 1], head="", box=None)
-        cost = sum(m.parameters for n in prefix.nodes if isinstance(n.op, Affine) for m in n.op.maps)
-        _ascend_layer(seen, domain, prefix, i, max(cost, 1))
+        _ascend_layer(seen, domain, prefix, i, max(products(prefix), 1))
 
 
 def _ascend_layer(seen: Seen, domain: AbstractSet, prefix: Network, i: int, cost: int) -> None:
     network, spent = seen.network, 0.0
     many = seen.lower is not None and len(seen.lower) > 1
-    values = prefix(seen.points[: len(seen.lower)] if many and seen.lower is not None else seen.points)
+    known = seen.points[: len(seen.lower)] if many and seen.lower is not None else seen.points
+    values = prefix(known[: max(_FEW, int(_WORK / cost))])
     entries = np.flatnonzero(~seen.both(i))
     entries = entries[: max(1, int(_WORK / (cost * (2 + len(_STEPS)))))]
     side = _sides(network, i, values, entries)
@@ -112,7 +122,7 @@ def _ascend_layer(seen: Seen, domain: AbstractSet, prefix: Network, i: int, cost
         moved = gained > best
         x = np.where(moved[:, None], tried[pick, np.arange(len(entries))], x)
         best = np.maximum(gained, best)
-        seen.add(x[moved], network.values(x[moved]))
+        seen.add(x[moved])
         stay = moved & ~seen.both(i)[entries]
         entries, side, x, best = entries[stay], side[stay], x[stay], best[stay]
         lower, upper = (v[stay] if many and v is not None else v for v in (lower, upper))
