@@ -194,16 +194,22 @@ def _set_rate(watch: Any, rate: float) -> str:
 
 
 def _familiar_rate(watch: Any, depth: int | None = None) -> float:
-    """A rate that usually works for the optimizer: smaller with depth, unless layers that pass on have a rate of their own."""
+    """A rate that usually works for the optimizer: smaller with depth and width, unless layers that pass on have a rate of their own."""
     name = type(watch.optimizer).__name__
     if depth is None:
         depth = _DEEP if len(watch.optimizer.param_groups) > 1 else sum(not layer.norm for layer in watch.layers)
     if name in _FIRST_RATE:
-        return _FIRST_RATE[name] * min(1.0, 8 / depth)
+        return _FIRST_RATE[name] * min(1.0, 8 / depth) * min(max(64 / _width(watch), 0.5), 2.5)
     momentum = watch.optimizer.param_groups[0].get("momentum", 0) or 0
     # A squared error is steeper than a cross-entropy: its second derivative by the output is 2, not at most 1/4.
     steep = 0.4 if watch.record.chain[:1] == ["MseLoss"] else 1.0
     return steep * (0.03 if momentum > 0.5 else 0.1) * min(1.0, 8 / depth)
+
+
+def _width(watch: Any) -> float:
+    """Median width of the hidden layers: what a step of Adam does to an output grows with it (Yang et al., 2022)."""
+    hidden = [layer for layer in watch.layers if not layer.norm][:-1]
+    return float(np.median([layer.fan or layer.units for layer in hidden])) if hidden else 64.0
 
 
 def lower_learning_rate(watch: Any, finding: Finding) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from relukit.monitoring._finding import REMEDIES, Finding
 from relukit.monitoring._record import Record
+from relukit.monitoring._target import reference as reference_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Facts:
     finite: bool
     level: float  # recent loss over that of the best constant output; nan where that is unknown
     level_at_start: float
+    level_error: float  # how far the constant's loss may be off, relatively
     target: Any  # the last batch's targets as far as they can be told, or None
     constant: bool  # the last output seen is the same for all rows
     first_update: float  # largest relative update seen at any time
@@ -78,13 +80,12 @@ def facts_of(record: Record) -> Facts:
     losses = np.asarray(record.losses[-50:])
     drop = record.drop()
     constant = bool(record.activity) and _constant(record.activity[-1].outputs)
-    known = [a.target.level for a in record.activity if a.target is not None and math.isfinite(a.target.level)]
-    reference = max(float(np.mean(known)), 1e-9) if known else math.nan
+    level, error = reference_of([a.target for a in record.activity if a.target is not None])
     return Facts(
         record,
         record.step,
         drop,
-        _learns(record, drop, reference) and not (record.step >= 16 and constant),
+        _learns(record, drop, level, error) and not (record.step >= 16 and constant),
         silent,
         early,
         float(np.median(steep[-4:])) if steep else math.nan,
@@ -104,8 +105,9 @@ def facts_of(record: Record) -> Facts:
         rms[-1] / max(rms[0], 1e-30) if len(rms) > 1 else 1.0,
         max(saturated, default=0.0),
         bool(np.all(np.isfinite(losses))),
-        record.level()[1] / reference if record.step >= 5 else math.nan,
-        record.losses[0] / reference,
+        record.level()[1] / level if record.step >= 5 else math.nan,
+        record.losses[0] / level,
+        error,
         next((a.target for a in reversed(record.activity) if a.target is not None), None),
         constant,
         max((float(np.nanmax(u[weights])) for _, u in record.updates if np.any(np.isfinite(u[weights]))), default=0.0),
@@ -129,7 +131,7 @@ def _gradient_ratio(sample: Any, weights: list[int]) -> float:
     return float(first / last) if np.isfinite(first) and np.isfinite(last) and last > 0 else math.nan
 
 
-def _learns(record: Record, drop: float, reference: float) -> bool:
+def _learns(record: Record, drop: float, reference: float, error: float) -> bool:
     """Whether the loss falls as it should by now: below what a constant output reaches, or steadily on its way."""
     n = record.step
     if not math.isfinite(drop):
@@ -141,7 +143,7 @@ def _learns(record: Record, drop: float, reference: float) -> bool:
             return True
         if before > 2 * reference:  # a fall from far above proves nothing yet
             return bool(now < 0.95 * reference or (n < 80 and steady and drop > 0.5 and now < 1.5 * reference))
-        return bool(now < 1.05 * reference and (steady or (now < 0.93 * reference and drop > 0.05)))
+        return bool(now < 1.05 * reference and (steady or (now < (0.93 + error / 2) * reference and drop > 0.05)))
     if n < 16:
         return drop > 0.3
     return drop > 0.25 or (drop > 0.04 and record.trend() < -6) or (drop > 0.1 and record.trend() < -3)

@@ -192,13 +192,14 @@ def _destroyed(f: Facts) -> list[Finding]:
 def oscillating(f: Facts) -> list[Finding]:
     """The loss jumps about without falling, and each step moves the weights by percents."""
     losses = np.asarray(f.record.losses[-max(24, f.steps // 2) :])
-    if (f.learning and f.drop > 0.25) or f.steps < 24 or not np.all(np.isfinite(losses)):
+    ahead = f.learning and (f.drop > 0.25 or f.level < 0.93 + f.level_error / 2)
+    if ahead or f.steps < 24 or not np.all(np.isfinite(losses)):
         return []
     level = abs(float(np.median(losses)))
     jump = float(np.median(np.abs(np.diff(losses)))) / max(level, 1e-12)
     spread = float(np.subtract(*np.percentile(losses, [90, 10]))) / max(level, 1e-12)
     fast = math.isfinite(f.update) and f.update > 0.05
-    above = f.record.level()[1] > 1.15 * abs(f.record.level()[0]) or f.level > 1.05
+    above = f.record.level()[1] > 1.15 * abs(f.record.level()[0]) or f.level > 1.05 + f.level_error
     if not (fast and (jump > 0.12 or spread > 0.5 or above)) and not (above and spread > 1 and f.update > 0.02):
         return []
     scale = f.weight_scale[np.isfinite(f.weight_scale)]

@@ -5,7 +5,7 @@ y. What is found that way counts only where it gives back the loss.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _NEAR = 1e-2  # relative difference up to which a loss counts as given back
@@ -20,6 +20,8 @@ class Target:
         mean: Of all entries (nan for classes); `std` their deviation, or nan.
         low, high: Quantiles 0.2 and 0.8 of the entries.
         mismatch: What makes loss and output unfit for each other, or "".
+        rows: Of the batch.
+        shares: Of the classes, or of the ones of each output where those are told apart one by one (`binary`); else None.
     """
 
     level: float
@@ -28,6 +30,29 @@ class Target:
     low: float = math.nan
     high: float = math.nan
     mismatch: str = ""
+    rows: int = 0
+    shares: tuple[float, ...] | None = None
+    binary: bool = False
+
+
+def reference(targets: list[Target]) -> tuple[float, float]:
+    """Loss of the best constant output over several batches, and how far off it may be, relatively: one batch alone says
+    little about rare classes."""
+    known = [t for t in targets if math.isfinite(t.level)]
+    if not known:
+        return math.nan, 0.0
+    rows = sum(t.rows for t in known)
+    error = 1 / math.sqrt(rows) if rows else 0.0
+    shares = [t.shares for t in known if t.shares is not None]
+    if len(shares) < len(known) or len({len(s) for s in shares}) != 1:
+        return max(sum(t.level for t in known) / len(known), 1e-9), error
+    pooled = [sum(t.rows * s[k] for t, s in zip(known, shares)) / rows for k in range(len(shares[0]))]
+    if known[0].binary:
+        level = sum(_entropy(p) for p in pooled) / len(pooled) + 1 / (2 * rows)
+    else:
+        level = -sum(p * math.log(p) for p in pooled if p > 0) + (sum(p > 1e-3 for p in pooled) - 1) / (2 * rows)
+        level = min(level, math.log(len(pooled)))
+    return max(level, 1e-9), error
 
 
 def recovered(chain: list[str], seen: Any, loss: float) -> Target | None:
@@ -46,7 +71,8 @@ def recovered(chain: list[str], seen: Any, loss: float) -> Target | None:
     if chain[:1] == ["Mean"] and len(chain) > 1 and chain[1] in ("Relu", "ClampMin", "Clamp"):
         return _hinge(out, grad)
     solve = _SOLVERS.get(chain[0])
-    return solve(out, grad, loss) if solve is not None and out.numel() > 1 else None
+    found = solve(out, grad, loss) if solve is not None and out.numel() > 1 else None
+    return None if found is None else replace(found, rows=len(out))
 
 
 def _numbers(y: Any, level: float, mismatch: str = "") -> Target:
@@ -149,8 +175,10 @@ def _probability(out: Any, grad: Any, loss: float) -> Target | None:
 def _probabilities(y: Any) -> Target:
     outside = float(((y < -0.01) | (y > 1.01)).float().mean()) > 0.01
     share = y.clamp(0, 1).reshape(len(y), -1).mean(0)
-    level = float(sum(_entropy(float(s)) for s in share[:64]) / min(len(share), 64))
-    return _numbers(y, level, "targets of a loss on probabilities lie outside [0, 1]" if outside else "")
+    shares = tuple(share[:64].tolist())
+    level = sum(_entropy(s) for s in shares) / len(shares)
+    told = _numbers(y, level, "targets of a loss on probabilities lie outside [0, 1]" if outside else "")
+    return replace(told, shares=shares, binary=True)
 
 
 def _classes(out: Any, grad: Any, loss: float) -> Target | None:
@@ -165,10 +193,11 @@ def _classes(out: Any, grad: Any, loss: float) -> Target | None:
     chosen = logs.exp() - grad * len(out)  # the targets' distributions: one class, or smoothed
     if not _close(float(-(chosen * logs).sum(1).mean()), loss):
         return Target(most)
-    share = chosen.mean(0).clamp_min(1e-9)
-    entropy = float(-(share * share.log()).sum())
+    shares = tuple(chosen.mean(0).clamp_min(0).tolist())
+    entropy = -sum(p * math.log(p) for p in shares if p > 0)
     # A batch shows less entropy than its source has (Miller, 1955).
-    return Target(min(most, entropy + (int((share > 1e-3).sum()) - 1) / (2 * len(out))))
+    level = min(most, entropy + (sum(p > 1e-3 for p in shares) - 1) / (2 * len(out)))
+    return Target(level, rows=len(out), shares=shares)
 
 
 def _hinge(out: Any, grad: Any) -> Target | None:
