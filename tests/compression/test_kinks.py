@@ -179,3 +179,42 @@ def test_witnesses_leave_nothing_to_search():
     )  # touches 0, never crosses
     touching = compress(edge, Box(-np.ones(2), np.ones(2)))
     assert touching.undecided_by_samples == 0
+
+
+def test_points_in_blocks_show_the_same(monkeypatch):
+    from relukit.compression import _witness
+    from relukit.network import from_layers
+    from tests.strategies import RELU
+
+    g = np.random.default_rng(3)
+    network = from_layers([g.standard_normal((9, 4)), g.standard_normal((6, 9)), np.ones((1, 6))], [g.standard_normal(9), np.zeros(6), np.zeros(1)], [RELU] * 2)  # fmt: skip
+    box = Box(-np.ones(4), np.ones(4))
+    x = box.sample(101, 0)
+    whole = _witness.Seen.of(network, box, None, x, np.zeros(101, int))
+    monkeypatch.setattr(_witness, "_MEMORY", 7 * sum(n.size for n in network))
+    parts = _witness.Seen.of(network, box, None, x, np.zeros(101, int))
+    z = x @ network.nodes[1].op.maps[0].W.T + network.nodes[1].op.bias  # type: ignore[union-attr]
+    for i in network.activations:
+        assert np.array_equal(whole.low[i], parts.low[i]) and np.array_equal(whole.high[i], parts.high[i])
+    first = network.activations[0]
+    assert np.allclose(whole.low[first], z.min(axis=0)) and np.allclose(whole.high[first], z.max(axis=0))
+    assert np.array_equal(whole.both(first), (z.min(axis=0) < 0) & (z.max(axis=0) > 0))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tolerance_holds_for_the_files(tmp_path, capsys, monkeypatch, seed):
+    """What the checker shows for the two files, not only what compress gave up, stays within the tolerance."""
+    import json
+    import sys
+
+    from relukit.cli import app
+    from relukit.cli._frame import run_app
+
+    model([("LeakyRelu", (), {"alpha": 0.25})], (5,), seed, tmp_path / "net.onnx")
+    out, proof = tmp_path / "small.onnx", tmp_path / "p"
+    monkeypatch.setattr(sys, "argv", ["relukit", "compress", str(tmp_path / "net.onnx"), "--box=-1:1", "--tolerance", "1.5", "-o", str(out), "--proof", str(proof), "--json"])  # fmt: skip
+    assert run_app(app) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["given_up"] > 0 and said["error_bound_file"] <= 1.5 and said["parameters_after"] < said["parameters_before"]  # fmt: skip
+    x = np.random.default_rng(0).uniform(-1, 1, (500, 5))
+    assert np.abs(run_onnx(out, x) - run_onnx(tmp_path / "net.onnx", x)).max() <= said["error_bound_file"] + 1e-5
