@@ -161,3 +161,23 @@ def test_the_comparison_is_drawn(tmp_path):
     X, y = _rows(120)
     draw(compare(X, y, ["relu", "tanh"], depths=(1,), seeds=2, rates=(1e-2,), epochs=1, width=4), tmp_path / "c.png")
     assert (tmp_path / "c.png").stat().st_size > 5_000
+
+
+def test_the_default_comparison_takes_the_policy_where_it_is(tmp_path, monkeypatch):
+    from relukit.training.compare import compare, default_data, draw
+
+    monkeypatch.delenv("RELUKIT_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert list(default_data()) == ["digits"]
+    folder = tmp_path / "consumption_savings"
+    folder.mkdir()
+    cash = np.linspace(0.1, 4, 60)
+    rows = np.column_stack([cash, np.minimum(cash, 1 + 0.2 * cash), np.minimum(cash, 1.5 + 0.1 * cash)])
+    np.savetxt(folder / "egm_reference_0.csv", rows, delimiter=",", header="cash_on_hand,c_y0,c_y1", comments="")
+    monkeypatch.setenv("RELUKIT_DATA", str(tmp_path))
+    X, y = default_data()["borrowing-limit"]
+    assert X.shape == (60, 1) and y.shape == (60, 2)
+    found = compare(X, y, ["relu"], depths=(1,), seeds=2, rates=(1e-2,), epochs=2, width=4)
+    assert found.rows[0]["steps_per_epoch"] == 1
+    draw({"a": found, "b": found}, tmp_path / "two.png")
+    assert (tmp_path / "two.png").stat().st_size > 5000
