@@ -1,5 +1,7 @@
 """Breakpoints along a line by the sweep, and polygons on several threads."""
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +14,8 @@ from relukit.geometry import _threads, polygon
 from relukit.geometry._along import cells_along
 from relukit.geometry._form import form_of
 from relukit.network import from_layers
+from relukit.network.affine import Conv, Dense
+from relukit.network.rewrite import RELU, Builder
 
 from .degenerate import degenerate
 from .rational import pieces
@@ -111,3 +115,62 @@ def test_polygons_with_many_corners(corners):
     for k in range(len(found)):
         center = found.polygon(k).mean(axis=0)
         np.testing.assert_allclose(A[k] @ center + c[k], network(center), atol=1e-9)
+
+
+def test_pooled_maxima_need_no_exact_arithmetic():
+    """max(a, b) = b + max(0, a - b) touches the walls of a and b where these are off: settled by the signs of its terms."""
+    g = np.random.default_rng(0)
+    b = Builder((1, 8, 8))
+    z = b.activation(b.convolve(0, Conv(g.standard_normal((2, 1, 3, 3)), (1, 8, 8)), g.standard_normal(2)), RELU)
+    pooled = b.reshape(b.max_pool(z, (2, 2), (2, 2), (0, 0, 0, 0), (1, 1), False), (18,))
+    network = b.build(b.affine(pooled, Dense(g.standard_normal((3, 18)))))
+    found = relukit.regions(network, plane=tuple(g.standard_normal((3, 64))))
+    assert len(found) > 500 and found.exact_tests < len(found) and found.area_error < 1e-12
+    A, c = found.maps
+    for k in range(0, len(found), 7):
+        center = found.polygon(k).mean(axis=0)
+        np.testing.assert_allclose(A[k] @ center + c[k], network(found.plane.points(center)), atol=1e-9)
+
+
+def test_layers_of_zeros():
+    """No row to scale by: neither a warning nor a piece."""
+    network = relu_network(
+        [np.zeros((3, 2)), np.ones((2, 3)), np.ones((1, 2))], [np.zeros(3), np.array([-1.0, 1.0]), np.zeros(1)]
+    )
+    assert len(relukit.regions(network, Box(-np.ones(2), np.ones(2)))) == 1
+
+
+def test_a_walk_begins_anew_after_another_one():
+    """Room is kept between calls: other boxes, an unfinished walk and more facets in between change nothing."""
+    network = relu_network(*random_network(3, [3, 14, 9, 2]))
+    box, other = Box(-np.ones(3), np.ones(3)), Box(np.zeros(3), np.full(3, 2.0))
+    first, there = relukit.regions(network, box), relukit.regions(network, other)
+    relukit.regions(network, box, limit=5, partial=True)
+    again = relukit.regions(network, box)
+    assert again.unmatched == 0 and np.array_equal(first.vertices, again.vertices)
+    assert np.array_equal(first.patterns, again.patterns) and np.array_equal(first.neighbors, again.neighbors)
+    assert len(there) != len(first) and there.area_error < 1e-12
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_interrupt_keeps_what_was_found(threads):
+    """Ctrl-C in the middle of a long walk, with threads too."""
+    network = relu_network(*random_network(0, [2, 500, 500, 500, 1]))
+    whole = Box(-np.ones(2), np.ones(2))
+    relukit.regions(network, Box(-np.full(2, 0.1), np.full(2, 0.1)), threads=threads)  # compiled
+    asked = []
+
+    def progress(count):
+        if count and not asked:
+            asked.append(count)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    found = relukit.regions(network, whole, partial=True, threads=threads, on_progress=progress)
+    assert asked and not found.complete and len(found) >= 1000
+    with pytest.raises(KeyboardInterrupt):
+        asked.clear()
+        relukit.regions(network, whole, threads=threads, on_progress=progress)
+    A, c = found.maps
+    for k in range(0, len(found), max(1, len(found) // 30)):
+        center = found.polygon(k).mean(axis=0)
+        np.testing.assert_allclose(A[k] @ center + c[k], network(center), rtol=1e-9, atol=1e-6)
