@@ -21,6 +21,7 @@ def is_relu(op: object) -> bool:
     return isinstance(op, PiecewiseLinear) and op.is_relu
 
 
+_PACE, _MAKING = 1e9, 0.1  # multiply-adds in a second; share of the time left that making the compact form may take
 _UNITS = (
     3000  # from so many units on, activations with several kinks are taken apart: each kink is relaxed by itself then
 )
@@ -73,6 +74,13 @@ class Graph:
         """Whether matrices over all gates would be quicker: they are multiplied about four times as fast as kernels are walked."""
         n = self.network.inputs
         return self.gates * (n + 0.5 * self.gates) < 4 * self.maps.cost
+
+    def is_quick_to_compact(self, stop: float) -> bool:
+        """Whether the compact form can be made in a small share of the time left, and in memory: every input and gate is sent through the network."""
+        columns = self.network.inputs + self.gates
+        seconds = self.maps.cost * columns / _PACE
+        memory = 24.0 * max(node.size for node in self.network.nodes) * columns
+        return seconds < _MAKING * (stop - time.perf_counter()) and memory < 0.5 * free_memory()
 
     @property
     def outputs(self) -> int:

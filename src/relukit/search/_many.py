@@ -101,10 +101,14 @@ def decide_cases(
         on_level(k, float(row))
     if not open_.any():
         return Decision("unsat", None, 1, "linear bounds")
-    small = compact(rows, region, bounds) if graph is None or graph.is_small else graph
+    small = compact(rows, region, bounds) if graph is None or _is_better_small(graph, stop) else graph
     search = _Many(small, cases, member, open_, stop, seed, on_level, device)
     search.level = np.maximum(search.level, level)
     return search.run()
+
+
+def _is_better_small(graph: Graph, stop: float) -> bool:
+    return graph.is_small and graph.is_quick_to_compact(stop)
 
 
 def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None], stop: float) -> Decision:
@@ -367,7 +371,8 @@ class _Many:
         small = self.small
         A = np.eye(self.member.shape[1])[self.member[case]]
         if isinstance(small, Graph) and forest.ends:
-            if small.gates * small.input_set.size > _DENSE:  # a program over all gates would be too large
+            if small.gates * small.input_set.size > _DENSE or not small.is_quick_to_compact(stop):
+                # a program over all gates would be too large
                 self.unresolved += len(forest.ends)
                 return None
             small = compact(small.network, small.input_set, small.bounds)
