@@ -1,5 +1,6 @@
 """Networks whose matrices would not fit in memory, with few inputs that move."""
 
+import time
 from functools import reduce
 
 import numpy as np
@@ -111,3 +112,19 @@ def test_a_network_too_large_for_memory_is_left_open(monkeypatch):
     assert found.status in ("unknown", "sat")
     assert found.status == "sat" or "memory" in found.reason
     assert relukit.verify(network, a.within(box), b[best] >= -1e4, timeout=20).status == "unsat"
+
+
+def test_a_compact_form_that_takes_too_long_to_make_is_left_out(monkeypatch):
+    """Every input and gate goes through the whole network once: a ResNet of 55 million multiply-adds took minutes past its limit."""
+    from relukit.search import _graph, _many
+
+    network = convolutional(8, 4)
+    _, box = around(network, np.arange(192), 0.02)
+    rows = _graph.as_graph(network.append(np.eye(4)))
+    assert rows is not None
+    graph = _graph.make_graph(rows, box, np.inf)
+    now = time.perf_counter()
+    assert graph.gates and graph.is_small and _many._is_better_small(graph, now + 60)
+    assert not _many._is_better_small(graph, now + 1e-4)
+    monkeypatch.setattr(_graph, "free_memory", lambda: 1e5)
+    assert not _many._is_better_small(graph, now + 60)
