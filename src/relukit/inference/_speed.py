@@ -286,7 +286,7 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
     plans = {"plan": tuple(plan)} if plan and set(plan) != {"dense"} else {}
     if plan and fast._flat is not None:
         plans["chain"] = ("chain",) * len(plan)
-    times = _race(_faces(fast, plans), groups, budget / 2 if plans else budget / 4)
+    times = _race_plans(fast, plans, groups, budget / 2 if plans else budget / 4)
     best = min(times, key=lambda k: times[k])
     if best == "dense" or times[best] >= _BETTER * times["dense"]:
         chosen, spent, best = ("dense",) * max(len(plan), 1), dense_work, "dense"
@@ -307,19 +307,22 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
     )
 
 
-def _faces(fast: Fast, plans: dict[str, tuple[str, ...]]) -> dict[str, Callable[[Array], Any]]:
+def _race_plans(fast: Fast, plans: dict[str, tuple[str, ...]], groups: list[Array], budget: float) -> dict[str, float]:
     """The dense network and plans as their owner calls them: from tensor to tensor for a torch module, from array to array else."""
     if fast.own is None:
-        return {"dense": fast.dense} | {name: partial(fast.run, plan=plan) for name, plan in plans.items()}
+        runs = {"dense": fast.dense} | {name: partial(fast.run, plan=plan) for name, plan in plans.items()}
+        return _race(runs, groups, budget)
     import torch
 
-    def planned(plan: tuple[str, ...]) -> Callable[[Array], Any]:
-        return lambda rows: torch.from_numpy(fast.run(torch.from_numpy(rows).numpy(), plan))
+    def planned(plan: tuple[str, ...]) -> Callable[[Any], Any]:
+        return lambda x: torch.from_numpy(fast.run(x.numpy().reshape(len(x), -1), plan))
 
-    return {"dense": fast.dense} | {name: planned(plan) for name, plan in plans.items()}
+    tensors: list[Any] = [torch.from_numpy(rows).reshape(len(rows), *fast.network.input_shape) for rows in groups]
+    with torch.no_grad():
+        return _race({"dense": fast.own} | {name: planned(plan) for name, plan in plans.items()}, tensors, budget)
 
 
-def _race(contenders: dict[str, Callable[[Array], Any]], groups: list[Array], budget: float) -> dict[str, float]:
+def _race(contenders: dict[str, Callable[[Any], Any]], groups: list[Any], budget: float) -> dict[str, float]:
     """Median seconds of one call; each runs through all inputs in turn, the contenders alternating.
 
     The lesser of wall time and CPU time of the process counts: threads make the wall time less, and on a busy machine a call that is
