@@ -16,7 +16,7 @@ from relukit.monitoring._target import recovered
 
 _EARLY = {1, 2, 4, 8, 16, 32}  # steps that are always looked at
 _EVERY = 8
-_BUDGET = 0.01  # share of the training time that looking may take; intervals grow until it holds
+_BUDGET = 0.006  # share of the training time that looking may take; intervals grow until it holds
 _FORWARD = {1, 2, 8, 16, 32}  # steps whose forward pass is looked at
 _LAYERS = {1, 2, 16}  # steps at which every layer's output is looked at as well, and later every fourth time
 _SNAPSHOT = 1 << 22  # entries of a model up to which its start is kept, so that a fix can go back to it
@@ -29,7 +29,7 @@ class Watch:
     """Watches a torch module while a user's own loop trains it.
 
     Gradients tell most of it: a unit whose bias gets the gradient 0 was off for the whole batch. They are read on the
-    first steps and then on every eighth or rarer, so that looking costs about one percent; the forward pass is looked at
+    first steps and then on every eighth or rarer, so that looking costs about a percent; the forward pass is looked at
     on a handful of steps, by hooks that are there for these steps only. Results and random state stay as they are.
 
     Arguments:
