@@ -276,3 +276,15 @@ def test_what_is_refused():
         relukit.regions(random_network(0, [30, 4, 1]), Box(np.zeros(30), np.ones(30)))
     with pytest.raises(UnsupportedOperation, match="gelu"):
         relukit.regions(from_layers([np.eye(3)] * 2, [np.zeros(3)] * 2, [get("gelu")]), Box(np.zeros(3), np.ones(3)))
+
+
+def test_more_units_than_one_word_of_signs():
+    """Candidates are taken 64 at a time: Zaslavsky's count for 70 planes, and a second layer of 70."""
+    g = np.random.default_rng(4)
+    one = relu_network([g.standard_normal((70, 3)), np.ones((1, 70))], [g.standard_normal(70), np.zeros(1)])
+    found = relukit.regions(one, Box(-np.full(3, 1e7), np.full(3, 1e7)))
+    assert len(found) == 1 + 70 + 70 * 69 // 2 + 70 * 69 * 68 // 6 and found.unmatched == 0
+    two = random_network(4, [3, 4, 70, 1])
+    cells = relukit.regions(two, Box(-np.ones(3), np.ones(3)))
+    assert cells.unmatched == 0 and cells.area_error < 1e-12
+    assert np.array_equal(cells.locate(cells.centers[0]), np.arange(len(cells)))
