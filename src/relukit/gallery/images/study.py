@@ -12,7 +12,7 @@ from relukit.gallery._life import data_folder, load_states, save_states, t_inter
 from relukit.gallery.images import _model
 
 NAME, DIGITS, TEST, PETS = "images", "mnist_train.npz", "mnist_test_dev5000.npz", "cifar_catdog_dev.npz"
-EPOCHS = {"mlp": 24, "plain": 8, "cnn": 6, "pets": 24}
+EPOCHS = {"mlp": 24, "plain": 8, "cnn": 8, "pets": 24}
 TIMEOUT = 10.0  # seconds for each flip
 CNN_ROWS = 10  # digits whose distance is bracketed for the convolutional network
 RADII = np.geomspace(0.004, 0.4, 24)
