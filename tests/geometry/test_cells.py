@@ -288,3 +288,18 @@ def test_more_units_than_one_word_of_signs():
     cells = relukit.regions(two, Box(-np.ones(3), np.ones(3)))
     assert cells.unmatched == 0 and cells.area_error < 1e-12
     assert np.array_equal(cells.locate(cells.centers[0]), np.arange(len(cells)))
+
+
+def test_a_summary_leaves_out_volumes_that_would_take_minutes():
+    rng = np.random.default_rng(0)
+    for inputs, known in ((4, True), (9, False)):
+        chain = {
+            "W0": rng.normal(size=(6, inputs)),
+            "b0": rng.normal(size=6) / 3,
+            "W1": np.ones((1, 6)),
+            "b1": np.zeros(1),
+        }
+        cells = relukit.regions(relukit.load(chain), Box(-np.ones(inputs), np.ones(inputs)), limit=30, partial=True)
+        found = cells.to_dict()
+        assert (found["area"] is not None) == known and found["regions"] == len(cells) > 10
+        assert found["edges"] > found["regions"]

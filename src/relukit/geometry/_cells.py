@@ -12,6 +12,11 @@ from relukit._types import Array, BoolArray, IntArray
 from relukit.geometry._form import Form
 from relukit.sets._abstract import Rows
 
+_VOLUME, _GROWTH = (
+    2e-3,
+    26.0,
+)  # CPU seconds for the volume of one cell of seven inputs, and times that for each further input
+_PATIENCE = 20.0  # CPU seconds of volumes that a summary may take
 _BLOCK = 4096  # cells whose half-spaces are held at once
 
 
@@ -231,9 +236,11 @@ class Cells:
         return draw_cells(self, ax, output)
 
     def to_dict(self) -> dict[str, Any]:
+        """Counts and checks; `area` and `area_error` are None where the volumes of so many cells of so many inputs would take minutes."""
+        dear = len(self) * _VOLUME * _GROWTH ** (self.dimension - 7) > _PATIENCE
         return {
             "regions": len(self), "vertices": len(self.vertices), "edges": self.edges, "facets": self.facet_count, "dimension": self.dimension,
-            "area": self.area, "area_error": self.area_error, "unmatched_facets": self.unmatched, "exact": self.exact,
+            "area": None if dear else self.area, "area_error": None if dear else self.area_error, "unmatched_facets": self.unmatched, "exact": self.exact,
             "exact_tests": self.exact_tests, "complete": self.complete,
         }  # fmt: skip
 
