@@ -14,6 +14,8 @@ from relukit.network import Affine, Network
 from relukit.network.affine import AbstractLinear, Dense, Sparse
 
 _CHUNK = 1 << 22  # entries of one array of intervals times units
+_BOUNDED = 1.5e8  # intervals times units that are bounded: a table of about 6,000 rough knots, half a minute
+_MEASURED = 2e7  # points times knots that are measured
 
 
 def evaluate(network: Network, x: Array, dtype: Any) -> Array:
@@ -61,6 +63,7 @@ def measured_error(network: Network, exact: Callable[[tuple[Fraction, ...]], Fra
 def test_points(table: Table, dtype: Any, most: int = 8_000) -> Array:
     """Knots, their two neighbors in `dtype`, middles, and points between, inside the table; shape `(count, 1)`."""
     x = table.x
+    most = min(most, max(400, int(_MEASURED / len(x))))
     if 4 * len(x) > most:
         x = x[np.unique(np.linspace(0, len(x) - 1, most // 4).astype(int))]
     knots = x.astype(dtype)
@@ -85,7 +88,7 @@ def table_bound(network: Network, table: Table, dtype: Any) -> float | None:
     cuts = np.unique(np.concatenate([table.x, *places]))
     cuts = cuts[(cuts >= table.x[0]) & (cuts <= table.x[-1])]
     units = max(node.size for node in network.nodes)
-    if len(cuts) * units > 5e8:
+    if len(cuts) * units > _BOUNDED:
         return None
     worst, step = 0.0, max(1, _CHUNK // units)
     for start in range(0, len(cuts) - 1, step):
