@@ -85,7 +85,7 @@ def test_more_cases_than_lanes_are_attacked(large, monkeypatch):
     """A hundred classes: more starts than points that are evaluated at once, in compiled loops and in torch."""
     if large:
         monkeypatch.setattr("relukit.search._torch_points._WORTH", 0)
-        monkeypatch.setattr("relukit.search._graph_dual._VALUES", 20_000)  # a few points at once
+        monkeypatch.setattr("relukit.search._graph_points._VALUES", 20_000)  # a few points at once
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 100)
