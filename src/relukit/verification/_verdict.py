@@ -87,3 +87,32 @@ class Undecided:
 
 
 Verdict = Verified | Falsified | Undecided
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """A quantity between a proven bound and one that is reached or proven.
+
+    Arguments:
+        lower, upper: The quantity lies between them.
+        proven: Whether they agree up to the tolerance that was asked for.
+        at: A point where the inner end is reached, where there is one.
+    """
+
+    lower: float
+    upper: float
+    proven: bool
+    at: Array | None = None
+    boxes: int = 0
+    cpu_seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        at = None if self.at is None else self.at.tolist()
+        return {
+            "lower": self.lower,
+            "upper": self.upper,
+            "proven": self.proven,
+            "at": at,
+            "boxes": self.boxes,
+            "cpu_seconds": self.cpu_seconds,
+        }
