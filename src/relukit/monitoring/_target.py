@@ -5,6 +5,7 @@ y. What is found that way counts only where it gives back the loss.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,8 +51,7 @@ def reference(targets: list[Target]) -> tuple[float, float]:
     if known[0].binary:
         level = sum(_entropy(p) for p in pooled) / len(pooled) + 1 / (2 * rows)
     else:
-        level = -sum(p * math.log(p) for p in pooled if p > 0) + (sum(p > 1e-3 for p in pooled) - 1) / (2 * rows)
-        level = min(level, math.log(len(pooled)))
+        level = _mixture(pooled, rows)
     return max(level, 1e-9), error
 
 
@@ -153,6 +153,13 @@ def _entropy(share: float) -> float:
     return -(share * math.log(share) + (1 - share) * math.log(1 - share))
 
 
+def _mixture(shares: Sequence[float], rows: int) -> float:
+    """Cross-entropy of the best constant over classes with these shares of so many rows, which show less than their source has
+    (Miller, 1955)."""
+    entropy = -sum(p * math.log(p) for p in shares if p > 0)
+    return min(math.log(len(shares)), entropy + (sum(p > 1e-3 for p in shares) - 1) / (2 * rows))
+
+
 def _logits(out: Any, grad: Any, loss: float) -> Target | None:
     import torch
 
@@ -194,10 +201,7 @@ def _classes(out: Any, grad: Any, loss: float) -> Target | None:
     if not _close(float(-(chosen * logs).sum(1).mean()), loss):
         return Target(most)
     shares = tuple(chosen.mean(0).clamp_min(0).tolist())
-    entropy = -sum(p * math.log(p) for p in shares if p > 0)
-    # A batch shows less entropy than its source has (Miller, 1955).
-    level = min(most, entropy + (sum(p > 1e-3 for p in shares) - 1) / (2 * len(out)))
-    return Target(level, rows=len(out), shares=shares)
+    return Target(_mixture(shares, len(out)), rows=len(out), shares=shares)
 
 
 def _hinge(out: Any, grad: Any) -> Target | None:

@@ -123,14 +123,18 @@ class Dual:
         self.lower, self.upper = lower.copy(), upper.copy()
         self._prepare()
 
-    def _prepare(self) -> None:
+    def _draw_lines(self) -> None:
+        """Each gate's upper line and phase, from its bounds."""
         lower, upper = self.lower, self.upper
         with np.errstate(divide="ignore", invalid="ignore"):
             slope = np.where(upper <= 0, 0.0, np.where(lower >= 0, 1.0, upper / (upper - lower)))
         self.slope, self.top = slope, np.where((lower < 0) & (upper > 0), -slope * lower, 0.0)
         self.phase = np.where(lower >= 0, 1, np.where(upper <= 0, -1, 0)).astype(np.int8)
         self.single_slope, self.single_top = slope.astype(_SINGLE), self.top.astype(_SINGLE)
-        self.height = np.maximum(upper, 0.0)
+
+    def _prepare(self) -> None:
+        self._draw_lines()
+        self.height = np.maximum(self.upper, 0.0)
         self.size = self._absolute[0] + self._absolute[1] @ self.height
         self.loose = self.shift + self.few * self.size
 

@@ -93,12 +93,7 @@ class GraphRows(Dual):
         self.set_bounds(lower, upper)
 
     def _prepare(self) -> None:
-        lower, upper = self.lower, self.upper
-        with np.errstate(divide="ignore", invalid="ignore"):
-            slope = np.where(upper <= 0, 0.0, np.where(lower >= 0, 1.0, upper / (upper - lower)))
-        self.slope, self.top = slope, np.where((lower < 0) & (upper > 0), -slope * lower, 0.0)
-        self.phase = np.where(lower >= 0, 1, np.where(upper <= 0, -1, 0)).astype(np.int8)
-        self.single_slope, self.single_top = slope.astype(_SINGLE), self.top.astype(_SINGLE)
+        self._draw_lines()
         self.gate, self.running = {}, {}
         network = self.graph.network
         for i in network.activations:

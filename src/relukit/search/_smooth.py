@@ -105,6 +105,4 @@ class SmoothSearch(Search):
         if not box.lower[side] < middle < box.upper[side]:
             self._unsplit += 1
             return []
-        low, high = box.lower.copy(), box.upper.copy()
-        high[side], low[side] = middle, middle
-        return [Box(box.lower, high), Box(low, box.upper)]
+        return list(box.halves(side))

@@ -58,6 +58,14 @@ class Box(AbstractSet):
     def batch(self) -> tuple[int, ...]:
         return self.lower.shape[:-1]
 
+    def halves(self, side: int | None = None) -> tuple["Box", "Box"]:
+        """The box cut at the middle of one input, by default of its widest."""
+        side = int(np.argmax(self.upper - self.lower)) if side is None else side
+        middle = 0.5 * (self.lower[side] + self.upper[side])
+        upper, lower = self.upper.copy(), self.lower.copy()
+        upper[side] = lower[side] = middle
+        return Box(self.lower, upper), Box(lower, self.upper)
+
     @property
     def size(self) -> int:
         return self.lower.shape[-1]

@@ -15,7 +15,6 @@ from relukit.network._network import Affine, Node
 from relukit.network.affine import Dense
 from relukit.sets import Box
 from relukit.verification._verdict import Verdict
-from relukit.verification.slopes import halves
 from relukit.verification.verify import verify
 
 
@@ -95,7 +94,7 @@ def reach(
     found.require_piecewise_linear("reach")
     cells = [start]
     while len(cells) * 2 <= boxes:
-        cells = [half for c in cells for half in halves(c)]
+        cells = [half for c in cells for half in c.halves()]
     folded = [found]
     from relukit.verification._joint import chained
 

@@ -132,9 +132,9 @@ def flip(
         raise InvalidInput(f"flip takes one input, got {len(rows)}; flips(...) takes many")
     if within is not None:
         require_set(within, "within")
-    if within is not None and not bool(within.contains(rows[0])):
-        outside = np.flatnonzero((rows[0] < within.lower) | (rows[0] > within.upper))
-        raise InvalidInput(f"the input lies outside the allowed box, first at input {outside[0]}")
+        if not bool(within.contains(rows[0])):
+            outside = np.flatnonzero((rows[0] < within.lower) | (rows[0] > within.upper))
+            raise InvalidInput(f"the input lies outside the allowed box, first at input {outside[0]}")
     from relukit.verification._flip_search import FlipSearch
 
     search = FlipSearch(

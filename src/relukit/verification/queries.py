@@ -14,7 +14,7 @@ from relukit.network._network import Origin
 from relukit.sets import AbstractSet, Ball, Box
 from relukit.verification._joint import joined
 from relukit.verification._verdict import Falsified, Interval, Undecided, Verdict, Verified
-from relukit.verification.slopes import halves, slopes
+from relukit.verification.slopes import slopes
 from relukit.verification.verify import verify
 
 
@@ -137,7 +137,7 @@ def monotone(
             return Undecided(
                 f"time is up with {len(waiting) + 1} boxes open", "give it more time (timeout=)", done, "slopes", time.process_time() - started
             )  # fmt: skip
-        waiting.extend(halves(part))
+        waiting.extend(part.halves())
     return Verified(done, "slopes", time.process_time() - started)
 
 

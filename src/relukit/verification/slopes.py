@@ -127,11 +127,3 @@ def lipschitz(network: Any, box: Box, norm: float = np.inf, tolerance: float = 1
                 heapq.heappush(heap, (-value, next(count), half))
     limit = max(-heap[0][0], best) if heap else best
     return Interval(best, limit, limit <= best * (1 + tolerance), at, done, time.process_time() - started)
-
-
-def halves(box: Box) -> tuple[Box, Box]:
-    side = int(np.argmax(box.upper - box.lower))
-    middle = 0.5 * (box.lower[side] + box.upper[side])
-    upper, lower = box.upper.copy(), box.lower.copy()
-    upper[side] = lower[side] = middle
-    return Box(box.lower, upper), Box(lower, box.upper)
