@@ -143,12 +143,19 @@ def test_facts_of_every_row_are_plain_json():
 
 
 def test_conventions_at_zero_are_those_of_the_installed_torch():
-    from relukit.activations.facts import torch_facts, zero_conventions
+    from relukit.activations.measured import keras_facts, torch_facts, zero_conventions
 
     found = zero_conventions()
     assert found["F.relu(x)"] == 0 and found["torch.maximum(x, 0)"] == 0.5 and found["torch.clamp_min(x, 0)"] == 1
     measured = torch_facts(CATALOGUE["gelu"])
     assert -16 < measured["float32_zero_gradient"][0] < -4  # GELU's float32 gradient does become 0
+    assert measured["largest_relative_error"] > 1e-3 and measured["at"] < -3  # and its left tail loses digits
+    assert torch_facts(CATALOGUE["relu"])["float32_zero_gradient"] == [0.0, None]
+    assert torch_facts(CATALOGUE["relu6"])["float32_zero_gradient"] == [0.0, 6.0]
+    assert torch_facts(CATALOGUE["maxout"]) == {}
+    for row in CATALOGUE.values():
+        seen = keras_facts(row)
+        assert not seen or seen["value_at_0"] == pytest.approx(row()(np.zeros(1))[0], abs=1e-6), row.name
 
 
 def test_unknown_names_and_rows_that_are_no_functions():

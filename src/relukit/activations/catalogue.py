@@ -161,7 +161,7 @@ _ROWS = [
     ),
     Activation(
         "rrelu", "x if x > 0 else a x, a drawn from [lower, upper] in training", r"\max(0, x) + a \min(0, x)", rrelu,
-        "RReLU", "rrelu", "", "LeakyRelu",
+        "RReLU", "rrelu", "leaky_relu (evaluation only)", "LeakyRelu",
         "Random slopes regularize like noise does.",
         "Training is noisier and evaluation is another function than training.",
     ),
@@ -196,7 +196,8 @@ _ROWS = [
         "Smooth gate with a slightly deeper dip than SiLU.", "The dearest of the gates; not monotone.",
     ),
     Activation(
-        "relu_squared", "max(0, x)^2", r"\max(0, x)^{2}", relu_squared, "ReLUSquared", "relu(x).square()", "", "Relu, Mul",
+        "relu_squared", "max(0, x)^2", r"\max(0, x)^{2}", relu_squared, "ReLUSquared", "relu(x).square()", "square(relu(x))",
+        "Relu, Mul",
         "Exact zeros and a derivative without a jump.", "No Lipschitz constant: large inputs explode.",
     ),
     Activation(
@@ -232,18 +233,20 @@ _ROWS = [
         "SiLU without an exponential, for small devices.", "Not monotone; derivative jumps at -3 and 3.",
     ),
     Activation(
-        "abs", "|x|", r"|x|", absolute, "", "x.abs()", "", "Abs", "Never without gradient; keeps the size.", "Forgets the sign.",
+        "abs", "|x|", r"|x|", absolute, "", "x.abs()", "abs(x)", "Abs", "Never without gradient; keeps the size.", "Forgets the sign.",
     ),
     Activation(
-        "clip", "min(max(x, low), high)", r"\min(\max(x, l), u)", clip, "", "x.clamp(low, high)", "", "Clip",
+        "clip", "min(max(x, low), high)", r"\min(\max(x, l), u)", clip, "", "x.clamp(low, high)", "clip(x, low, high)", "Clip",
         "Bounded and exactly analyzable.", "No gradient outside its range.",
     ),
     Activation(
-        "crelu", "(max(0, x), max(0, -x))", r"(\max(0, x), \max(0, -x))", _crelu, "CReLU", "", "", "Neg, Relu, Concat",
+        "crelu", "(max(0, x), max(0, -x))", r"(\max(0, x), \max(0, -x))", _crelu, "CReLU",
+        "torch.cat([relu(x), relu(-x)], 1)", "concatenate([relu(x), relu(-x)])", "Neg, Relu, Concat",
         "Loses nothing: both signs are kept.", "Twice the outputs.", entrywise=False,
     ),
     Activation(
-        "maxout", "max of k affine maps", r"\max_j (w_j x + b_j)", _maxout, "Maxout", "", "", "Max",
+        "maxout", "max of k affine maps", r"\max_j (w_j x + b_j)", _maxout, "Maxout", "linear(x).unflatten(1, (n, k)).amax(-1)",
+        "max(reshape(Dense(n * k)(x), (-1, n, k)), -1)", "Gemm, Reshape, ReduceMax",
         "Learns its own convex shape.", "k times the weights.", entrywise=False,
     ),
     Activation(

@@ -1,4 +1,4 @@
-"""What follows from an activation's value and derivative, and what the installed torch does with it."""
+"""What follows from an activation's value and derivative."""
 
 import math
 from typing import Any
@@ -68,57 +68,3 @@ def _dead_point(f: Any, side: float) -> float | None:
         if middle in (near, far):
             return far
         near, far = (middle, far) if gradient(middle) != 0 else (near, middle)
-
-
-def torch_facts(row: Activation) -> dict[str, Any]:
-    """What the installed torch computes: derivative at 0, and where its float32 gradient is exactly 0.
-
-    `zero_conventions` for ReLU lists the derivative at 0 of each way of writing it.
-    """
-    import torch
-    from torch import nn
-
-    if not row.torch or not hasattr(nn, row.torch):
-        return {}
-    module = getattr(nn, row.torch)().eval()
-
-    def gradient(points: Any) -> Any:
-        x = torch.as_tensor(np.asarray(points, np.float32)).requires_grad_()
-        module(x).sum().backward()
-        return x.grad.numpy()
-
-    found: dict[str, Any] = {"derivative_at_0": float(gradient([0.0])[0])}
-    sides = []
-    for side in (-1, 1):
-        grid = side * np.logspace(-3, 4, 20_001).astype(np.float32)
-        alive = np.flatnonzero(gradient(grid) != 0)
-        last = alive[-1] if len(alive) else -1
-        sides.append(None if last == len(grid) - 1 else float(grid[last + 1]))
-    found["float32_zero_gradient"] = sides
-    if row.name == "relu":
-        found["zero_conventions"] = zero_conventions()
-    return found
-
-
-def zero_conventions() -> dict[str, float]:
-    """Derivative at 0 of each way to write ReLU, measured on the installed torch."""
-    import torch
-    from torch.nn import functional as F
-
-    ways = {
-        "F.relu(x)": F.relu,
-        "torch.maximum(x, 0)": lambda x: torch.maximum(x, torch.zeros_like(x)),
-        "x.clamp(min=0)": lambda x: x.clamp(min=0),
-        "torch.clamp_min(x, 0)": lambda x: torch.clamp_min(x, 0),
-        "torch.where(x > 0, x, 0)": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
-        "x * (x > 0)": lambda x: x * (x > 0),
-        "(x + |x|) / 2": lambda x: (x + x.abs()) / 2,
-        "F.leaky_relu(x, 0.01)": lambda x: F.leaky_relu(x, 0.01),
-        "F.hardtanh(x, 0, 1e9)": lambda x: F.hardtanh(x, 0, 1e9),
-    }
-    found = {}
-    for name, way in ways.items():
-        x = torch.zeros(1, requires_grad=True)
-        way(x).sum().backward()
-        found[name] = float(x.grad[0]) if x.grad is not None else math.nan
-    return found

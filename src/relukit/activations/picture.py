@@ -43,7 +43,7 @@ def draw(rows: list[Activation], path: str | Path, reach: float = 4.0) -> None:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
     except OSError as error:
-        raise UnwritablePath(f"cannot write {path}: {error.strerror}") from error
+        raise UnwritablePath(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _panel(ax, row: Activation, reach: float) -> None:

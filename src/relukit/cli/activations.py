@@ -15,19 +15,22 @@ def command(
     ),
     seeds: int = typer.Option(3, min=2, help="For --compare"),
     epochs: int = typer.Option(15, min=1, help="For --compare"),
-    measured: bool = typer.Option(False, "--measured", help="Add what the installed torch computes"),
+    measured: bool | None = typer.Option(
+        None, "--measured/--no-measured", help="Add what the installed torch and Keras compute; by default with --json"
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """The catalogue: formulas, derivatives, kinks, gains, and where float32 gradients die."""
     from relukit.activations import CATALOGUE, row
-    from relukit.activations.facts import torch_facts
+    from relukit.activations.measured import keras_facts, torch_facts
     from relukit.cli._frame import print_json
 
     if compare:
         _compare(names, data, seeds, epochs, plot, as_json)
         return
     rows = [row(name) for name in names] if names else list(CATALOGUE.values())
-    found = [r.facts() | ({"torch_measured": torch_facts(r)} if measured else {}) for r in rows]
+    measured = as_json if measured is None else measured
+    found = [r.facts() | _measured(torch_facts(r), keras_facts(r)) if measured else r.facts() for r in rows]
     if plot is not None:
         from relukit.activations.picture import draw
 
@@ -48,9 +51,30 @@ def command(
         print(
             f"{facts['name']:13} {facts['formula'][:48]:48} {f'{float(low):.4g} .. {float(high):.4g}':>16} {kinks:>7} {facts['gain']:6.3f} {where or '-':>20}"
         )
+        if measured and facts["torch_measured"]:
+            print(_measured_line(facts))
     if names:
         for facts in found:
             print(f"\n{facts['name']}: + {facts['pros']}\n{' ' * len(facts['name'])}  - {facts['cons']}")
+
+
+def _measured(torch: dict, keras: dict) -> dict:
+    return {"torch_measured": torch, "keras_measured": keras}
+
+
+def _measured_line(facts: dict) -> str:
+    torch, keras = facts["torch_measured"], facts["keras_measured"]
+    parts = [f"derivative at 0: torch {torch['derivative_at_0']:.4g}"]
+    if keras:
+        parts.append(f"Keras {keras['derivative_at_0']:.4g}")
+    left, right = torch["float32_zero_gradient"]
+    ends = [f"{sign}{t:.4g}" for sign, t in (("x <= ", left), ("x >= ", right)) if t is not None]
+    if ends:
+        parts.append(f"torch's gradient is 0 for {', '.join(ends)}")
+    if torch["largest_relative_error"] > 1e-5:
+        parts.append(f"torch's value is {100 * torch['largest_relative_error']:.2g} % off at {torch['at']:.3g}")
+    parts += [f"{way} {slope:g}" for way, slope in torch.get("zero_conventions", {}).items()]
+    return " " * 14 + "; ".join(parts)
 
 
 def _compare(
