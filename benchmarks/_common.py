@@ -3,7 +3,11 @@
 import json
 import os
 import platform
+import resource
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +38,24 @@ def keep(name: str, content: dict[str, Any], smoke: bool) -> None:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine, **content}, indent=1) + "\n")
     print(json.dumps(content, indent=1))
+
+
+def spread(work: Callable[..., Any], asked: Iterable[tuple[Any, ...]], jobs: int) -> list[Any]:
+    """The work's answer to each tuple of arguments, in order; by `jobs` processes of one thread each."""
+    import torch
+
+    if jobs == 1:
+        torch.set_num_threads(1)
+        return [work(*arguments) for arguments in asked]
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        return list(pool.map(_called, *zip(*((work, arguments) for arguments in asked))))
+
+
+def _called(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    return work(*arguments)
+
+
+def cpu_seconds() -> float:
+    """What this process and its children that ended have used, in CPU seconds."""
+    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in spent)

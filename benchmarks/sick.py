@@ -6,7 +6,6 @@ were not looked at while the rules were written, and five while the cures were m
 
 import argparse
 import math
-import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 import relukit
-from benchmarks._common import keep
+from benchmarks._common import cpu_seconds, keep, spread
 from relukit.monitoring._cures import PLANS
 
 
@@ -378,51 +377,42 @@ def make(name: str, fault: str, seed: int) -> Run:
     return run
 
 
-def measure(half: str, seeds: int, healthy: int, verbose: bool = False, by_chance: bool = False) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    names = HALVES[half]
-    twins: dict[tuple[str, int], float] = {}
-    alarms, total = [], 0
-    for name in names:
-        for seed in range(max(seeds, healthy)):
-            report = train(base(name, seed), seed)
-            twins[name, seed] = report["score"]
-            total += 1
-            if report["noticed"] is not None:
-                alarms.append((name, seed, str(report["first"])))
-    rows = []
-    for name, fault, seed in cases(half, seeds):
-        _, symptoms, cause, _ = FAULTS[fault]
-        plain = train(make(name, fault, seed), seed)
-        level = 0.95 * twins[name, seed]
-        sick = plain["score"] < level
-        cured = train(make(name, fault, seed), seed, cure=True)
-        guess = (
-            train(make(name, fault, seed), seed, cure=True, chance=np.random.default_rng(seed + 5))
-            if by_chance
-            else {"best": math.nan}
-        )
-        found = plain.get("quarter") or plain["first"]
-        rows.append({
-            "base": name, "fault": fault, "seed": seed, "sick": sick, "score": plain["score"], "twin": twins[name, seed],
-            "noticed": plain["noticed"] is not None and plain["noticed"] <= 80,
-            "symptom": found.symptom if found else "", "cause": found.cause if found else "",
-            "symptom_right": bool(found and found.symptom in symptoms), "cause_right": bool(found and found.cause == cause),
-            "cured_score": cured["score"], "cured": cured["best"] >= level, "cured_at_end": cured["score"] >= level,
-            "cured_by_chance": guess["best"] >= level,
-        })  # fmt: skip
-        if (
-            verbose
-            and sick
-            and not (
-                rows[-1]["symptom_right"] and rows[-1]["cause_right"] and rows[-1]["cured"] and rows[-1]["noticed"]
-            )
-        ):
-            r = rows[-1]
-            print(
-                f"{name:22} {fault:18} {seed} score {r['score']:.2f}/{r['twin']:.2f} noticed {plain['noticed']} {r['symptom']}:{r['cause']} cured {r['cured_score']:.2f} {[x.split(':')[0] for f in cured['fixes'] for x in f['applied']]}",
-                flush=True,
-            )
+def twin(name: str, seed: int) -> dict[str, Any]:
+    """The healthy run of a base."""
+    return train(base(name, seed), seed)
+
+
+def judged(name: str, fault: str, seed: int, twin: float, by_chance: bool) -> dict[str, Any]:
+    """One sick run: noticed, named, cured?"""
+    _, symptoms, cause, _ = FAULTS[fault]
+    plain = train(make(name, fault, seed), seed)
+    level = 0.95 * twin
+    cured = train(make(name, fault, seed), seed, cure=True)
+    chance = np.random.default_rng(seed + 5)
+    guess = train(make(name, fault, seed), seed, cure=True, chance=chance) if by_chance else {"best": math.nan}
+    found = plain.get("quarter") or plain["first"]
+    return {
+        "base": name, "fault": fault, "seed": seed, "sick": plain["score"] < level, "score": plain["score"], "twin": twin,
+        "noticed": plain["noticed"] is not None and plain["noticed"] <= 80,
+        "symptom": found.symptom if found else "", "cause": found.cause if found else "",
+        "symptom_right": bool(found and found.symptom in symptoms), "cause_right": bool(found and found.cause == cause),
+        "cured_score": cured["score"], "cured": cured["best"] >= level, "cured_at_end": cured["score"] >= level,
+        "cured_by_chance": guess["best"] >= level, "fixes": [x.split(":")[0] for f in cured["fixes"] for x in f["applied"]],
+    }  # fmt: skip
+
+
+def measure(
+    half: str, seeds: int, healthy: int, verbose: bool = False, by_chance: bool = False, jobs: int = 1
+) -> dict[str, Any]:
+    pairs = [(name, seed) for name in HALVES[half] for seed in range(max(seeds, healthy))]
+    reports = dict(zip(pairs, spread(twin, pairs, jobs)))
+    alarms = [(*pair, str(r["first"])) for pair, r in reports.items() if r["noticed"] is not None]
+    total = len(pairs)
+    asked = [(name, f, seed, reports[name, seed]["score"], by_chance) for name, f, seed in cases(half, seeds)]
+    rows = spread(judged, asked, jobs)
+    for r in rows if verbose else ():
+        if r["sick"] and not all(r[k] for k in ("noticed", "symptom_right", "cause_right", "cured")):
+            print({k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()}, flush=True)
     really = [r for r in rows if r["sick"]]
     share = lambda key: float(np.mean([r[key] for r in really])) if really else math.nan
     by_fault = defaultdict(list)
@@ -443,6 +433,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--healthy", type=int, default=12)
     parser.add_argument("--chance", action="store_true", help="cure random causes, too")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     parser.add_argument("-v", dest="verbose", action="store_true")
     args = parser.parse_args(argv)
     if args.smoke:
@@ -450,11 +441,10 @@ def main(argv: list[str]) -> int:
         FAULTS.clear()
         FAULTS.update(FAULTS_KEPT)
         args.seeds, args.healthy, args.half = 1, 1, "dev"
-    started = time.process_time()
-    result = {
-        h: measure(h, args.seeds, args.healthy, args.verbose, args.chance)
+    result: dict[str, Any] = {
+        h: measure(h, args.seeds, args.healthy, args.verbose, args.chance, args.jobs)
         for h in (tuple(HALVES) if args.half == "all" else (args.half,))
     }
-    result["cpu_seconds"] = time.process_time() - started
+    result["cpu_seconds"] = cpu_seconds()
     keep("sick", result, args.smoke)
     return 0

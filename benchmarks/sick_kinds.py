@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks import _sick_mended, _sick_unseen
-from benchmarks._common import keep
+from benchmarks._common import cpu_seconds, keep, spread
 from benchmarks._sick_faults import Case
 from benchmarks.sick import Run, train
 
@@ -41,28 +41,33 @@ def ordinary(bases: dict[str, Callable[[int], Run]], name: str, seed: int) -> Ru
     return run
 
 
-def measure(part: str, seeds: range, only: str = "", verbose: bool = True) -> dict[str, Any]:
+def twin(part: str, name: str, seed: int) -> float:
+    return train(healthy(PARTS[part][0], name, seed), seed)["score"]
+
+
+def watched(part: str, name: str, seed: int) -> dict[str, Any]:
+    """An ordinary run: noticed at all, with what, and how well it learned."""
+    report = train(ordinary(PARTS[part][0], name, seed), seed)
+    return {"noticed": report["noticed"], "first": str(report["first"]), "score": report["score"]}
+
+
+def measure(part: str, seeds: range, only: str = "", verbose: bool = True, jobs: int = 1) -> dict[str, Any]:
     bases, cases = PARTS[part]
-    torch.set_num_threads(1)
-    twins = {(name, seed): train(healthy(bases, name, seed), seed)["score"] for name in bases for seed in seeds}
-    alarms, total = [], 0
-    for name in bases:
-        for seed in seeds:
-            report = train(ordinary(bases, name, seed), seed)
-            total += 1
-            if report["noticed"] is not None:
-                alarms.append((name, seed, str(report["first"]), report["score"], twins[name, seed]))
-                print("FALSE ALARM", *alarms[-1], flush=True)
-    rows = []
-    for case in cases:
-        if only and only not in f"{case.base} {case.fault}":
-            continue
-        for seed in seeds:
-            rows.append(_judged(bases, case, seed, twins[case.base, seed]))
-            r = rows[-1]
-            right = r["symptom_right"] and r["cause_right"] and r["noticed"] and (r["cured_at_end"] or case.by_user)
-            if verbose and not right:
-                print({k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()}, flush=True)
+    pairs = [(part, name, seed) for name in bases for seed in seeds]
+    twins = dict(zip(pairs, spread(twin, pairs, jobs)))
+    alarms = []
+    for pair, report in zip(pairs, spread(watched, pairs, jobs)):
+        if report["noticed"] is not None:
+            alarms.append((*pair, report["first"], report["score"], twins[pair]))
+            print("FALSE ALARM", *alarms[-1], flush=True)
+    kept = [k for k, case in enumerate(cases) if only in f"{case.base} {case.fault}"]
+    asked = [(part, k, seed, twins[part, cases[k].base, seed]) for k in kept for seed in seeds]
+    rows = spread(judged, asked, jobs)
+    total = len(pairs)
+    for r in rows:
+        right = r["symptom_right"] and r["cause_right"] and r["noticed"] and (r["cured_at_end"] or r["by_user"])
+        if verbose and not right:
+            print({k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()}, flush=True)
     sick = [r for r in rows if r["sick"]]
     curable = [r for r in sick if not r["by_user"]]
     share = lambda key, of: float(np.mean([r[key] for r in of])) if of else math.nan
@@ -73,7 +78,8 @@ def measure(part: str, seeds: range, only: str = "", verbose: bool = True) -> di
     }  # fmt: skip
 
 
-def _judged(bases: Any, case: Case, seed: int, twin: float) -> dict[str, Any]:
+def judged(part: str, number: int, seed: int, twin: float) -> dict[str, Any]:
+    bases, case = PARTS[part][0], PARTS[part][1][number]
     run = make(bases, case, seed)
     quarter = run.steps // 4
     plain = train(run, seed)
@@ -98,11 +104,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--case", default="", help="only cases whose name holds this")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
     args = parser.parse_args(argv)
     if args.smoke:
         args.seeds, args.part, args.case = 1, "mended", "multilabel sigmoid"
     chosen = list(PARTS) if args.part == "all" else [args.part]
-    result = {part: measure(part, range(args.first, args.first + args.seeds), args.case) for part in chosen}
-    print(result)
+    seeds = range(args.first, args.first + args.seeds)
+    result: dict[str, Any] = {part: measure(part, seeds, args.case, jobs=args.jobs) for part in chosen}
+    result["cpu_seconds"] = cpu_seconds()
     keep("sick_kinds", result, args.smoke or bool(args.case) or args.part != "all")
     return 0
