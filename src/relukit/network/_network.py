@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from relukit.network.variables import Variables
 
+_BLOCK = 1 << 26  # numbers of one node's values of all rows (512 MB) that are held at once
+
 
 @dataclass(frozen=True, eq=False)
 class Affine:
@@ -293,6 +295,9 @@ class Network:
     def __call__(self, x: Any, dtype: Any = np.float64) -> Array:
         """Outputs for one input or a batch, flat: `(outputs,)` or `(batch, outputs)`; the head is not applied."""
         rows, single = self.rows(x, dtype)
+        block = max(1, _BLOCK // max(node.size for node in self.nodes))
+        if len(rows) > block:  # a wide layer's values of all rows may not fit in memory
+            return np.concatenate([self(rows[k : k + block], dtype) for k in range(0, len(rows), block)])
         last = {i: max(readers, default=len(self.nodes)) for i, readers in enumerate(self.consumers)}
         found: dict[int, Array] = {0: rows}
         for i, node in enumerate(self.nodes[1:], start=1):

@@ -103,7 +103,7 @@ def _flat_layers(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
     if type(module) is not nn.Sequential:
         return None
     found: list[tuple[str, nn.Module]] = []
-    for name, child in module.named_children():
+    for name, child in zip(module._modules, module):  # named_children() leaves out a layer that comes a second time
         inner = _flat_layers(child)
         if inner is None:
             return None

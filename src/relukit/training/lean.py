@@ -199,7 +199,7 @@ class LeanSequential(nn.Sequential):
 
     def __init__(self, source: nn.Sequential) -> None:
         super().__init__()
-        for name, module in source.named_children():
+        for name, module in zip(source._modules, source):  # named_children() leaves out what comes a second time
             self.add_module(name, module)
         self.train(source.training)
 
