@@ -25,6 +25,7 @@ COMMANDS = (
     "flip",
     "verify",
     "check",
+    "merge",
     "supports",
     "optimize",
     "build",

@@ -23,6 +23,12 @@ def command(
     row: int = typer.Option(0, help="Which row of the file"),
     every: bool = typer.Option(False, "--all", help="All rows: the curve of certified accuracy"),
     limit: int | None = typer.Option(None, help="With --all: the first so many rows"),
+    shard: str = typer.Option(
+        "", help="With --all: NUMBER/OF, do every OF-th row only; `relukit merge` joins the parts"
+    ),
+    cluster: str | None = typer.Option(
+        None, help="With --all: address of a Dask scheduler whose workers share the rows"
+    ),
     timeout: float = typer.Option(60.0, help="Seconds (for each row)"),
     out: Path | None = typer.Option(
         None,
@@ -52,11 +58,16 @@ def command(
     }  # fmt: skip
     within = _limits(data.x, low, high, bounds, network.inputs)
     if every:
-        table = _many(network, data, float(norm), within, timeout, limit, options)
+        numbers, table = _many(network, data, float(norm), within, timeout, limit, shard, cluster, options)
+        content = table.to_dict() | {"numbers": numbers}
         if out is not None:
-            _write_table(table, out)
-        print_json(table.to_dict()) if as_json else print(table)
+            from relukit.verification._flip_batch import write_table
+
+            write_table(content, out)
+        print_json(content) if as_json else print(table)
         return
+    if shard or cluster:
+        raise InvalidInput("--shard and --cluster share out the rows of --all")
     if not -len(data.x) <= row < len(data.x):
         raise InvalidInput(f"{at} has {len(data.x)} rows, --row {row} is none of them")
     found = _one(
@@ -96,35 +107,27 @@ def _one(run: Any) -> Any:
 
 
 def _many(
-    network: Any, data: Any, norm: float, within: Any, timeout: float, limit: int | None, options: dict[str, Any]
-) -> Any:
+    network: Any, data: Any, norm: float, within: Any, timeout: float, limit: int | None, shard: str,
+    address: str | None, options: dict[str, Any],
+) -> tuple[list[int], Any]:  # fmt: skip
+    """The numbers of the rows, and their flips."""
     from relukit._errors import InvalidInput
+    from relukit._spread import Shard, cluster
     from relukit.cli._frame import progress
     from relukit.verification.flip import flips
 
     if limit is not None and limit < 1:
         raise InvalidInput(f"--limit must be at least 1, got {limit}")
-    x = data.x[:limit]
-    labels = None if data.y is None else data.y[: len(x)]
-    with progress("flipping", len(x)) as step:
-        return flips(network, x, norm, within, labels, timeout, on_progress=lambda k, _: step(k, ""), **options)
-
-
-def _write_table(table: Any, out: Path) -> None:
-    from relukit._errors import InvalidInput
-    from relukit._numerics import atomic_path, write_json
-
-    if out.suffix == ".json":
-        write_json(out, table.to_dict())
-    elif out.suffix in (".png", ".svg", ".pdf"):
-        import matplotlib
-
-        matplotlib.use("Agg")
-        figure = table.plot().figure
-        with atomic_path(out) as path:
-            figure.savefig(path, dpi=160, bbox_inches="tight", format=out.suffix[1:])
-    else:
-        raise InvalidInput(f"--out of --all ends with .json, .png, .svg or .pdf, got '{out}'")
+    numbers = list(range(len(data.x[:limit])))
+    numbers = Shard.read(shard).take(numbers) if shard else numbers
+    labels = None if data.y is None else data.y[numbers]
+    options["starts"] = network.rows(data.x[:limit])[0]  # whichever the shard
+    with progress("flipping", len(numbers)) as step, cluster(address) as executor:
+        table = flips(
+            network, data.x[numbers], norm, within, labels, timeout,
+            on_progress=lambda k, _: step(k, ""), executor=executor, **options,
+        )  # fmt: skip
+    return numbers, table
 
 
 def _numbers(text: str, option: str) -> list[int]:

@@ -16,6 +16,12 @@ def command(
     ),
     instances: Path | None = typer.Option(None, help="CSV of network,property,timeout: verify them all"),
     out: Path = typer.Option(Path("results"), help="Folder of results.jsonl, with --instances"),
+    shard: str = typer.Option(
+        "", help="With --instances: NUMBER/OF, do every OF-th only; `relukit merge` joins the parts"
+    ),
+    cluster: str | None = typer.Option(
+        None, help="With --instances: address of a Dask scheduler whose workers share them"
+    ),
     timeout: float | None = typer.Option(None, help="Seconds per property (default 60, or the file's)"),
     memory: float | None = typer.Option(None, help="Most memory of the process in GB; beyond it the answer is unknown"),
     certificate: Path | None = typer.Option(
@@ -44,8 +50,10 @@ def command(
     if instances is not None:
         if arguments or network:
             raise InvalidInput("--instances FILE.csv names networks and properties itself; leave out the others")
-        _all(instances, out, timeout, memory, as_json, device)
+        _all(instances, out, timeout, memory, as_json, device, shard, cluster)
         return
+    if shard or cluster:
+        raise InvalidInput("--shard and --cluster share out a list of properties: give it with --instances FILE.csv")
     models, question, rest = _files(arguments, network)
     try:
         limit = timeout if timeout is not None else float(rest[0]) if rest else 60.0
@@ -146,25 +154,35 @@ def _limit_memory(gigabytes: float) -> None:
         say_error("this system sets no memory limit; --memory is ignored")
 
 
-def _all(path: Path, out: Path, timeout: float | None, memory: float | None, as_json: bool, device: str) -> None:
+def _all(
+    path: Path, out: Path, timeout: float | None, memory: float | None, as_json: bool, device: str, part: str,
+    address: str | None,
+) -> None:  # fmt: skip
     import time
 
+    from relukit._spread import Shard, cluster
     from relukit.cli._frame import print_json, progress
-    from relukit.verification.instances import read_instances, run_instances
+    from relukit.verification.instances import read_instances, results_name, run_instances
 
     if memory is not None:
         _limit_memory(memory)
     started, before = time.perf_counter(), [-1]
+    shard = Shard.read(part) if part else None
+    listed = read_instances(path)
 
     def text(done: int, so_far: dict[str, int]) -> str:
         before[0] = done - 1 if before[0] < 0 else before[0]
         rate = (done - before[0]) / max(time.perf_counter() - started, 1e-9)
         return ", ".join(f"{v} {k}" for k, v in sorted(so_far.items())) + f", {rate:.2g}/s"
 
-    with progress("verifying", len(read_instances(path))) as step:
+    with (
+        progress("verifying", len(listed if shard is None else shard.take(listed))) as step,
+        cluster(address) as executor,
+    ):
         tell = lambda done, total, so_far: step(done, text(done, so_far))
-        counts = run_instances(path, out, timeout, tell, device)
+        counts = run_instances(path, out, timeout, tell, device, shard, executor)
+    results = out / results_name(shard)
     if as_json:
-        print_json({"counts": counts, "results": str(out / "results.jsonl")})
+        print_json({"counts": counts, "results": str(results)})
     else:
-        print(", ".join(f"{v} {k}" for k, v in sorted(counts.items())) + f"; {out / 'results.jsonl'}")
+        print(", ".join(f"{v} {k}" for k, v in sorted(counts.items())) + f"; {results}")

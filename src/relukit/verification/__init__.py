@@ -10,9 +10,13 @@ from relukit.verification._verdict import Verdict as Verdict
 from relukit.verification._verdict import Verified as Verified
 from relukit.verification.flip import Flip as Flip
 from relukit.verification.flip import flip as flip
+from relukit.verification.flip import flips as flips
 from relukit.verification.verify import verify as verify
 
 if TYPE_CHECKING:
+    from relukit._spread import Shard as Shard
+    from relukit.verification._merge import Merged as Merged
+    from relukit.verification._merge import merge as merge
     from relukit.verification.certificate import Certificate as Certificate
     from relukit.verification.certificate import Claim as Claim
     from relukit.verification.certificate import certify as certify
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from relukit.verification.control import closed_loop as closed_loop
     from relukit.verification.control import reach as reach
     from relukit.verification.control import safe_step as safe_step
+    from relukit.verification.instances import run_instances as run_instances
     from relukit.verification.queries import equivalent as equivalent
     from relukit.verification.queries import monotone as monotone
     from relukit.verification.queries import output_range as output_range
@@ -28,11 +33,15 @@ if TYPE_CHECKING:
 
 # What one proof does not need is loaded when it is first used.
 _LATER = {
+    "_merge": ("Merged", "merge"),
     "certificate": ("Certificate", "Claim", "certify"),
     "control": ("Reach", "closed_loop", "reach", "safe_step"),
+    "instances": ("run_instances",),
     "queries": ("equivalent", "monotone", "output_range", "robust"),
     "slopes": ("lipschitz",),
 }
 __getattr__, __dir__, _ = attach(
-    __name__, {name: f"relukit.verification.{module}" for module, names in _LATER.items() for name in names}
+    __name__,
+    {name: f"relukit.verification.{module}" for module, names in _LATER.items() for name in names}
+    | {"Shard": "relukit._spread"},
 )

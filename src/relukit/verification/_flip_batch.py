@@ -2,12 +2,16 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from relukit._errors import ShapeMismatch
+from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._numerics import atomic_path, write_json
+from relukit._spread import answers
 from relukit._types import AnyArray, Array
 
 if TYPE_CHECKING:
@@ -31,51 +35,83 @@ class FlipTable:
 
         A row counts as certified where it is decided right and its lower bound lies above the radius.
         """
-        lower, upper = np.array([f.lower for f in self.flips]), np.array([f.upper for f in self.flips])
-        share = lambda bound: (self.right & (bound > np.asarray(radii)[:, None])).mean(axis=1)
-        return share(lower), share(upper)
+        return _curve([f.lower for f in self.flips], [f.upper for f in self.flips], self.right, radii)
 
     def to_dict(self) -> dict[str, Any]:
-        found = [f.upper for f in self.flips if np.isfinite(f.upper)]
-        radii = np.linspace(0, 1.05 * max(found, default=1.0), 43)
-        certified, possible = self.curve(radii)
-        counts, edges = np.histogram(found, bins=20) if found else (np.zeros(0), np.zeros(0))
-        return {
-            "rows": len(self.flips),
-            "proven": sum(f.status == "proven" for f in self.flips),
-            "accuracy": float(self.right.mean()),
-            "median": float(np.median(found)) if found else None,
-            "curve": {"radius": radii.tolist(), "certified": certified.tolist(), "possible": possible.tolist()},
-            "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
-            "cpu_seconds": sum(f.cpu_seconds for f in self.flips),
-            "flips": [f.to_dict() for f in self.flips],
-        }
+        return table_of([f.to_dict() for f in self.flips], self.right)
 
     def plot(self, ax: Any = None) -> Any:
         """The curve of certified accuracy over the histogram of distances."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots(figsize=(6, 3.6))[1] if ax is None else ax
-        content = self.to_dict()
-        curve, bars = content["curve"], content["histogram"]
-        if bars["counts"]:
-            edges, counts = np.array(bars["edges"]), np.array(bars["counts"])
-            ax.bar(
-                edges[:-1], counts / len(self.flips), np.diff(edges), align="edge", color="#d5dde5", label="flips found"
-            )
-        ax.plot(curve["radius"], curve["certified"], color="#1f6f54", label="certified")
-        if not np.allclose(curve["certified"], curve["possible"], atol=1e-9):
-            ax.plot(curve["radius"], curve["possible"], color="#b4562b", ls="--", label="not refuted")
-        ax.set(xlabel="size of the change", ylabel="share of rows", ylim=(0, 1.02))
-        ax.set_xlim(left=0)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False)
-        return ax
+        return draw(self.to_dict(), ax)
 
     def __repr__(self) -> str:
         c = self.to_dict()
         middle = "no flip found" if c["median"] is None else f"median distance {c['median']:.4g}"
         return f"FlipTable({c['rows']} rows, {c['proven']} proven, accuracy {c['accuracy']:.1%}, {middle})"
+
+
+def table_of(flips: list[dict[str, Any]], right: AnyArray) -> dict[str, Any]:
+    """Flips as data, with the curve of certified accuracy and a histogram of distances."""
+    right = np.asarray(right, bool)
+    found = [f["upper"] for f in flips if f["upper"] is not None]
+    radii = np.linspace(0, 1.05 * max(found, default=1.0), 43)
+    upper = [np.inf if f["upper"] is None else f["upper"] for f in flips]
+    certified, possible = _curve([f["lower"] for f in flips], upper, right, radii)
+    counts, edges = np.histogram(found, bins=20) if found else (np.zeros(0), np.zeros(0))
+    return {
+        "rows": len(flips),
+        "proven": sum(f["status"] == "proven" for f in flips),
+        "accuracy": float(right.mean()),
+        "median": float(np.median(found)) if found else None,
+        "curve": {"radius": radii.tolist(), "certified": certified.tolist(), "possible": possible.tolist()},
+        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+        "cpu_seconds": sum(f["cpu_seconds"] for f in flips),
+        "right": right.tolist(),
+        "flips": flips,
+    }
+
+
+def _curve(lower: list[float], upper: list[float], right: AnyArray, radii: Array) -> tuple[Array, Array]:
+    share = lambda bound: (right & (np.array(bound) > np.asarray(radii)[:, None])).mean(axis=1)
+    return share(lower), share(upper)
+
+
+def draw(content: dict[str, Any], ax: Any = None) -> Any:
+    """A table's curve of certified accuracy over the histogram of distances."""
+    import matplotlib.pyplot as plt
+
+    ax = plt.subplots(figsize=(6, 3.6))[1] if ax is None else ax
+    curve, bars = content["curve"], content["histogram"]
+    if bars["counts"]:
+        edges, counts = np.array(bars["edges"]), np.array(bars["counts"])
+        ax.bar(edges[:-1], counts / content["rows"], np.diff(edges), align="edge", color="#d5dde5", label="flips found")
+    ax.plot(curve["radius"], curve["certified"], color="#1f6f54", label="certified")
+    if not np.allclose(curve["certified"], curve["possible"], atol=1e-9):
+        ax.plot(curve["radius"], curve["possible"], color="#b4562b", ls="--", label="not refuted")
+    ax.set(xlabel="size of the change", ylabel="share of rows", ylim=(0, 1.02))
+    ax.set_xlim(left=0)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
+    return ax
+
+
+def write_table(content: dict[str, Any], out: Path) -> None:
+    """A table as JSON, or its curve as a picture, atomically.
+
+    Raises:
+        InvalidInput: Neither, by the file's name.
+    """
+    if out.suffix == ".json":
+        write_json(out, content)
+    elif out.suffix in (".png", ".svg", ".pdf"):
+        import matplotlib
+
+        matplotlib.use("Agg")
+        figure = draw(content).figure
+        with atomic_path(out) as path:
+            figure.savefig(path, dpi=160, bbox_inches="tight", format=out.suffix[1:])
+    else:
+        raise InvalidInput(f"a table of flips is written to .json, .png, .svg or .pdf, got '{out}'")
 
 
 def run_many(
@@ -86,22 +122,32 @@ def run_many(
     timeout: float,
     total: float | None,
     on_progress: Callable[[int, int], None] | None,
+    executor: Executor | None,
 ) -> FlipTable:
-    """Flip rows one after the other, each within `timeout`, all within `total` seconds.
+    """Flip rows, each within `timeout`; one after the other within `total` seconds, or by the workers of an executor.
 
     Raises:
         ShapeMismatch: There is not one label for each row.
+        InvalidInput: `total` together with an executor.
     """
+    if executor is not None and total is not None:
+        raise InvalidInput("total shares seconds among rows done one after the other; with an executor give timeout")
     right = np.ones(len(rows), bool)
     if labels is not None:
         labels = np.asarray(labels).reshape(-1)
         if len(labels) != len(rows):
             raise ShapeMismatch(f"{len(labels)} labels for {len(rows)} rows: give one label for each row")
         right = decided == labels
-    stop, found = np.inf if total is None else time.perf_counter() + total, []
-    for k, row in enumerate(rows):
+    found: dict[int, Any] = {}
+    if executor is not None:
+        for k, answer in answers(one, [(row, timeout) for row in rows], executor):
+            found[k] = answer
+            if on_progress is not None:
+                on_progress(len(found), len(rows))
+    stop = np.inf if total is None else time.perf_counter() + total
+    for k, row in enumerate(rows if executor is None else ()):
         left = (stop - time.perf_counter()) / (len(rows) - k)
-        found.append(one(row, max(min(timeout, 2 * left), 0.05)))
+        found[k] = one(row, max(min(timeout, 2 * left), 0.05))
         if on_progress is not None:
             on_progress(k + 1, len(rows))
-    return FlipTable(tuple(found), right)
+    return FlipTable(tuple(found[k] for k in range(len(rows))), right)

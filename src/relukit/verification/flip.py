@@ -1,7 +1,9 @@
 """The smallest perturbation that changes a decision."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -166,6 +168,7 @@ def flips(
     timeout: float = 20.0,
     total: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    executor: Executor | None = None,
     **options: Any,
 ) -> FlipTable:
     """The smallest flips of many inputs, with the curve of certified accuracy.
@@ -176,18 +179,25 @@ def flips(
         timeout: Seconds for each row.
         total: Seconds for all rows: what easy rows leave over goes to the others.
         on_progress: Called with `(done, rows)`.
+        executor: Where rows are flipped, each in one worker: a pool of processes, or a Dask cluster's.
         options: As for `flip`.
 
     Raises:
         ShapeMismatch: There is not one label for each row.
-        InvalidInput: As `flip`, or no row at all.
+        InvalidInput: As `flip`, no row at all, or `total` together with an executor.
     """
     rows, _ = network.rows(X)
     if not len(rows):
         raise InvalidInput("there are no rows to flip")
     options = {"starts": rows, **options}
-    one = lambda row, seconds: flip(network, row, norm, within, timeout=seconds, **options)
-    return run_many(one, rows, np.asarray(network.decide(rows)), labels, timeout, total, on_progress)
+    one = partial(_within_seconds, network, norm, within, options)
+    return run_many(one, rows, np.asarray(network.decide(rows)), labels, timeout, total, on_progress, executor)
+
+
+def _within_seconds(
+    network: Network, norm: float, within: Box | None, options: Any, row: Array, seconds: float
+) -> Flip:
+    return flip(network, row, norm, within, timeout=seconds, **options)
 
 
 def _numbers(given: Sequence[int], name: str, inputs: int) -> np.ndarray:

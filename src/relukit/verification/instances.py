@@ -5,11 +5,14 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from relukit._errors import RelukitError, UnreadableFile, UnwritablePath
+from relukit._numerics import write_bytes
+from relukit._spread import Shard, answers
 from relukit.network import Network, load
 from relukit.verification._limits import TimeIsUp, deadline
 from relukit.verification.verify import verify
@@ -43,14 +46,22 @@ def run_instances(
     timeout: float | None = None,
     on_progress: Callable[[int, int, dict[str, int]], None] | None = None,
     device: str = "",
+    shard: Shard | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, int]:
     """Verify all instances of a file; append one JSON line each to `out/results.jsonl`, skipping those it already holds.
+
+    Runs that share a list, each with a `shard`, need nothing of each other: each writes a `results-3-of-8.jsonl`, and `merge` makes
+    of them what one run would have written.
 
     Arguments:
         path: CSV; networks and properties are relative to its folder (`.gz` beside them is found too).
         timeout: Overrides the file's seconds.
         on_progress: Called with `(done, total, counts by status)`.
         device: As for `verify`.
+        shard: Do this part of the instances only.
+        executor: Where instances are verified, each in one worker: a pool of processes, or a Dask cluster's (`client.get_executor()`)
+            whose workers see the same files and have one thread each.
 
     Returns:
         How many instances ended with each status.
@@ -59,43 +70,64 @@ def run_instances(
         from relukit.search._torch_device import device_named
 
         device_named(device)  # one clear error rather than one per instance
-    instances, results = read_instances(path), out / "results.jsonl"
-    done = _already(results)
+    listed = list(enumerate(read_instances(path)))
+    listed = listed if shard is None else shard.take(listed)
+    results = out / results_name(shard)
     counts: dict[str, int] = {}
-    for status in done.values():
-        counts[status] = counts.get(status, 0) + 1
     try:
         out.mkdir(parents=True, exist_ok=True)
+        done = {_key(entry): entry["status"] for entry in _whole_lines(results)}
+        for status in done.values():
+            counts[status] = counts.get(status, 0) + 1
+        left = {(net, prop): (k, limit) for k, (net, prop, limit) in listed if (net, prop) not in done}
+        asked = [
+            (path.parent, k, net, prop, limit if timeout is None else timeout, device)
+            for (net, prop), (k, limit) in left.items()
+        ]
         with open(results, "a", encoding="utf-8") as file:
-            for k, (net, prop, limit) in enumerate(instances):
-                if (net, prop) not in done:
-                    line = _one(path.parent, net, prop, limit if timeout is None else timeout, device)
-                    # One write of one line: an interrupted run leaves whole lines only.
-                    file.write(json.dumps(line) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                    counts[line["status"]] = counts.get(line["status"], 0) + 1
+            for told, (_, line) in enumerate(answers(_one, asked, executor), len(done) + 1):
+                # One write of one line: an interrupted run leaves whole lines only.
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+                counts[line["status"]] = counts.get(line["status"], 0) + 1
                 if on_progress is not None:
-                    on_progress(k + 1, len(instances), counts)
+                    on_progress(told, len(done) + len(asked), counts)
+        if executor is not None:  # they came in the order in which they were done
+            write_lines(results, _whole_lines(results))
     except OSError as error:
         raise UnwritablePath(f"cannot write {results}: {error.strerror}. Choose another place with --out.") from error
     return counts
 
 
-def _already(results: Path) -> dict[tuple[str, str], str]:
-    """Instances that an earlier run finished; a torn last line is dropped."""
+def results_name(shard: Shard | None) -> str:
+    return "results.jsonl" if shard is None else f"results-{shard.name}.jsonl"
+
+
+def write_lines(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Entries in the order of their instances, atomically."""
+    entries = sorted(entries, key=lambda entry: entry.get("number", 0))
+    write_bytes(path, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["network"], entry["property"]
+
+
+def _whole_lines(results: Path) -> list[dict[str, Any]]:
+    """What an earlier run finished; a torn last line is taken out of the file."""
     if not results.exists():
-        return {}
-    whole, found = [], {}
-    for line in results.read_text(encoding="utf-8").splitlines():
+        return []
+    text, entries = results.read_text(encoding="utf-8"), []
+    for line in text.splitlines():
         try:
-            entry = json.loads(line)
+            entries.append(json.loads(line))
         except json.JSONDecodeError:
             continue
-        whole.append(line)
-        found[entry["network"], entry["property"]] = entry["status"]
-    results.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
-    return found
+    whole = "".join(json.dumps(entry) + "\n" for entry in entries)
+    if whole != text:
+        write_bytes(results, whole.encode())
+    return entries
 
 
 @lru_cache(maxsize=4)
@@ -103,9 +135,9 @@ def _network(path: Path) -> Network:
     return load(path)
 
 
-def _one(folder: Path, net: str, prop: str, limit: float, device: str) -> dict[str, Any]:
+def _one(folder: Path, number: int, net: str, prop: str, limit: float, device: str) -> dict[str, Any]:
     wall, cpu = time.perf_counter(), time.process_time()
-    entry: dict[str, Any] = {"network": net, "property": prop}
+    entry: dict[str, Any] = {"number": number, "network": net, "property": prop}
     try:
         path, spec = folder / net, folder / prop
         with deadline(limit + 1.0):  # reading counts
