@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from relukit._errors import InvalidInput, UnwritablePath
+from relukit._errors import InvalidInput
 from relukit._numerics import atomic_path
 from relukit.activations.catalogue import Activation
 
@@ -39,11 +39,8 @@ def draw(rows: list[Activation], path: str | Path, reach: float = 4.0) -> None:
         ax.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
-    except OSError as error:
-        raise UnwritablePath(f"cannot write {path}: {error.strerror or error}") from error
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())
 
 
 def _panel(ax, row: Activation, reach: float) -> None:

@@ -18,10 +18,18 @@ def command(
 ) -> None:
     """Silent, dead, provably dead and always-on units, layer by layer."""
     import relukit
-    from relukit.cli._frame import FINDING, print_json
-    from relukit.report import read_rows
+    from relukit._errors import UnsupportedOperation
+    from relukit.report import read_data, read_rows
 
-    network = relukit.load(model)
+    try:
+        network = relukit.load(model)
+    except UnsupportedOperation:
+        if model.suffix != ".pt2" or box is not None or fix is not None:
+            raise
+        from relukit.monitoring._module import exported_health
+
+        _show(exported_health(model, read_data(data)[0]), {}, plot, check, as_json)
+        return
     rows = read_rows(network, data)
     domain = network.box
     if box is not None:
@@ -29,7 +37,7 @@ def command(
 
         domain = vnnlib.read_box(box)
     found = relukit.health(network, rows.x, domain, rows.labels)
-    answer = found.to_dict()
+    answer: dict = {}
     if fix is not None:
         dead = sum(layer.dead for layer in found.layers)
         revived, count = relukit.revive(network, rows.x)
@@ -40,28 +48,36 @@ def command(
             "revived": count, "dead_before": dead, "dead_after": sum(layer.dead for layer in after.layers),
             "max_output_difference": difference, "written": str(fix),
         }  # fmt: skip
+    _show(found, answer.get("fix", {}), plot, check, as_json)
+
+
+def _show(found, fixed: dict, plot: Path | None, check: bool, as_json: bool) -> None:
+    from relukit.cli._frame import FINDING, print_json
+
+    answer = found.to_dict() | ({"fix": fixed} if fixed else {})
     if plot is not None:
         found.plot(plot)
         answer["plot"] = str(plot)
     if as_json:
         print_json(answer)
     else:
+        wide = max([16, *(len(layer.name) for layer in found.layers)])
         print(
-            f"{'layer':16} {'units':>6} {'silent':>7} {'dead':>6} {'proven':>7} {'always on':>10} {'zeros':>7} {'gradient':>9}"
+            f"{'layer':{wide}} {'units':>6} {'silent':>7} {'dead':>6} {'proven':>7} {'always on':>10} {'zeros':>7} {'gradient':>9}"
         )
         for layer in found.layers:
             proven = "-" if layer.proven_dead is None else layer.proven_dead
             grad = "-" if layer.grad_norm is None else f"{layer.grad_norm:.3g}"
             print(
-                f"{layer.name:16} {layer.units:6} {layer.silent:7} {layer.dead:6} {proven:>7} {layer.always_on:10} {100 * layer.zero_share:6.1f}% {grad:>9}"
+                f"{layer.name:{wide}} {layer.units:6} {layer.silent:7} {layer.dead:6} {proven:>7} {layer.always_on:10} {100 * layer.zero_share:6.1f}% {grad:>9}"
             )
         for finding in found.findings:
             print(finding)
-    if fix is not None and not as_json:
-        print(
-            "revived {revived} units ({dead_before} dead before, {dead_after} after; outputs differ by at most {max_output_difference:.2g}); written to {written}".format(
-                **answer["fix"]
+        if fixed:
+            print(
+                "revived {revived} units ({dead_before} dead before, {dead_after} after; outputs differ by at most {max_output_difference:.2g}); written to {written}".format(
+                    **fixed
+                )
             )
-        )
     if check and (found.findings or any(layer.dead for layer in found.layers)):
         raise typer.Exit(FINDING)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput
+from relukit._errors import InvalidInput, RelukitError, UnsupportedOperation
 from relukit._types import Array, BoolArray, IntArray
+from relukit.activations import CATALOGUE
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._verdict import findings_of
 from relukit.network import Network
@@ -85,19 +86,29 @@ def health(network: Any, data: Array, box: AbstractSet | None = None, targets: I
     "Off" means that the unit's output does not depend on its input there: the piece it is on has slope 0.
 
     Arguments:
-        network: Any network; smooth activations have no off units, only values and gradients. A torch module that is no
-            network gives the leaves of its module tree instead, without gradients and proofs.
+        network: Any network, or what `load` reads; smooth activations have no off units, only values and gradients. A torch
+            module that is no such network (attention, normalization over features, recurrent cells) gives the leaves of its module
+            tree and the activations in its forward instead, without proofs.
         data: Rows, shape `(rows, inputs)`.
         box: Where to prove units dead; linear bounds are used.
         targets: Class numbers; the gradient is then that of the cross-entropy, else that of the largest output.
 
     Raises:
         InvalidInput: No row.
+        UnsupportedOperation: A box for a module that is no network.
     """
     if not isinstance(network, Network):
-        from relukit.monitoring._module import module_health
+        known = _as_network(network)
+        if known is None:
+            from relukit.monitoring._module import module_health
 
-        return module_health(network, data)
+            if box is not None:
+                raise UnsupportedOperation(
+                    f"{type(network).__name__} is no network of affine maps and activations: its units can be watched on data, "
+                    "but not be proven dead on a box. Leave box out."
+                )
+            return module_health(network, data)
+        network = known
     rows, _ = network.rows(data)
     if not len(rows):
         raise InvalidInput("health needs at least one row")
@@ -114,6 +125,8 @@ def health(network: Any, data: Array, box: AbstractSet | None = None, targets: I
     for i in network.activations:
         node = network.nodes[i]
         z, op = values[node.inputs[0]], node.op
+        if not isinstance(op, PiecewiseLinear) and op.name not in CATALOGUE:
+            continue  # arithmetic inside an attention or a normalization: squares, roots, exponentials
         off = _off(op, z)
         proven = None if bounds is None else bounds.off(i)
         layers.append(
@@ -132,6 +145,22 @@ def health(network: Any, data: Array, box: AbstractSet | None = None, targets: I
             )
         )
     return Health(tuple(layers), len(rows), findings_of(tuple(layers), values[-1]))
+
+
+def _as_network(source: Any) -> Network | None:
+    """What `load` makes of a path, a torch module (in evaluation mode) or a Keras model; None where it is no such network."""
+    from relukit.network import load
+
+    if not hasattr(source, "forward"):
+        return load(source)
+    was = source.training
+    try:
+        source.eval()
+        return load(source)
+    except RelukitError:
+        return None
+    finally:
+        source.train(was)
 
 
 def _off(op: Any, z: Array) -> BoolArray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._numerics import atomic_path
+from relukit.monitoring._unit_picture import write_figure
 
 
 def draw(watch: Any, path: str | Path) -> None:
@@ -15,7 +15,7 @@ def draw(watch: Any, path: str | Path) -> None:
     matplotlib.use("Agg", force=False)
     from matplotlib.figure import Figure
 
-    path, record = Path(path), watch.record
+    record = watch.record
     watch._read_losses()
     samples = record.samples
     figure = Figure(figsize=(8, 7.5), layout="constrained")
@@ -61,5 +61,4 @@ def draw(watch: Any, path: str | Path) -> None:
     gradient.set_xlabel("step")
     for ax in (loss,):
         ax.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=140, format=path.suffix[1:].lower() or "png")
+    write_figure(figure, path)

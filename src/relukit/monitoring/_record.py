@@ -41,6 +41,7 @@ class Activity:
         outputs: A few rows of the model's output.
         first_non_finite: The first layer whose output was not finite, or "".
         target: What the batch's targets were, as far as that can be told.
+        always_on: Units whose output before the activation was above 0 for all of a few rows, by layer index.
     """
 
     step: int
@@ -52,6 +53,7 @@ class Activity:
     outputs: np.ndarray
     first_non_finite: str = ""
     target: Any = None
+    always_on: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

@@ -21,10 +21,18 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _write(figure: Any, path: str | Path) -> None:
+def write_figure(figure: Any, path: str | Path) -> None:
+    """Into a .png, .svg or .pdf file.
+
+    Raises:
+        InvalidInput: Another ending.
+        UnwritablePath: The file cannot be written.
+    """
     path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise InvalidInput(f"pictures are written as .png, .svg or .pdf, got '{path.name}'")
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=140, format=path.suffix[1:].lower() or "png")
+        figure.savefig(temporary, dpi=140, format=path.suffix[1:].lower())
 
 
 def draw_health(health: Any, path: str | Path) -> None:
@@ -53,7 +61,7 @@ def draw_health(health: Any, path: str | Path) -> None:
         right.set_xscale("log")
     right.set_xlabel("gradient norm")
     right.spines[["top", "right"]].set_visible(False)
-    _write(figure, path)
+    write_figure(figure, path)
 
 
 def draw_dying_unit(
@@ -113,7 +121,7 @@ def draw_dying_unit(
         if slope == 0:
             answer["died_at"] = off.index(True) if any(off) else None
     axes[0].set_ylabel("bias b")
-    _write(figure, path)
+    write_figure(figure, path)
     return answer
 
 

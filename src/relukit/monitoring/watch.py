@@ -10,6 +10,7 @@ from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._layers import activations_in_graph, layers_of, output_chain
+from relukit.monitoring._optimizer import rate_of
 from relukit.monitoring._record import Activity, Record, Sample
 from relukit.monitoring._rules import diagnose
 from relukit.monitoring._target import recovered
@@ -195,7 +196,7 @@ class Watch:
         import torch
 
         if self.optimizer is not None:
-            self.record.rate = float(self.optimizer.param_groups[0].get("lr", math.nan))
+            self.record.rate = rate_of(self.optimizer)
             self.record.optimizer = type(self.optimizer).__name__
         with torch.no_grad():
             having = [k for k, layer in enumerate(self.layers) if layer.weight.grad is not None]
