@@ -152,10 +152,73 @@ def test_training_mode_and_unknown_shapes_are_refused():
         relukit.load(nn.Sequential(nn.Conv2d(1, 2, 3)).eval())
 
 
-def test_attention_is_refused_with_its_place():
+def test_attention_is_read_and_bounded():
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu").eval()
-    with pytest.raises(UnsupportedOperation, match="self_attn"):
-        relukit.load(layer, (5, 8))
+    network = relukit.load(layer, (5, 8))
+    x = 0.5 * torch.randn(20, 5, 8)
+    want = torch.cat([layer(row[None]) for row in x]).flatten(1).detach().numpy()
+    np.testing.assert_allclose(network(x.flatten(1).numpy()), want, atol=2e-5)
+    center = x[0].flatten().double().numpy()
+    low, high = relukit.bounds.linear(network, relukit.Box(center - 1e-3, center + 1e-3)).output
+    near = network(center + 1e-3 * np.random.default_rng(0).uniform(-1, 1, (500, 40)))
+    assert np.all(low <= near.min(0)) and np.all(high >= near.max(0)) and (high - low).max() < 0.1
+
+
+class Formula(nn.Module):
+    def __init__(self, formula):
+        super().__init__()
+        self.formula = formula
+
+    def forward(self, x):
+        return self.formula(x)
+
+
+FORMULAS = {
+    "product": lambda x: x[:, :2] * x[:, 1:3],
+    "quotient": lambda x: x[:, :2] / (1 + x[:, 2:].square()),
+    "inverse": lambda x: 2.0 / (0.5 + x.abs()),
+    "powers": lambda x: x**3 - x.pow(-1).clamp(-5, 5) + (x.abs() + 1).rsqrt(),
+    "waves": lambda x: torch.sin(3 * x) + torch.cos(x) * x,
+    "exponentials": lambda x: torch.exp(x) + torch.log(1 + x.abs()) + torch.erf(x),
+    "choice": lambda x: torch.where(x > 0.25, x - 0.25, 3 * x - 0.75),
+    "conditions": lambda x: ((x > 0) & ~(x > 1) | (x < -1)).float() + (x >= 0.5).float() + torch.sign(x),
+    "inner softmax": lambda x: torch.softmax(x.reshape(-1, 2, 2), 1).flatten(1) + torch.log_softmax(x, 1),
+    "normalized": lambda x: torch.nn.functional.layer_norm(x, (4,)),
+    "gated": lambda x: (
+        0.5 * x * (1 + torch.erf(x / 2**0.5)) + x * torch.sigmoid(x) + x * torch.tanh(torch.nn.functional.softplus(x))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_products_comparisons_and_curves(name):
+    """Values agree with the module, bounds hold samples, and `balanced` is the same function."""
+    module = Formula(FORMULAS[name]).eval()
+    network = relukit.load(module, input_shape=(4,))
+    x = torch.randn(200, 4)
+    np.testing.assert_allclose(network(x.numpy()), module(x).numpy(), atol=3e-5, rtol=3e-5)
+    for radius in (0.01, 0.3, 2.0):
+        box = relukit.Box(np.array([0.3, -0.2, 1.1, 0.7]) - radius, np.array([0.3, -0.2, 1.1, 0.7]) + radius)
+        points = box.sample(2_000, 0)
+        out, same = network(points), relukit.bounds.balanced(network, box)
+        np.testing.assert_allclose(same(points), out, atol=1e-8, rtol=1e-8)
+        for found in (
+            relukit.bounds.interval(network, box),
+            relukit.bounds.linear(network, box),
+            relukit.bounds.linear(same, box),
+        ):
+            assert np.all(found.output[0] <= out.min(0)) and np.all(found.output[1] >= out.max(0))
+
+
+def test_several_operators_that_make_one_function_are_that_function():
+    names = {n.op.name for n in relukit.load(Formula(FORMULAS["gated"]).eval(), (4,)) if n.is_activation}
+    assert {"gelu", "silu", "mish"} <= names and "square" not in names
+    assert relukit.load(Formula(FORMULAS["choice"]).eval(), (4,)).is_piecewise_linear
+
+
+def test_a_cast_that_jumps_is_refused():
+    with pytest.raises(UnsupportedOperation, match="jumps"):
+        relukit.load(Formula(lambda x: (3 * x).to(torch.int64).float()).eval(), (4,))
 
 
 def test_checkpoints(tmp_path):

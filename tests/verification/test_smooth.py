@@ -10,7 +10,9 @@ import pytest
 import relukit
 from relukit import Box, UnsupportedOperation
 from relukit.activations import get
-from relukit.network import from_layers
+from relukit.bounds import balanced
+from relukit.network import curves, from_layers, products
+from relukit.network.rewrite import Builder
 from relukit.verification import instances
 from relukit.verification._heads import before_head
 from relukit.verification.vnnlib import Case, Property
@@ -132,16 +134,94 @@ def test_conditions_reach_through_a_last_head(head):
     assert np.all(C @ found.outputs <= d)  # y is what the head returns
 
 
-def test_a_softmax_is_refused_where_it_matters_and_a_sigmoid_is_put_back():
+@pytest.mark.parametrize(
+    ("head", "row"), [("sigmoid", [-1, 1]), ("softmax", [-1, 0]), ("softmax", [0.5, -1]), ("log_softmax", [1, 0])]
+)
+def test_a_head_is_put_back_where_conditions_are_not_linear_before_it(head, row):
     weights, biases = layers(6)
-    network = from_layers(weights, biases, [get("relu")] * 2)
-    with pytest.raises(UnsupportedOperation, match="softmax"):
-        relukit.verify(network.with_(head="softmax"), asked([-1, 0], -0.5))
-    y = HEADS["sigmoid"](on_grid(weights, biases, lambda v: np.maximum(v, 0)))
-    gap = float((y[:, 0] - y[:, 1]).max())
-    sigmoid = network.with_(head="sigmoid")
-    assert relukit.verify(sigmoid, asked([-1, 1], -(gap + 0.02)), timeout=20).status == "unsat"
-    assert relukit.verify(sigmoid, asked([-1, 1], -(gap - 0.02)), timeout=20).status == "sat"
+    network = from_layers(weights, biases, [get("relu")] * 2).with_(head=head)
+    y = HEADS[head](on_grid(weights, biases, lambda v: np.maximum(v, 0)))
+    least = float((y @ np.array(row, float)).min())
+    assert relukit.verify(network, asked(row, least - 0.02), timeout=20).status == "unsat"
+    found = relukit.verify(network, asked(row, least + 0.02), timeout=20)
+    assert found.status == "sat" and found.outputs @ np.array(row, float) <= least + 0.02
+
+
+def products_of(seed):
+    """Networks that multiply, divide, compare and wave, with their values in plain NumPy: `(builder steps, formula)`."""
+    rng = np.random.default_rng(seed)
+    W, V, c = rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), rng.normal(size=6)
+
+    def gated(b):
+        return b.reduce(
+            products.multiply(b, b.activation(b.matmul(0, W.T), get("relu")), b.matmul(0, V.T, c)), [0], True, "sum"
+        )
+
+    def quotient(b):
+        below = b.scale(b.activation(b.matmul(0, V[:1].T), curves.square()), 1.0, 0.5)
+        return products.divide(b, b.matmul(0, W[:1].T), below)
+
+    def attention(b):
+        p = products.softmax(b, b.matmul(0, W[:3].T), 0)
+        return products.matmul(b, b.reshape(p, (1, 3)), b.reshape(b.matmul(0, V[:3].T, c[:3]), (3, 1)))
+
+    def sign(b):
+        return b.matmul(b.activation(b.matmul(0, W.T, c), curves.sign()), V[:, :1])
+
+    def wave(b):
+        return b.reduce(b.activation(b.matmul(0, 2 * W[:2].T), curves.Wave()), [0], True, "sum")
+
+    def soft(z):
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    return {
+        "gated": (gated, lambda x: (np.maximum(x @ W.T, 0) * (x @ V.T + c)).sum(1)),
+        "quotient": (quotient, lambda x: (x @ W[0]) / ((x @ V[0]) ** 2 + 0.5)),
+        "attention": (attention, lambda x: (soft(x @ W[:3].T) * (x @ V[:3].T + c[:3])).sum(1)),
+        "sign": (sign, lambda x: np.sign(x @ W.T + c) @ V[:, 0]),
+        "wave": (wave, lambda x: np.sin(2 * x @ W[:2].T).sum(1)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["gated", "quotient", "attention", "sign", "wave"])
+def test_networks_with_products_and_curves_are_proven_and_refuted_as_a_grid_says(kind):
+    make, formula = products_of(3)[kind]
+    builder = Builder((2,))
+    make(builder)
+    network = builder.build(dtype=np.dtype(np.float64))
+    line = np.linspace(-1, 1, 401)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    values = formula(grid)
+    np.testing.assert_allclose(network(grid)[:, 0], values, atol=1e-9)
+    top, room = float(values.max()), 0.02 * float(np.ptp(values))
+    assert relukit.verify(network, asked([[-1]], [-(top + room)], 1), timeout=60).status == "unsat"
+    found = relukit.verify(network, asked([[-1]], [-(top - room)], 1), timeout=60)
+    assert found.status == "sat" and found.outputs[0] >= top - room
+
+
+def test_factors_that_do_not_move_leave_a_piecewise_linear_network():
+    """Hidden values times a mask that the property fixes, over the number of entries that it keeps: the form of cardinality estimators."""
+    rng = np.random.default_rng(0)
+    W, v = rng.normal(size=(3, 4)), rng.normal(size=4)
+    builder = Builder((9,))  # three rows of two features, then three entries of the mask
+    rows = builder.gather(0, np.arange(6), (3, 2))
+    hidden = builder.activation(builder.matmul(rows, W[:2]), get("relu"))
+    mask = builder.gather(0, np.arange(6, 9), (3, 1))
+    total = builder.reduce(products.multiply(builder, hidden, mask), [0], False, "sum")
+    mean = products.divide(builder, total, builder.reduce(mask, [0, 1], False, "sum"))
+    builder.matmul(builder.reshape(mean, (1, 4)), v[:, None])
+    network = builder.build(dtype=np.dtype(np.float64))
+    low, high = np.r_[-np.ones(6), 1.0, 0.0, 1.0], np.r_[np.ones(6), 1.0, 0.0, 1.0]
+    assert not network.is_piecewise_linear and balanced(network, Box(low, high)).is_piecewise_linear
+    x = Box(low, high).sample(20_000, 0)
+    kept = np.maximum(x[:, :6].reshape(-1, 3, 2) @ W[:2], 0)[:, [0, 2]].mean(axis=1) @ v
+    np.testing.assert_allclose(network(x)[:, 0], kept, atol=1e-9)
+    case = lambda d: Property((Case(Box(low, high), np.zeros((0, 9)), np.zeros(0), np.array([[-1.0]]), np.zeros((1, 9)), np.array([-d])),), 9, 1)  # fmt: skip
+    top = relukit.optimize(balanced(network, Box(low, high)), "y[0]", box=Box(low, high)).value
+    assert top >= kept.max()
+    assert relukit.verify(network, case(top + 1e-4), timeout=30).status == "unsat"
+    assert relukit.verify(network, case(top - 1e-4), timeout=30).status == "sat"
 
 
 def test_a_defect_in_one_instance_leaves_the_others(tmp_path, monkeypatch):

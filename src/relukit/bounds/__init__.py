@@ -1,5 +1,6 @@
 """Bounds of every value in a network over an input set, and the network's compact form there; all rounded outward."""
 
+from relukit.bounds._balance import balanced as balanced
 from relukit.bounds._bounds import Bounds as Bounds
 from relukit.bounds._compact import CompactNetwork as CompactNetwork
 from relukit.bounds._compact import compact as compact

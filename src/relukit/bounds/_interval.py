@@ -7,9 +7,11 @@ from relukit._numerics import down, gamma, up
 from relukit._types import Array
 from relukit.bounds._bounds import Bounds
 from relukit.network import Affine, Network
+from relukit.piecewise import AbstractActivation, Lines
 from relukit.sets import AbstractSet, require_set
 
 
+@np.errstate(invalid="ignore", over="ignore")  # a curve may be unbounded: what is no number bounds nothing
 def interval(network: Network, input_set: AbstractSet, dtype: type = np.float64) -> Bounds:
     r"""Bounds by interval arithmetic in center-radius form.
 
@@ -33,7 +35,7 @@ def interval(network: Network, input_set: AbstractSet, dtype: type = np.float64)
         if isinstance(node.op, Affine):
             low, high = affine_interval(node.op, [lowers[j] for j in node.inputs], [uppers[j] for j in node.inputs])
         else:
-            low, high = node.op.bounds(lowers[node.inputs[0]], uppers[node.inputs[0]])
+            low, high = activation_interval(node.op, lowers[node.inputs[0]], uppers[node.inputs[0]])
         lowers.append(low)
         uppers.append(high)
     return Bounds(network, tuple(lowers), tuple(uppers))
@@ -67,4 +69,32 @@ def affine_interval(op: Affine, lowers: list[Array], uppers: list[Array]) -> tup
     bias = op.bias.astype(lowers[0].dtype)
     # 5 more roundings than products: middle, half, bias, the two final sums (weights cast to float32 included).
     error = gamma(op.terms + 5, bias.dtype) * (size + radius + np.abs(bias))
-    return down(center + bias - radius - error), up(center + bias + radius + error)
+    return _known(down(center + bias - radius - error), up(center + bias + radius + error))
+
+
+def activation_interval(op: AbstractActivation, lower: Array, upper: Array) -> tuple[Array, Array]:
+    """Interval of an activation; nothing is known behind an unbounded value."""
+    finite = np.isfinite(lower) & np.isfinite(upper)
+    if finite.all():
+        return _known(*op.bounds(lower, upper))
+    low, high = _known(*op.bounds(np.where(finite, lower, 0), np.where(finite, upper, 0)))
+    return np.where(finite, low, -np.inf).astype(low.dtype), np.where(finite, high, np.inf).astype(high.dtype)
+
+
+def lines(op: AbstractActivation, lower: Array, upper: Array) -> Lines:
+    """Lines around an activation; behind an unbounded value they say nothing."""
+    finite = np.isfinite(lower) & np.isfinite(upper)
+    if finite.all():
+        return op.lines(lower, upper)
+    a, c, A, C = op.lines(np.where(finite, lower, 0), np.where(finite, upper, 0))
+    spread = lambda v, fill: np.where(finite, v, fill).astype(lower.dtype)
+    return Lines(spread(a, 0.0), spread(c, -np.inf), spread(A, 0.0), spread(C, np.inf))
+
+
+def _known(low: Array, high: Array) -> tuple[Array, Array]:
+    """Bounds that are no numbers bound nothing."""
+    if not np.isnan(low).any() and not np.isnan(high).any():
+        return low, high
+    return np.where(np.isnan(low), -np.inf, low).astype(low.dtype), np.where(np.isnan(high), np.inf, high).astype(
+        high.dtype
+    )

@@ -5,7 +5,7 @@ import numpy as np
 from relukit._numerics import gamma, unit_roundoff
 from relukit._types import Array
 from relukit.bounds._bounds import Bounds, undecided
-from relukit.bounds._interval import affine_interval, input_bounds
+from relukit.bounds._interval import activation_interval, affine_interval, input_bounds, lines
 from relukit.network import Affine, Network
 from relukit.network.affine import AbstractLinear, Dense, Sparse
 from relukit.piecewise import AbstractActivation, Lines
@@ -14,6 +14,7 @@ from relukit.sets import AbstractSet
 _MEMORY = 1 << 25  # entries of one coefficient array: rows are taken in blocks that stay below 256 MB
 
 
+@np.errstate(invalid="ignore", over="ignore")  # a curve may be unbounded: what is no number bounds nothing
 def linear(network: Network, input_set: AbstractSet, start: Bounds | None = None, dtype: type = np.float64) -> Bounds:
     r"""Bounds by backward substitution (CROWN), each kept only where it beats the interval bound.
 
@@ -45,7 +46,7 @@ def linear(network: Network, input_set: AbstractSet, start: Bounds | None = None
                 linear_so_far.add(i)
         else:
             source = node.inputs[0]
-            low, high = node.op.bounds(state.lower[source], state.upper[source])
+            low, high = activation_interval(node.op, state.lower[source], state.upper[source])
         if start is not None:
             low, high = np.maximum(low, start.lower[i]), np.minimum(high, start.upper[i])
         state.lower.append(low)
@@ -69,7 +70,7 @@ class _State:
         source = self.network.nodes[index].inputs[0]
         op = self.network.nodes[index].op
         assert isinstance(op, AbstractActivation)
-        self.lines[index] = op.lines(self.lower[source], self.upper[source])
+        self.lines[index] = lines(op, self.lower[source], self.upper[source])
 
     def reach(self, index: int) -> Array:
         """Largest magnitude of a node's value."""
@@ -153,15 +154,16 @@ def lower_rows(state: _State, target: int, rows: np.ndarray) -> Array:
             for m, j in zip(node.op.maps, node.inputs):
                 pending[j] = _join(pending.get(j), m.adjoint(coefficients))
         else:
-            lines, source = state.lines[i], node.inputs[0]
+            around, source = state.lines[i], node.inputs[0]
             positive = coefficients >= 0
             spread = lambda v: v[..., None, :]
             constant = constant + np.sum(
-                coefficients * np.where(positive, spread(lines.lower_intercept), spread(lines.upper_intercept)), axis=-1
+                coefficients * np.where(positive, spread(around.lower_intercept), spread(around.upper_intercept)),
+                axis=-1,
             )
-            passed = coefficients * np.where(positive, spread(lines.lower_slope), spread(lines.upper_slope))
-            offsets = np.maximum(np.abs(lines.lower_intercept), np.abs(lines.upper_intercept))
-            slopes = np.maximum(np.abs(lines.lower_slope), np.abs(lines.upper_slope))
+            passed = coefficients * np.where(positive, spread(around.lower_slope), spread(around.upper_slope))
+            offsets = np.maximum(np.abs(around.lower_intercept), np.abs(around.upper_intercept))
+            slopes = np.maximum(np.abs(around.lower_slope), np.abs(around.upper_slope))
             error = error + gamma(node.size + 4, dtype) * (_dot(size, offsets) + np.abs(constant))
             error = error + 4 * unit_roundoff(dtype) * _dot(size, slopes * state.reach(source))
             pending[source] = _join(pending.get(source), passed)

@@ -11,7 +11,6 @@ import numpy as np
 
 from relukit._errors import UnreadableFile, UnsupportedOperation
 from relukit._types import AnyArray
-from relukit.activations import catalogue
 from relukit.network._load import read_bytes
 from relukit.network._network import Network, Origin
 from relukit.network.onnx_graph import Operator, Reading
@@ -104,23 +103,14 @@ def from_onnx(model: Any, folder: Path | None = None) -> Network:
     outputs = [o.name for o in graph.output]
     operators = [Operator(n) for n in graph.node]
     head = ""
-    fused = _gated_patterns(operators)
     for operator in operators:
-        if operator.name in fused.skip:
-            continue
-        if operator.outputs[0] in fused.result:
-            kind, name = fused.result[operator.outputs[0]]
-            reading.values[operator.outputs[0]] = reading.builder.activation(
-                reading.values[name], catalogue.get(kind), operator.name, operator.source
-            )
-            continue
         if (
             operator.kind in HEADS
             and operator.outputs[0] in outputs
             and len(outputs) == 1
             and operator.inputs[0] in reading.values
+            and _over_all(operator, reading)
         ):
-            _check_head_axis(operator, reading)
             head = HEADS[operator.kind]
             reading.builder.notes.append(
                 f"the last {operator.kind} is set aside: it is monotone, so decisions are those of its inputs"
@@ -165,38 +155,13 @@ def _without_batch(network: Network) -> Network:
     return network.with_(nodes=tuple(replace(n, shape=cut(n.shape)) for n in network.nodes))
 
 
-def _check_head_axis(operator: Operator, reading: Reading) -> None:
+def _over_all(operator: Operator, reading: Reading) -> bool:
+    """Whether a last normalization is over all outputs, so that it can be set aside."""
     if operator.kind == "Sigmoid":
-        return
+        return True
     shape = reading.shape(operator.inputs[0])
     axis = operator.attribute("axis", 1 if reading.opset < 13 else -1) % max(len(shape), 1)
-    over = size_of(shape[axis:]) if reading.opset < 13 else shape[axis]
-    if over != size_of(shape):
-        raise operator.refuse(
-            f"normalizes over {over} of {size_of(shape)} outputs; only one over all outputs can be set aside"
-        )
-
-
-# -- activations written as several operators ---------------------------------------------------------------------------
-
-
-class _Patterns:
-    def __init__(self) -> None:
-        self.skip: set[str] = set()
-        self.result: dict[str, tuple[str, str]] = {}
-
-
-def _gated_patterns(operators: list[Operator]) -> _Patterns:
-    """x * Sigmoid(x) is SiLU: two values multiplied, but one function of one variable."""
-    found, made = _Patterns(), {o.outputs[0]: o for o in operators if o.outputs}
-    for o in operators:
-        if o.kind != "Mul" or len(o.inputs) != 2:
-            continue
-        for gate, x in (o.inputs, o.inputs[::-1]):
-            g = made.get(gate)
-            if g is not None and g.kind == "Sigmoid" and g.inputs[0] == x:
-                found.result[o.outputs[0]] = ("silu", x)
-    return found
+    return (size_of(shape[axis:]) if reading.opset < 13 else shape[axis]) == size_of(shape)
 
 
 def _fold(operator: Operator, reading: Reading) -> None:

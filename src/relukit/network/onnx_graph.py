@@ -19,6 +19,7 @@ class Reading:
 
         self.opset = opset
         self.constants: dict[str, AnyArray] = {}
+        self.conditions: set[str] = set()  # values that are 0 or 1
         for tensor in graph.initializer:
             self.constants[tensor.name] = numpy_helper.to_array(tensor, str(folder or ""))
         inputs = [i for i in graph.input if i.name not in self.constants]

@@ -11,7 +11,7 @@ import numpy as np
 
 from relukit._types import AnyArray
 from relukit.activations import catalogue
-from relukit.network import onnx_spatial
+from relukit.network import onnx_products, onnx_spatial
 from relukit.network.onnx_graph import Operator, Reading, axes_of, constant, reindex, value_of
 from relukit.network.rewrite import size_of
 
@@ -47,9 +47,7 @@ def _matmul(o: Operator, r: Reading) -> int:
         done = r.builder.matmul(turned, a.T, name=o.name, source=o.source)
         back = np.swapaxes(np.arange(r.builder.nodes[done].size).reshape(r.builder.shape(done)), -1, -2)
         return r.builder.gather(done, back, back.shape)
-    raise o.refuse(
-        "multiplies two values that both depend on the input: no piecewise-linear function. Bounds and health of the module still work."
-    )
+    return onnx_products.matmul(o, r)
 
 
 def _gemm(o: Operator, r: Reading) -> int:
@@ -90,9 +88,9 @@ def _sum(o: Operator, r: Reading) -> int:
 def _mul(o: Operator, r: Reading, divide: bool = False) -> int:
     a, b = (r.get(n) for n in o.inputs)
     if a is None and b is None:
-        raise o.refuse("multiplies or divides two values that both depend on the input: no piecewise-linear function")
+        return onnx_products.divide(o, r) if divide else onnx_products.multiply(o, r)
     if divide and b is None:
-        raise o.refuse("divides by a value that depends on the input")
+        return onnx_products.divide(o, r)
     factor = np.asarray(b if a is None else a, np.float64)
     value = r.values[o.inputs[0 if a is None else 1]]
     value = r.builder.broadcast(value, np.broadcast_shapes(r.builder.shape(value), factor.shape))
@@ -291,6 +289,9 @@ def _cast(o: Operator, r: Reading) -> int:
 
     kinds = {TensorProto.FLOAT: "float", TensorProto.DOUBLE: "double", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}  # fmt: skip
     target = o.attribute("to")
+    if o.inputs[0] in r.conditions:  # 0 or 1 whatever the type
+        r.conditions.add(o.outputs[0])
+        return value_of(o, r)
     if target not in kinds and target not in ("FLOAT", "DOUBLE", "FLOAT16"):  # names before opset 6
         name = TensorProto.DataType.Name(target) if isinstance(target, int) else target
         raise o.refuse(f"makes {name} of values that depend on the input, which jumps; only other floats are read")
@@ -309,13 +310,6 @@ def _tile(o: Operator, r: Reading) -> int:
 def _expand(o: Operator, r: Reading) -> int:
     target = tuple(int(s) for s in constant(o, r, 1))
     return reindex(o, r, lambda a: np.broadcast_to(a, np.broadcast_shapes(a.shape, target)))
-
-
-def _refuse(why: str) -> Callable[[Operator, Reading], int]:
-    def row(o: Operator, r: Reading) -> int:
-        raise o.refuse(why)
-
-    return row
 
 
 def _selu(o: Operator, r: Reading) -> int:
@@ -393,7 +387,5 @@ OPERATORS: dict[str, Callable[[Operator, Reading], Any]] = {
     "Selu": _selu,
     "Celu": _fixed("celu", ("alpha", "alpha", 1.0)),
     "Mish": _fixed("mish"),
-    "Sign": _refuse("is not continuous: it jumps at 0, and no affine piece holds there. Replace it by a steep Clip."),
-    "Softmax": _refuse("stands inside the network; only a last softmax can be set aside"),
-    "LogSoftmax": _refuse("stands inside the network; only a last softmax can be set aside"),
+    **onnx_products.ROWS,
 }

@@ -10,7 +10,8 @@ from relukit._numerics import write_bytes
 from relukit._types import Array
 from relukit.network._network import Affine, Network, Node
 from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Scale, Sparse
-from relukit.piecewise import AbstractActivation, PiecewiseLinear, Smooth
+from relukit.network.curves import Jump
+from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
 _OPSET = 20  # the first with Gelu
 _CHECK_ROWS = 8
@@ -24,6 +25,14 @@ _SMOOTH = {
     "mish": "Mish",
     "selu": "Selu",
     "celu": "Celu",
+    "exp": "Exp",
+    "log": "Log",
+    "erf": "Erf",
+    "sqrt": "Sqrt",
+    "reciprocal": "Reciprocal",
+    "sin": "Sin",
+    "cos": "Cos",
+    "sign": "Sign",
 }
 _HEADS = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "sigmoid": "Sigmoid"}
 
@@ -107,13 +116,22 @@ class _Writer:
     def activation(self, op: AbstractActivation, x: str) -> str:
         if isinstance(op, PiecewiseLinear):
             return self.piecewise(op, x)
-        assert isinstance(op, Smooth)
+        parameters = getattr(op, "parameters", {})
+        if op.name in ("square", "power"):
+            return self.op("Pow", [x, self.constant(np.asarray(float(parameters.get("n", 2))), "exponent")])
+        if isinstance(op, Jump) and op.name == "step":
+            zero = self.constant(np.asarray(0.0), "zero")
+            return self.op(
+                "Cast",
+                [self.op("GreaterOrEqual" if op.middle else "Greater", [x, zero])],
+                to=11 if self.dtype == np.float64 else 1,
+            )
         if op.name == "silu":
             return self.op("Mul", [x, self.op("Sigmoid", [x])])
         if op.name not in _SMOOTH:
             raise UnsupportedOperation(f"{op.name} has no ONNX operator")
         keep = {"elu": ("alpha",), "celu": ("alpha",), "gelu": ("approximate",)}.get(op.name, ())
-        return self.op(_SMOOTH[op.name], [x], **{k: op.parameters[k] for k in keep})
+        return self.op(_SMOOTH[op.name], [x], **{k: parameters[k] for k in keep})
 
     def piecewise(self, op: PiecewiseLinear, x: str) -> str:
         """ReLU, leaky, PReLU, abs and clip by their operators; anything else as its sum of hinges."""

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relukit._errors import ShapeMismatch, UnsupportedOperation
+from relukit._errors import ShapeMismatch
 from relukit._types import Array, IntArray, Shape
 from relukit.network._network import Affine, Input, Network, Node
-from relukit.network.affine import AbstractLinear, Conv, Gather, Identity, Scale, compose, dense_or_sparse
+from relukit.network.affine import AbstractLinear, Conv, Gather, Identity, Scale, dense_or_sparse
+from relukit.network.simplify import reachable, simplify
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
 RELU = PiecewiseLinear([0.0], [0.0, 1.0], name="relu")
@@ -24,6 +25,13 @@ class Builder:
         self.nodes: list[Node] = [Node(Input(size_of(shape)), (), shape, name)]
         self.notes: list[str] = []
         self._names: set[str] = {name}
+
+    @classmethod
+    def after(cls, network: Network) -> "Builder":
+        """A builder that goes on where a network ends."""
+        builder = cls(network.input_shape)
+        builder.nodes, builder._names = list(network.nodes), {n.name for n in network.nodes}
+        return builder
 
     def shape(self, index: int) -> Shape:
         return self.nodes[index].shape
@@ -66,6 +74,17 @@ class Builder:
     ) -> int:
         """The sum of one map per earlier node, plus a bias."""
         return self._add(Affine(tuple(maps), bias), indices, shape or (len(bias),), name, source)
+
+    def fixed(self, index: int) -> Array | None:
+        """The entries of a value that does not depend on the input, or None."""
+        node = self.nodes[index]
+        if not isinstance(node.op, Affine) or len(node.op.maps) != 1:
+            return None
+        m = node.op.maps[0]
+        if isinstance(m, Gather) and np.all(m.index < 0):
+            return node.op.bias
+        before = self.fixed(node.inputs[0])
+        return None if before is None else m.apply(before) + node.op.bias
 
     # -- derived: affine -----------------------------------------------------------------------------------------------
 
@@ -314,7 +333,7 @@ class Builder:
     def build(self, output: int | None = None, **fields) -> Network:
         """The finished network with cheap maps merged, ending at `output` (the last node by default)."""
         output = len(self.nodes) - 1 if output is None else output
-        nodes = simplify(_reachable(self.nodes, output))
+        nodes = simplify(reachable(self.nodes, output))
         notes = (*self.notes, *fields.pop("notes", ()))
         return Network(tuple(nodes), notes=notes, **fields)
 
@@ -349,77 +368,3 @@ def pool_windows(
         for j in range(kernel[1])
     ]
     return np.stack(windows, axis=-1)
-
-
-def _reachable(nodes: list[Node], output: int) -> list[Node]:
-    """Only what `output` depends on, renumbered, the input first and `output` last."""
-    needed, stack = {0}, [output]
-    while stack:
-        i = stack.pop()
-        if i not in needed:
-            needed.add(i)
-            stack.extend(nodes[i].inputs)
-    if output == 0:
-        raise UnsupportedOperation("the network returns its input unchanged: there is nothing to analyze")
-    order = sorted(needed)
-    number = {i: k for k, i in enumerate(order)}
-    return [
-        Node(n.op, tuple(number[j] for j in n.inputs), n.shape, n.name, n.source) for n in (nodes[i] for i in order)
-    ]
-
-
-def simplify(nodes: list[Node]) -> list[Node]:
-    """Merge affine nodes that follow each other where the merged map costs no more; drop identities."""
-    readers = [0] * len(nodes)
-    for node in nodes:
-        for j in node.inputs:
-            readers[j] += 1
-    kept: list[Node] = []
-    reads: list[int] = []  # how many nodes still read each kept node
-    where: dict[int, int] = {}
-    for i, node in enumerate(nodes):
-        op, inputs, is_last = node.op, tuple(where[j] for j in node.inputs), i == len(nodes) - 1
-        alias = isinstance(op, PiecewiseLinear) and op.is_identity
-        if isinstance(op, Affine):
-            op, inputs = _merge_inputs(op, inputs, kept, reads)
-            alias = len(inputs) == 1 and isinstance(op.maps[0], Identity) and not np.any(op.bias)
-        if alias and (not is_last or kept[inputs[0]].shape == node.shape):
-            where[i] = inputs[0]
-            reads[inputs[0]] += readers[i] - 1
-            continue
-        kept.append(Node(op, inputs, node.shape, node.name, node.source))
-        reads.append(readers[i])
-        where[i] = len(kept) - 1
-    return _reachable(kept, where[len(nodes) - 1])
-
-
-def _merge_inputs(
-    op: Affine, inputs: tuple[int, ...], kept: list[Node], reads: list[int]
-) -> tuple[Affine, tuple[int, ...]]:
-    """Pull affine nodes that nobody else reads (or that cost nothing) into the node that reads them."""
-    maps, sources, bias = list(op.maps), list(inputs), op.bias
-    for k in range(len(maps)):
-        while isinstance(before := kept[sources[k]].op, Affine):
-            free = all(isinstance(m, Gather | Identity) for m in before.maps)
-            if reads[sources[k]] > 1 and not free:
-                break
-            if len(before.maps) > 1:
-                if len(maps) > 1 or not isinstance(maps[0], Identity):
-                    break
-                _release(sources[0], kept, reads)
-                return Affine(before.maps, before.bias + bias), kept[sources[0]].inputs
-            merged = compose(maps[k], before.maps[0])
-            if merged is None:
-                break
-            bias = bias + maps[k].apply(before.bias)
-            _release(sources[k], kept, reads)
-            maps[k], sources[k] = merged, kept[sources[k]].inputs[0]
-    return Affine(tuple(maps), bias), tuple(sources)
-
-
-def _release(index: int, kept: list[Node], reads: list[int]) -> None:
-    """One reader of `index` now reads its inputs instead; where none is left, their count stays."""
-    reads[index] -= 1
-    if reads[index]:
-        for j in kept[index].inputs:
-            reads[j] += 1

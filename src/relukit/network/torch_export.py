@@ -10,7 +10,7 @@ import torch
 
 from relukit._errors import UnsupportedOperation
 from relukit.activations import catalogue
-from relukit.network import torch_spatial
+from relukit.network import curves, torch_products, torch_spatial
 from relukit.network._network import Network
 from relukit.network.rewrite import Builder, size_of
 from relukit.network.torch_call import Call, Value, constant, index_of
@@ -60,7 +60,7 @@ def from_exported(program: Any, dtype: np.dtype) -> Network:
             call = Call(
                 node, [_resolve(a, env) for a in node.args], {k: _resolve(v, env) for k, v in node.kwargs.items()}
             )
-            if call.kind in _HEADS and all(u.op == "output" for u in node.users) and isinstance(call.args[0], Value):
+            if call.kind in _HEADS and all(u.op == "output" for u in node.users) and _over_all(call):
                 head = _HEADS[call.kind]
                 builder.notes.append(
                     f"the last {head} is set aside: it is monotone, so decisions are those of its inputs"
@@ -80,6 +80,14 @@ def from_exported(program: Any, dtype: np.dtype) -> Network:
                 results = [Value(builder.concatenate(parts, 1))]
             return _without_batch(builder.build(results[0].index, dtype=dtype, head=head))
     raise UnsupportedOperation("the exported graph has no output")
+
+
+def _over_all(call: Call) -> bool:
+    """Whether a last softmax or sigmoid can be set aside: a softmax must be over all outputs."""
+    if not isinstance(call.args[0], Value):
+        return False
+    shape = tuple(call.node.meta["val"].shape)
+    return _HEADS[call.kind] == "sigmoid" or shape[int(call.argument(1, "dim", -1))] == size_of(shape)
 
 
 def _without_batch(network: Network) -> Network:
@@ -117,7 +125,14 @@ def _convert(call: Call, b: Builder) -> Any:
         return call.args[0][call.args[1]]
     if not any(isinstance(a, Value) for a in flat):
         return call.node.target(*call.args, **call.kwargs)
+    if call.kind == "_assert_tensor_metadata":
+        return None
     if call.kind in _SAME:
+        before, after = (getattr(n.meta.get("val"), "dtype", None) for n in (call.node.args[0], call.node))
+        if after is not None and not after.is_floating_point and before is not None and before.is_floating_point:
+            raise call.refuse(
+                f"makes {after} of values that depend on the input, which jumps; only other floats are read"
+            )
         return call.args[0]
     if call.kind in _MOVES:
         return _move(call, b)
@@ -176,7 +191,7 @@ def _linear(call: Call, b: Builder) -> int:
 def _matmul(call: Call, b: Builder) -> int:
     left, right = call.args[0], call.args[1]
     if isinstance(left, Value) and isinstance(right, Value):
-        raise call.refuse("multiplies two values that depend on the input (attention): no piecewise-linear function")
+        return torch_products.matmul(call, b)
     if isinstance(right, Value):
         raise call.refuse("a constant times a value is not supported; write it as a Linear layer")
     return b.matmul(left.index, constant(right), None, call.path, call.source)
@@ -220,9 +235,11 @@ def _rsub(call: Call, b: Builder) -> int:
 def _mul(call: Call, b: Builder, divide: bool = False) -> int:
     left, right = call.args[0], call.args[1]
     if isinstance(left, Value) and isinstance(right, Value):
-        raise call.refuse("multiplies or divides two values that depend on the input: no piecewise-linear function")
+        return torch_products.divide(call, b) if divide else torch_products.multiply(call, b)
     if divide and isinstance(right, Value):
-        raise call.refuse("divides by a value that depends on the input")
+        below = b.activation(right.index, curves.reciprocal(), call.path, call.source)
+        above = constant(left)
+        return b.scale(b.broadcast(below, np.broadcast_shapes(b.shape(below), above.shape)), above)
     x, factor = (left, constant(right)) if isinstance(left, Value) else (right, constant(left))
     index = b.broadcast(x.index, np.broadcast_shapes(b.shape(x.index), factor.shape))
     return b.scale(index, 1 / factor if divide else factor, 0.0, call.path, call.source)
@@ -399,4 +416,5 @@ OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
     "mish": partial(_activation, name="mish"),
     "selu": partial(_activation, name="selu"),
     "selu_": partial(_activation, name="selu"),
+    **torch_products.ROWS,
 }

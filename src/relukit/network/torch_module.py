@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from relukit._errors import UnsupportedOperation
 from relukit.network._network import Affine, Network
 from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Scale, Sparse
+from relukit.network.curves import Jump
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
 _SMOOTH: dict[str, Any] = {
@@ -19,6 +20,15 @@ _SMOOTH: dict[str, Any] = {
     "hardswish": F.hardswish,
     "mish": F.mish,
     "selu": F.selu,
+    "square": torch.square,
+    "exp": torch.exp,
+    "log": torch.log,
+    "erf": torch.erf,
+    "sqrt": torch.sqrt,
+    "reciprocal": torch.reciprocal,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "sign": torch.sign,
 }
 
 
@@ -136,4 +146,8 @@ class _ActivationModule(nn.Module):
         parameters = getattr(op, "parameters", {})
         if op.name in ("elu", "celu", "gelu", "softplus"):
             return getattr(F, op.name)(x, **parameters)
+        if op.name == "power":
+            return x ** parameters["n"]
+        if isinstance(op, Jump):
+            return torch.heaviside(x, torch.tensor(op.middle, dtype=x.dtype, device=x.device))
         raise UnsupportedOperation(f"{op.name} has no torch form")

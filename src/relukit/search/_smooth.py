@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from relukit._types import IntArray
-from relukit.bounds import linear
+from relukit.bounds import balanced, linear
 from relukit.search._decision import Decision
 from relukit.search._few import Search
 from relukit.search._few_attack import descend
@@ -40,6 +40,7 @@ class SmoothSearch(Search):
 
     def begin(self) -> Decision | None:
         """A short attack, and bounds over the whole box."""
+        self.rows = balanced(self.rows, self.domain)
         self._waiting: list[tuple[float, int, Box]] = []
         self._number = itertools.count()
         self._unsplit = 0  # boxes that cannot be halved

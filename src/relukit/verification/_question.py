@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput, ShapeMismatch, UnreadableFile, UnsupportedOperation
+from relukit._errors import InvalidInput, ShapeMismatch, UnreadableFile
 from relukit._types import Array
 from relukit.activations import catalogue
-from relukit.network import Network, Node, load
+from relukit.network import Network, load, products
+from relukit.network.rewrite import RELU, Builder
 from relukit.network.variables import Atom, Both, Condition, Either, Member, Not, Variables
 from relukit.sets import AbstractSet, Ball, Box
 from relukit.verification import vnnlib
@@ -91,8 +92,6 @@ def _over(parts: list[Network], asked: Property, ball: Ball | None) -> Question:
     rows, confirms = [], []
     extra: list[tuple[Array, float]] = []
     if ball is not None:
-        from relukit.network.rewrite import RELU
-
         whole, limit = with_size(whole, np.asarray(ball.middle), ball.norm, float(ball.radius), RELU)
         extra.append((np.append(np.zeros(whole.outputs - 1), 1.0), limit))
         plain = False
@@ -114,7 +113,7 @@ _Rows = list[tuple[Array, Array, Array]]
 
 
 def _before_heads(parts: list[Network], rows: _Rows) -> tuple[list[Network], _Rows]:
-    """Rows about the values before a last softmax or sigmoid that was set aside on reading; a sigmoid that they do not allow it for is put back."""
+    """Rows about the values before a last softmax or sigmoid that was set aside on reading; a head that they do not allow it for is put back."""
     found, first = list(parts), 0
     for p, part in enumerate(parts):
         mine = slice(first, first + part.outputs)
@@ -135,20 +134,21 @@ def _before_heads(parts: list[Network], rows: _Rows) -> tuple[list[Network], _Ro
             translated.append((C, D, d))
         if len(translated) == len(rows):
             rows = translated
-        elif part.head == "sigmoid":
-            found[p] = _with_sigmoid(part)
         else:
-            raise UnsupportedOperation(
-                f"a last {part.head} was set aside on reading, and some condition on outputs is not linear in the values before it: "
-                "compare outputs with each other, or ask about those values with an ONNX file without it"
-            )
+            found[p] = _with_head(part)
     return found, rows
 
 
-def _with_sigmoid(network: Network) -> Network:
-    """The network with its last sigmoid as a node."""
-    last = Node(catalogue.get("sigmoid"), (len(network) - 1,), network.nodes[-1].shape, "last sigmoid")
-    return network.with_(nodes=(*network.nodes, last), head="")
+def _with_head(network: Network) -> Network:
+    """The network with its last sigmoid or softmax as nodes."""
+    builder, last = Builder.after(network), len(network) - 1
+    if network.head == "sigmoid":
+        builder.activation(last, catalogue.get("sigmoid"), "last sigmoid")
+        return network.with_(nodes=tuple(builder.nodes), head="")
+    logarithm = network.head == "log_softmax"
+    flat = builder.reshape(last, (network.outputs,))
+    done = products.softmax(builder, flat, 0, logarithm, f"last {network.head}")
+    return network.with_(nodes=builder.build(done).nodes, head="")
 
 
 def _replaying(question: Question, case: Case, ball: Ball | None) -> Callable[[Array], Array | None]:

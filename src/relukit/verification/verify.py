@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
+from relukit.bounds import balanced
 from relukit.search import Search, SmoothSearch, decide_any, settled
+from relukit.sets import Box
 from relukit.verification import _question
 from relukit.verification._limits import Interrupted, so_far
 from relukit.verification._networks import kind_of
@@ -88,6 +90,8 @@ def verify(
         if wider is not None:
             return wider
         note = f"proven in real arithmetic; its {declared} execution is not bounded closely enough (--execution {declared} insists on it)"
+    if not asked.network.is_piecewise_linear:
+        asked = replace(asked, network=balanced(asked.network, _around(asked.boxes)))
     kind_of_search = Search if asked.network.is_piecewise_linear else SmoothSearch
     done = settled(asked.network, asked.boxes, asked.rows, 0.5 * (stop - time.perf_counter()))
     cases = zip(asked.boxes, asked.rows, asked.confirms, done)
@@ -121,6 +125,11 @@ def verify(
     if kind in _FLOATS:
         step += f", or ask about real arithmetic ({kind} widens every condition by what rounding can do)"
     return Undecided(decision.reason, step, decision.boxes, decision.engine, spent)
+
+
+def _around(boxes: list[Box]) -> Box:
+    """The box around some boxes."""
+    return Box(np.min([b.lower for b in boxes], axis=0), np.max([b.upper for b in boxes], axis=0))
 
 
 def _in_execution(

@@ -1,0 +1,80 @@
+"""Curves beside the activations: values by the formula, and bounds and lines that hold everywhere."""
+
+import math
+
+import numpy as np
+import pytest
+
+from relukit.network import curves
+
+# name, curve, formula, where it is defined
+CURVES = [
+    ("square", curves.square(), lambda x: x * x, (-30, 30)),
+    ("cube", curves.power(3), lambda x: x * x * x, (-9, 9)),
+    ("fourth", curves.power(4), lambda x: (x * x) ** 2, (-9, 9)),
+    ("exp", curves.exponential(), lambda x: math.e**x, (-30, 30)),
+    ("erf", curves.erf(), np.vectorize(math.erf), (-4, 4)),
+    ("reciprocal", curves.reciprocal(), lambda x: 1.0 / x, (0.01, 9)),
+    ("reciprocal below 0", curves.reciprocal(), lambda x: 1.0 / x, (-9, -0.01)),
+    ("sqrt", curves.root(), lambda x: x**0.5, (0, 9)),
+    ("log", curves.logarithm(), np.vectorize(math.log), (0.001, 30)),
+    ("sin", curves.Wave(), np.vectorize(math.sin), (-25, 25)),
+    ("cos", curves.Wave("cos"), np.vectorize(math.cos), (-25, 25)),
+    ("far sin", curves.Wave(), np.vectorize(math.sin), (99_990, 100_010)),
+    ("sign", curves.sign(), lambda x: (x > 0) * 1.0 - (x < 0) * 1.0, (-2, 2)),
+    ("step", curves.above(False), lambda x: (x >= 0) * 1.0, (-2, 2)),
+    ("strict step", curves.above(True), lambda x: (x > 0) * 1.0, (-2, 2)),
+]
+
+
+@pytest.mark.parametrize("case", CURVES, ids=[c[0] for c in CURVES])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_bounds_and_lines_hold(case, dtype):
+    _, op, formula, (low, high) = case
+    rng = np.random.default_rng(0)
+    ends = rng.uniform(low, high, (400, 2))
+    ends[:150, 1] = ends[:150, 0] + rng.exponential(0.1, 150)  # short ones, and points
+    ends[:20, 1] = ends[:20, 0]
+    ends = np.clip(ends, low, high)
+    if op.name in ("sign", "step"):
+        ends[20:60, rng.integers(0, 2)] = 0.0  # at the jump itself
+    l, u = (v.astype(dtype) for v in (ends.min(axis=1), ends.max(axis=1)))
+    share = np.r_[0.0, rng.random(60), 1.0]
+    x = np.clip(l[:, None].astype(float) + share * (u - l)[:, None].astype(float), l[:, None], u[:, None])
+    x[:, 5] = np.clip(0.0, l, u) if low <= 0 <= high else x[:, 5]
+    want = formula(x)
+    np.testing.assert_allclose(op(x), want, rtol=1e-12, atol=1e-9)
+    below, above = op.bounds(l, u)
+    assert below.dtype == dtype
+    assert np.all(below[:, None] <= want) and np.all(want <= above[:, None])
+    a, c, A, C = (v[:, None].astype(float) for v in op.lines(l, u))
+    slack = 1e-12 * (1 + np.abs(want)) if dtype is np.float64 else 0.0  # of evaluating the formula and the line here
+    assert np.all(a * x + c <= want + slack + 1e-9 * np.abs(a * x)) and np.all(
+        A * x + C >= want - slack - 1e-9 * np.abs(A * x)
+    )
+    inner = op.intercepts(np.full_like(l, 0.7), l, u)
+    assert np.all(0.7 * x + inner[0][:, None] <= want + 1e-6) and np.all(0.7 * x + inner[1][:, None] >= want - 1e-6)
+
+
+def test_curves_are_tight_where_they_can_be():
+    """Ends of intervals are reached: the range of sin over [0, 2] is [0, 1], that of a square over [-1, 2] [0, 4]."""
+    one = lambda op, l, u: tuple(float(v[0]) for v in op.bounds(np.array([l]), np.array([u])))
+    assert one(curves.Wave(), 0.0, 2.0) == pytest.approx((0, 1), abs=1e-9)
+    assert one(curves.Wave("cos"), 3.0, 9.0) == pytest.approx((-1, 1), abs=1e-9)
+    assert one(curves.Wave("cos"), 0.5, 1.0) == pytest.approx((math.cos(1), math.cos(0.5)), abs=1e-9)
+    assert one(curves.square(), -1.0, 2.0) == pytest.approx((0, 4), abs=1e-9)
+    assert one(curves.sign(), -1.0, 0.0) == (-1, 0)
+    assert one(curves.above(False), -1.0, 0.0) == (0, 1)
+    assert one(curves.above(True), -1.0, 0.0) == (0, 0)
+
+
+def test_what_is_unbounded_says_so():
+    one = lambda op, l, u: tuple(float(v[0]) for v in op.bounds(np.array([l]), np.array([u])))
+    assert one(curves.reciprocal(), -1.0, 1.0) == (-np.inf, np.inf)
+    assert one(curves.reciprocal(), 0.0, 1.0) == (-np.inf, np.inf)
+    low, high = one(curves.logarithm(), -1.0, 1.0)
+    assert low == -np.inf and high == pytest.approx(0, abs=1e-9)
+    low, high = one(curves.exponential(), 0.0, 2_000.0)
+    assert high == np.inf
+    low, high = one(curves.Wave(), -1e9, 1e9)
+    assert (low, high) == (-1, 1)
