@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, RelukitError, UnsupportedOperation
+from relukit._shown import Shown
 from relukit._types import Array, BoolArray, IntArray
 from relukit.activations import CATALOGUE
 from relukit.monitoring._finding import Finding
@@ -20,7 +21,7 @@ _GRADIENT_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class LayerHealth:
+class LayerHealth(Shown):
     """One activation layer.
 
     Arguments:
@@ -55,7 +56,7 @@ class LayerHealth:
 
 
 @dataclass(frozen=True, eq=False)
-class Health:
+class Health(Shown):
     """Health of all activation layers over `rows` rows, and what it means (`findings`, worst first)."""
 
     layers: tuple[LayerHealth, ...]

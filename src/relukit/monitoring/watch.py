@@ -9,21 +9,18 @@ import numpy as np
 from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.monitoring._finding import Finding
+from relukit.monitoring._forward import ForwardLooks
 from relukit.monitoring._layers import activations_in_graph, layers_of, output_chain
 from relukit.monitoring._optimizer import rate_of
-from relukit.monitoring._record import Activity, Record, Sample
+from relukit.monitoring._record import Record, Sample
 from relukit.monitoring._rules import diagnose
-from relukit.monitoring._target import recovered
+from relukit.monitoring._units import layer_dict
 
 _EARLY = {1, 2, 4, 8, 16, 32}  # steps that are always looked at
 _EVERY = 8
 _BUDGET = 0.006  # share of the training time that looking may take; intervals grow until it holds
-_FORWARD = {1, 2, 8, 16, 32}  # steps whose forward pass is looked at
-_LAYERS = {1, 2, 16}  # steps at which every layer's output is looked at as well, and later every fourth time
 _SNAPSHOT = 1 << 22  # entries of a model up to which its start is kept, so that a fix can go back to it
 _ENTRIES = 256  # of each weight that are kept to see how far a step moved it
-_ROWS = 64
-_SEEN = 16_384  # entries of a layer's output that are looked at
 
 
 class Watch:
@@ -65,12 +62,10 @@ class Watch:
         self.record = Record(self.layers)
         self.fixes: list[dict[str, Any]] = []
         self._active = False
-        self._hooks: list[Any] = []
+        self._forward = ForwardLooks(self)
         self._pending: list[Any] = []
         self._probe: tuple[Any, list[int]] | None = None
-        self._looking: dict[str, Any] | None = None
-        self._wake, self._next, self._next_forward, self._every = 1, 1, 1, _EVERY
-        self._forward_looks = 0
+        self._wake, self._next, self._every = 1, 1, _EVERY
         self._kept_start: dict[str, Any] = {}
         self._spent = 0.0
         self._found: tuple[int, list[Finding]] = (0, [])
@@ -83,11 +78,11 @@ class Watch:
         object.__setattr__(self.model, "_relukit_watched", True)
         self._active, self._began = True, _clocks()
         self.keep_start()
-        self._look_forward(1)
+        self._forward.begin(1, self._every)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._drop_hooks()
+        self._forward.drop()
         self._read_losses()
         object.__setattr__(self.model, "_relukit_watched", False)
         self._active = False
@@ -110,15 +105,15 @@ class Watch:
             self.record.chain = output_chain(loss)
             self.record.kinds, self.record.joined = activations_in_graph(loss)
         self._finish_probe()
-        self._finish_forward(step)
+        self._forward.finish(step, self._pending[-1])
         if step >= self._next:
             self._read_losses()
             self._look(step)
             self._plan(step, _since(started))
-        if step + 1 >= self._next_forward:
-            self._look_forward(step + 1)
-        self._wake = min(self._next, self._next_forward - 1)
-        if self._probe is not None or self._looking is not None:
+        if step + 1 >= self._forward.next:
+            self._forward.begin(step + 1, self._every)
+        self._wake = min(self._next, self._forward.next - 1)
+        if self._probe is not None or self._forward.looking:
             self._wake = step + 1
         self._spent += _since(started)
 
@@ -251,92 +246,6 @@ class Watch:
         self.record.updates.append((self.record.samples[-1].step, ratio))
         self._probe = None
 
-    def _look_forward(self, step: int) -> None:
-        """Hooks for that step, the coming one, only; and when the next forward pass is looked at."""
-        if self._looking is not None:
-            return
-        local = step - self._offset
-        later = [s for s in _FORWARD if s > local]
-        self._next_forward = step + (min(later) - local if later else max(64, local, 8 * self._every))
-        seen: dict[str, Any] = {"layers": {}, "order": {}}
-        self._looking = seen
-        self._forward_looks += 1
-
-        def on_input(_: Any, inputs: Any) -> None:
-            first = next((v for v in inputs if hasattr(v, "is_floating_point") and v.is_floating_point()), None)
-            if first is not None:
-                seen["input"] = first.detach()
-
-        def on_output(_: Any, __: Any, output: Any) -> None:
-            if hasattr(output, "detach"):
-                seen["output"] = output.detach()[:_ROWS]
-                if output.requires_grad:
-                    output.register_hook(lambda g: seen.__setitem__("gradient", (output.detach(), g.detach())))
-
-        def on_layer(k: int) -> Any:
-            def hook(_: Any, __: Any, output: Any) -> None:
-                seen["order"].setdefault(k, len(seen["order"]))
-                if not hasattr(output, "detach"):
-                    return
-                # A copy of a few rows: an in-place activation would write over a view.
-                rows = max(1, min(_ROWS, _SEEN // max(output[0].numel(), 1)))
-                seen["layers"][k] = output.detach()[:rows].clone()
-
-            return hook
-
-        # Without kwargs hooks: a compiled model runs its root's hooks outside of the compiled code.
-        self._hooks = [self.model.register_forward_pre_hook(on_input), self.model.register_forward_hook(on_output)]
-        deep = local in _LAYERS or (local > max(_FORWARD) and self._forward_looks % 4 == 0)
-        if self._inner is self.model and deep:
-            self._hooks += [layer.module.register_forward_hook(on_layer(k)) for k, layer in enumerate(self.layers)]
-
-    def _finish_forward(self, step: int) -> None:
-        seen, self._looking = self._looking, None
-        self._drop_hooks()
-        if seen is None or not ("input" in seen or "output" in seen):
-            return
-        import torch
-
-        if step - self._offset == 1:
-            self._sort_layers(seen)
-
-        with torch.no_grad():
-            if "input" in seen:
-                x = seen["input"][:256].float()
-                x = x.reshape(len(x), -1)[:, :2048]
-                mean, std = x.mean(0).cpu().numpy(), x.std(0, unbiased=False).cpu().numpy()
-            else:  # whole numbers, such as tokens: nothing to standardize
-                mean, std = np.zeros(1), np.ones(1)
-            rms, saturated, bad = {}, {}, ""
-            for k, value in seen["layers"].items():
-                v = value.float()
-                rms[k] = float(v.square().mean().sqrt())
-                if not math.isfinite(rms[k]) and not bad:
-                    bad = self.layers[k].name
-                kind = self.layers[k].activation
-                if kind in ("Sigmoid", "Tanh"):
-                    saturated[k] = float((v.abs() > (4 if kind == "Sigmoid" else 2)).float().mean())
-            out = seen.get("output")
-            rows = np.zeros((0, 1)) if out is None else out.float().reshape(len(out), -1)[:, :64].cpu().numpy()
-        finite = bool(np.all(np.isfinite(mean)))
-        target = recovered(self.record.chain, seen.get("gradient"), float(self._pending[-1]))
-        self.record.activity.append(Activity(step, mean, std, finite, rms, saturated, rows, bad, target))
-
-    def _sort_layers(self, seen: dict[str, Any]) -> None:
-        """Layers in the order they ran in: a module may list its output layer first."""
-        order, count = seen["order"], len(self.layers)
-        ranked = sorted(range(count), key=lambda k: order.get(k, count))
-        if len(order) < count or ranked == list(range(count)):
-            return
-        self.layers[:] = [self.layers[k] for k in ranked]
-        self.record.start = {name: values[ranked] for name, values in self.record.start.items()}
-        seen["layers"] = {ranked.index(k): v for k, v in seen["layers"].items()}
-
-    def _drop_hooks(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
-
     # -- results ---------------------------------------------------------------------------------------------------
 
     @property
@@ -391,26 +300,15 @@ class Watch:
         self._found, self._since = (0, []), {}
         self._next, self._wake = self._offset + 1, self._offset + 1
         if self._active:
-            self._drop_hooks()
-            self._looking = None
-            self._look_forward(self._offset + 1)
+            self._forward.drop()
+            self._forward.begin(self._offset + 1, self._every)
         return report
 
     def to_dict(self) -> dict[str, Any]:
         """Findings, losses and the last sample of every layer, ready for JSON."""
         findings = [f.to_dict() for f in self.findings]
-        samples = self.record.samples
-        layers = []
-        for k, layer in enumerate(self.layers):
-            last = samples[-1] if samples else None
-            layers.append(
-                {
-                    "name": layer.name, "units": layer.units, "activation": layer.activation,
-                    "silent": int(last.silent[k].sum()) if last is not None and len(last.silent[k]) else 0,
-                    "silent_in_all_recent": int(recently_silent(self.record, k).sum()),
-                    "grad_norm": float(last.grad[k]) if last is not None else None,
-                }
-            )  # fmt: skip
+        weights = [k for k, layer in enumerate(self.layers) if not layer.norm]
+        layers = [layer_dict(self.record, k, k == weights[0] if weights else False) for k in range(len(self.layers))]
         return {"steps": self.record.step, "findings": findings, "layers": layers, "fixes": self.fixes}
 
     def plot(self, path: Any) -> None:
