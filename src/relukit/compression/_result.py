@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput
+from relukit._shown import Shown
 from relukit.compression._proof import Record, write_proof
 from relukit.network import Network
 
 
 @dataclass(frozen=True, eq=False)
-class Compression:
+class Compression(Shown):
     """A smaller network and what is known about it.
 
     Arguments:

@@ -20,6 +20,7 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._numerics import unit_roundoff
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.construction._meshes import Grid
 from relukit.sets import Box
@@ -28,7 +29,7 @@ _UNIT = 2.0**-53
 
 
 @dataclass(frozen=True)
-class Proof:
+class Proof(Shown):
     """Why the network is within eps of the function, in numbers; `check` computes them again.
 
     Arguments:

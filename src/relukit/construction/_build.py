@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.construction._accuracy import Truth, measured_error, table_bound, test_points
 from relukit.construction._approximate import Proof, grid_rounding, interpolate
@@ -30,7 +31,7 @@ _POINTS = 2_000
 
 
 @dataclass(frozen=True, eq=False)
-class Built:
+class Built(Shown):
     """A network, the function it stands for, and how far apart they are.
 
     Arguments:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.network.affine import Gather, Scale, dense_or_sparse
 from relukit.network.rewrite import RELU, Builder
@@ -33,7 +34,7 @@ def _pieces(A: Any, b: Any, what: str) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True, eq=False)
-class MaxMin:
+class MaxMin(Shown):
     r"""The function :math:`\max_i \min_{j \in groups_i} (A_j x + b_j)`: every continuous piecewise-linear function is one.
 
     Arguments:

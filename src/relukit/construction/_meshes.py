@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array, IntArray
 from relukit.construction._lattice import solve, terms
 from relukit.construction._maxima import _Values, maxima
@@ -48,7 +49,7 @@ def _finite(values: Any, what: str) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class Grid(Shown):
     """The piecewise-linear function with given values on a regular grid, each cell cut into simplices along its diagonal.
 
     Arguments:
@@ -179,7 +180,7 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
-class Triangulation:
+class Triangulation(Shown):
     """The function with given values at the points of a triangulation, affine on every simplex.
 
     Arguments:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array, BoolArray
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class Table(Shown):
     """The function through points `(x[i], y[i])`, affine between them; beyond the ends the outer pieces go on.
 
     Arguments:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._shown import Shown
 from relukit._types import Array, BoolArray, IntArray
 from relukit.geometry._form import Form
 from relukit.sets._abstract import Rows
@@ -21,7 +22,7 @@ _BLOCK = 4096  # cells whose half-spaces are held at once
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
+class Cells(Shown):
     """Convex polytopes on which a network is affine, in D inputs.
 
     Arguments:

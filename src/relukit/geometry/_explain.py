@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, UnsupportedOperation
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.network import Affine, Network
 from relukit.piecewise import PiecewiseLinear
@@ -63,7 +64,7 @@ class Boundary:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Shown):
     """What a network does around one input: outputs are `A x + c` in its whole cell.
 
     Arguments:

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.geometry._segment import breakpoints, segment_cells
 from relukit.network import Network
 
 
 @dataclass(frozen=True, eq=False)
-class Forces:
+class Forces(Shown):
     """Forces, minus the gradient of one output, along a path of straight legs.
 
     Arguments:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import UnsupportedOperation
+from relukit._shown import Shown
 from relukit._types import Array, BoolArray, IntArray
 
 
@@ -30,7 +31,7 @@ class Plane:
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class Regions(Shown):
     """Convex polygons on which the network is affine.
 
     Arguments:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.geometry._cells import Cells
 from relukit.geometry._form import form_of
@@ -13,7 +14,7 @@ from relukit.network import Affine, Network
 
 
 @dataclass(frozen=True, eq=False)
-class Segment:
+class Segment(Shown):
     """A network along `start + t (end - start)`, t from 0 to 1: affine between neighboring breakpoints.
 
     Arguments:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.inference._layers import Layer, Work
 from relukit.inference._owner import dense_run, own_module
@@ -24,7 +25,7 @@ _BETTER = 0.93  # a form replaces the dense one from this share of its time on: 
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Shown):
     """One batch size, measured on the user's inputs.
 
     Arguments:
@@ -58,7 +59,7 @@ class Measured:
         return asdict(self) | {"ratio": self.ratio, "engine": "+".join(self.engine)}
 
 
-class Fast:
+class Fast(Shown):
     """A network that is computed the quickest way measured. Call it on one input or on rows; it answers in float32.
 
     Arguments:

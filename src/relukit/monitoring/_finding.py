@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from relukit._shown import Shown
+
 SYMPTOMS = ("dying_relu", "vanishing_gradient", "exploding", "dead_output", "slow_learning", "oscillating")
 CAUSES = (
     "bad_initialization", "learning_rate_too_high", "learning_rate_too_low", "unscaled_input", "shifted_input",
@@ -28,7 +30,7 @@ REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Shown):
     """A verdict.
 
     Arguments:

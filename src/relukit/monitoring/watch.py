@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._forward import ForwardLooks
@@ -23,7 +24,7 @@ _SNAPSHOT = 1 << 22  # entries of a model up to which its start is kept, so that
 _ENTRIES = 256  # of each weight that are kept to see how far a step moved it
 
 
-class Watch:
+class Watch(Shown):
     """Watches a torch module while a user's own loop trains it.
 
     Gradients tell most of it: a unit whose bias gets the gradient 0 was off for the whole batch. They are read on the

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def to_program(
     network: Networks,
-    maximize: str | Array | None = None,
-    minimize: str | Array | None = None,
+    maximize: str | int | Array | None = None,
+    minimize: str | int | Array | None = None,
     box: Domain = None,
     constraints: "Sequence[str | Constraint]" = (),
     integers: Sequence[int | str] = (),

@@ -8,6 +8,7 @@ import numpy as np
 
 from relukit._clock import Clock
 from relukit._errors import InvalidInput
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.network import Network
 from relukit.optimization._expression import Constraint, Linear, Scope, parse_constraints, parse_goal
@@ -22,7 +23,7 @@ Progress = Callable[[float, float, float], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Optimum:
+class Optimum(Shown):
     """The best point found and a bound that no point beats.
 
     Arguments:
@@ -92,8 +93,8 @@ def _plain(value: float) -> float | None:
 
 def optimize(
     network: Networks,
-    maximize: str | Array | None = None,
-    minimize: str | Array | None = None,
+    maximize: str | int | Array | None = None,
+    minimize: str | int | Array | None = None,
     box: Domain = None,
     constraints: Sequence[str | Constraint] = (),
     integers: Sequence[int | str] = (),
@@ -114,7 +115,7 @@ def optimize(
 
     Arguments:
         network: Piecewise linear; or several by name, `{"a": net, "b": net}`, whose variables are `a.x[0]`, `b.y[1]`.
-        maximize: An expression in inputs and outputs such as `"y[0]"`, `"2*y[3] - y[2]"` or `"y[0] - 0.1*x[2]"`; or coefficients of the outputs.
+        maximize: An expression in inputs and outputs such as `"y[0]"`, `"2*y[3] - y[2]"` or `"y[0] - 0.1*x[2]"`; or an output's number, or coefficients of the outputs.
         minimize: Likewise. Without either, any point that satisfies the constraints is sought, or a proof that there is none.
         box: The domain, a `Box` or `Polytope`; the network's own by default. With several networks, by name.
         constraints: Such as `"x[0] + x[1] <= 1"`, `"y[1] >= 0.9"`, `"y[0] == 3 +- 0.1"` or `"0 <= y[0] <= 1"`.
@@ -228,7 +229,7 @@ class Question:
 
 
 def pose(
-    network: Networks, maximize: str | Array | None = None, minimize: str | Array | None = None, box: Domain = None,
+    network: Networks, maximize: str | int | Array | None = None, minimize: str | int | Array | None = None, box: Domain = None,
     constraints: Sequence[str | Constraint] = (), integers: Sequence[int | str] = (), categories: Sequence[Sequence[int | str]] = (),
     links: Sequence[str] = (),
 ) -> Question:  # fmt: skip
@@ -267,9 +268,13 @@ def pose(
     return Question(problem, net, goal, sign, scope, text is not None)
 
 
-def _goal(text: str | Array, network: Network, scope: Scope) -> Linear:
+def _goal(text: str | int | Array, network: Network, scope: Scope) -> Linear:
     if isinstance(text, str):
         return parse_goal(text, scope)
+    if np.ndim(text) == 0:
+        if isinstance(text, bool) or not float(text).is_integer() or not 0 <= text < network.outputs:
+            raise InvalidInput(f"a goal that is one number names an output, 0 to {network.outputs - 1}; got {text!r}")
+        text = np.eye(network.outputs)[int(text)]
     row = np.asarray(text, np.float64).ravel()
     if row.shape != (network.outputs,) or not np.all(np.isfinite(row)):
         raise InvalidInput(f"the goal needs {network.outputs} finite coefficients, one for each output, got {row.size}")

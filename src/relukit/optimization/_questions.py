@@ -10,6 +10,7 @@ import numpy as np
 
 from relukit._clock import Clock
 from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.network import Network
 from relukit.optimization._expression import Constraint, Scope, parse_constraints
@@ -148,7 +149,7 @@ def _number(value: float) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Argmax:
+class Argmax(Shown):
     """Which outputs can be the largest.
 
     Arguments:

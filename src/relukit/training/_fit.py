@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array, IntArray
 from relukit.activations import get, row
 from relukit.activations.catalogue import prelu
@@ -32,7 +33,7 @@ _COOLED = 0.6  # share of the passes before which nothing stops: the rate is sti
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class Fit(Shown):
     """A trained network and how it came about.
 
     Arguments:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput
+from relukit._shown import Shown
 from relukit._types import Array
 
 NAMES = ("relu", "leaky_relu", "prelu", "elu", "gelu", "tanh", "sigmoid")
@@ -20,7 +21,7 @@ _ROWS = 64  # of a batch
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Shown):
     """One row for each activation and depth; numbers are means over seeds with 95 % Student intervals.
 
     Columns: `score` on held rows at the best learning rate, `gap` (training score less held score), `steps_to_level` (optimizer steps until

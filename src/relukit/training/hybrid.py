@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from relukit._errors import InvalidInput, MissingExtra
+from relukit._shown import Shown
 
 if TYPE_CHECKING:
     from relukit.network import Network
@@ -91,7 +92,7 @@ def decreasing_factor(knots: int = 5, scale: float = 1.0) -> Any:
 
 
 @dataclass(frozen=True)
-class Hybrid:
+class Hybrid(Shown):
     """A fitted hybrid model.
 
     `parameters` and their 95 % `intervals`, the `unknown` module, `rmse` over all readings but the first, the `effects`

@@ -11,6 +11,7 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._numerics import atomic_path, write_json
+from relukit._shown import Shown
 from relukit._spread import answers
 from relukit._types import AnyArray, Array
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class FlipTable:
+class FlipTable(Shown):
     """The flips of many inputs.
 
     Arguments:

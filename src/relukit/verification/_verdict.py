@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from relukit._shown import Shown
 from relukit._types import Array
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Verified:
+class Verified(Shown):
     """No counterexample exists, in real arithmetic, rounding of the proof included.
 
     Arguments:
@@ -37,7 +38,7 @@ class Verified:
 
 
 @dataclass(frozen=True, eq=False)
-class Falsified:
+class Falsified(Shown):
     """A counterexample, confirmed by the original model in its own precision.
 
     Arguments:
@@ -60,7 +61,7 @@ class Falsified:
 
 
 @dataclass(frozen=True, eq=False)
-class Undecided:
+class Undecided(Shown):
     """Neither a proof nor a counterexample.
 
     Arguments:
@@ -90,7 +91,7 @@ Verdict = Verified | Falsified | Undecided
 
 
 @dataclass(frozen=True, eq=False)
-class Interval:
+class Interval(Shown):
     """A quantity between a proven bound and one that is reached or proven.
 
     Arguments:

@@ -10,6 +10,7 @@ import numpy as np
 
 from relukit._errors import ShapeMismatch, UnsupportedOperation
 from relukit._numerics import write_bytes
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.network import Network
 from relukit.sets import Box
@@ -40,7 +41,7 @@ class Claim:
 
 
 @dataclass(frozen=True, eq=False)
-class Certificate:
+class Certificate(Shown):
     """Claims with their proofs.
 
     Example:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import ShapeMismatch
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.bounds import linear
 from relukit.network import Network, load
@@ -46,7 +47,7 @@ def safe_step(step: Any, box: Box, safe: Box, timeout: float = 60.0) -> Verdict:
 
 
 @dataclass(frozen=True, eq=False)
-class Reach:
+class Reach(Shown):
     """Forward sets of a closed loop: `sets[k]` is a list of boxes whose union holds every state after k steps."""
 
     sets: tuple[tuple[Box, ...], ...]

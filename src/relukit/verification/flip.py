@@ -10,6 +10,7 @@ import numpy as np
 
 from relukit._clock import Clock
 from relukit._errors import InvalidInput
+from relukit._shown import Shown
 from relukit._types import Array
 from relukit.network import Network
 from relukit.sets import Box, require_set
@@ -17,7 +18,7 @@ from relukit.verification._flip_batch import FlipTable, run_many
 
 
 @dataclass(frozen=True, eq=False)
-class Flip:
+class Flip(Shown):
     """The smallest change that turns a decision.
 
     Arguments:
