@@ -67,34 +67,61 @@ def read_graph(data: Path, expression: Path | None = None) -> Graph:
     A.setdiag(0)
     A = A.tocsr()
     A.eliminate_zeros()
-    tables = {
+    return Graph(names, A, read_tables(data, names, expression))
+
+
+def read_tables(data: Path, names: list[str], expression: Path | None = None) -> dict[str, Array]:
+    """Expression, methylation and mutation of those genes (NaN: not measured)."""
+    return {
         k: read_table(expression if expression and k == "expression" else data / f, names) for k, f in TABLES.items()
     }
-    return Graph(names, A, tables)
 
 
-def read_labels(path: Path, names: dict[str, int]) -> tuple[Array, Array, int]:
-    """Rows of the network, driver or not, and how many genes of the file are not in the network."""
+@dataclass(frozen=True)
+class Labels:
+    """Proteins of the network by row, driver (1) or not (0), and labeled genes that are not in the network."""
+
+    rows: Array
+    drivers: Array
+    outside: list[str]
+    outside_drivers: Array
+
+
+def read_labels(path: Path, names: dict[str, int]) -> Labels:
+    """Labels of a table with the columns gene and driver."""
     import pandas as pd
 
     try:
-        frame = pd.read_csv(path)
+        frame = pd.read_csv(path, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
     if not {"gene", "driver"} <= set(frame.columns):
         raise UnreadableFile(f"{path}: columns gene and driver are needed, it has {list(frame.columns)[:10]}")
-    known = frame[frame["gene"].isin(names)]
-    return known["gene"].map(names).to_numpy(int), known["driver"].to_numpy(int), len(frame) - len(known)
+    text = frame["driver"].astype(str).str.strip().str.lower()
+    driver = text.map({"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0})
+    if driver.isna().any():
+        k = int(np.flatnonzero(driver.isna())[0])
+        raise UnreadableFile(
+            f"{path}: driver must be 1 or 0, row {k + 1} ({frame['gene'].iloc[k]}) has '{text.iloc[k]}'"
+        )
+    gene, driver = frame["gene"].astype(str).str.strip(), driver.to_numpy(int)
+    row = gene.map(names).fillna(-1).to_numpy(int)
+    there = row >= 0
+    return Labels(row[there], driver[there], gene[~there].tolist(), driver[~there])
 
 
 def own_state(graph: Graph) -> Array:
-    """(proteins, 9): degree, mutation, expression and methylation with their sizes, and what was not measured."""
-    t = graph.tables
-    filled = {k: np.nan_to_num(v) for k, v in t.items()}
-    mutation = np.log(np.where(np.isnan(t["mutation"]), 0.004, np.maximum(t["mutation"], 1e-4)))
+    """(proteins, 9): degree, and what is measured."""
+    return np.column_stack([np.log1p(graph.degree), measured(graph.tables)])
+
+
+def measured(tables: dict[str, Array]) -> Array:
+    """(genes, 8): mutation, expression and methylation with their sizes, and what was not measured."""
+    filled = {k: np.nan_to_num(v) for k, v in tables.items()}
+    mutation = np.log(np.where(np.isnan(tables["mutation"]), 0.004, np.maximum(tables["mutation"], 1e-4)))
     return np.column_stack([
-        np.log1p(graph.degree), mutation, filled["expression"], np.abs(filled["expression"]), filled["methylation"],
-        np.abs(filled["methylation"]), *[np.isnan(t[k]) for k in ("expression", "methylation", "mutation")],
+        mutation, filled["expression"], np.abs(filled["expression"]), filled["methylation"], np.abs(filled["methylation"]),
+        *[np.isnan(tables[k]) for k in ("expression", "methylation", "mutation")],
     ]).astype(float)  # fmt: skip
 
 

@@ -18,10 +18,14 @@ _FOLDS = 10
 
 
 def normal_scores(X: Array) -> Array:
-    """Each column by its ranks, as normal quantiles; equal values share theirs."""
+    """Each column by its ranks, as normal quantiles; equal values share theirs, and what is missing (NaN) lies in the middle, at 0."""
     from scipy.stats import rankdata
 
-    return np.column_stack([ndtri((rankdata(c) - 0.5) / len(c)) for c in X.T])
+    answer = np.zeros(X.shape)
+    for column, scores in zip(X.T, answer.T):
+        there = ~np.isnan(column)
+        scores[there] = ndtri((rankdata(column[there]) - 0.5) / there.sum())
+    return answer
 
 
 def signals(graph: Graph) -> Array:
@@ -32,9 +36,16 @@ def signals(graph: Graph) -> Array:
 
 
 def unlabeled(graph: Graph) -> tuple[Array, Array]:
-    """Columns for the network (signals) and for boosting (signals and place), no label among them."""
+    """Columns for the network (signals) and for boosting (signals and place), no label among them; neither is scaled yet."""
     base = signals(graph)
-    return normal_scores(base), np.column_stack([base, structure(graph)])
+    return base, np.column_stack([base, structure(graph)])
+
+
+def beyond(columns: Array, state: Array) -> Array:
+    """`columns` of the proteins, and below them genes outside the network: their own measured `state` (genes, 8), all else missing."""
+    more = np.full((len(state), columns.shape[1]), np.nan)
+    more[:, 1 : 1 + state.shape[1]] = state
+    return np.vstack([columns, more])
 
 
 class Walks:

@@ -1,23 +1,31 @@
 """Proteins that are alike: same neighbors, close in the map, same measured state, same gene family; a kernel machine on it."""
 
-import re
-
 import numpy as np
 import scipy.sparse as sp
 
 from relukit.gallery._life import Array
-from relukit.gallery.protein_network._graph import Graph
+from relukit.gallery.protein_network._families import Families
+from relukit.gallery.protein_network._graph import EMBEDDING, Graph, measured
+from relukit.gallery.protein_network._model import normal_scores
 
-_STEPS, _BACK = 5, 0.4
+_STEPS, _BACK, _HALF = 5, 0.4, 0.5
 
 
-def alike(graph: Graph, state: Array, rows: Array) -> Array:
-    """(proteins, len(rows)) similarity: the sum of four kernels, each 1 on the diagonal.
+def alike(graph: Graph, state: Array, place: Array, families: Families, tables: dict[str, Array], rows: Array) -> Array:
+    """(genes, len(rows)) similarity; the proteins of the network come first, then genes that are not in it.
 
-    Shared neighbors (plain and weighted by how rare a neighbor is, and a random walk with restart) weigh as much as state and family.
-    The family is read from the symbol: the first two and three letters, and all before the first digit (HGNC names families so).
+    On the map: shared neighbors (plain and weighted by how rare a neighbor is) and a random walk with restart, the angle between two
+    proteins' leading singular vectors at half weight, and state, neighbors' states included. Everywhere: the gene's own measurements
+    at half weight, and its families. A gene outside the network is like none on the map but itself.
     """
-    return (_map(graph, rows) + _state(state, rows) + _family(graph.names, rows)).astype(np.float32)
+    size, inside = len(graph.names), rows[rows < len(graph.names)]
+    total = families.kernel(rows) + np.float32(_HALF) * _state(normal_scores(measured(tables)), rows)
+    at = np.flatnonzero(rows < size)
+    direction = place[:, :EMBEDDING] / np.maximum(np.linalg.norm(place[:, :EMBEDDING], axis=1, keepdims=True), 1e-12)
+    total[:size, at] += _map(graph, inside) + _state(state, inside) + _HALF * (direction @ direction[inside].T)
+    outside = np.flatnonzero(rows >= size)
+    total[rows[outside], outside] += 1
+    return total
 
 
 def _map(graph: Graph, rows: Array) -> Array:
@@ -45,16 +53,7 @@ def _map(graph: Graph, rows: Array) -> Array:
 def _state(state: Array, rows: Array) -> Array:
     from sklearn.metrics.pairwise import rbf_kernel
 
-    return rbf_kernel(state, state[rows], gamma=0.5 / state.shape[1])
-
-
-def _family(names: list[str], rows: Array) -> Array:
-    total = np.zeros((len(names), len(rows)), np.float32)
-    for cut in (lambda s: s[:2], lambda s: s[:3], lambda s: re.sub(r"[0-9].*$", "", s)):
-        _, code = np.unique([cut(n) for n in names], return_inverse=True)
-        total += code[:, None] == code[rows]
-    total[rows, np.arange(len(rows))] += 1
-    return total / 4
+    return rbf_kernel(state, state[rows], gamma=0.5 / state.shape[1]).astype(np.float32)
 
 
 def machine(similarity: Array, rows: Array, drivers: Array) -> Array:

@@ -1,6 +1,7 @@
 """Which proteins drive bladder cancer: the interaction map, three tables on it, and known drivers."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,22 @@ from relukit._errors import UnreadableFile
 from relukit._numerics import atomic_path, write_json
 from relukit.gallery._life import Array, bootstrap_difference, data_folder, t_interval
 from relukit.gallery.protein_network import _model, _relations
-from relukit.gallery.protein_network._graph import EDGES, LABELS, TABLES, read_graph, read_labels
+from relukit.gallery.protein_network._families import Families
+from relukit.gallery.protein_network._graph import (
+    EDGES,
+    LABELS,
+    TABLES,
+    Graph,
+    Labels,
+    measured,
+    read_graph,
+    read_labels,
+    read_tables,
+)
 from relukit.gallery.protein_network._modules import active_modules
 
 NAME = "protein-network"
-_WEIGHTS = [1.0, 1.0, 1.5]  # of the network, boosting and the kernel machine
+_WEIGHTS = [0.5, 1.0, 1.5]  # of the network, boosting and the kernel machine
 
 
 def fetch() -> Path:
@@ -34,58 +46,87 @@ def train(
     from sklearn.model_selection import StratifiedKFold
 
     graph = read_graph(data)
-    rows, drivers, absent = read_labels(data / LABELS, graph.index())
-    columns, walks = _model.unlabeled(graph), _model.Walks(graph)
-    similarity = _relations.alike(graph, columns[0], rows)
+    labels = read_labels(data / LABELS, graph.index())
+    drivers, known = labels.drivers, Known.read(graph, labels, data)
     epochs, folds = (3, 2) if quick else (_model.EPOCHS, 5)
     held: dict[str, Array] = {}
-    for k, (rest, there) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=0).split(rows, drivers)):
-        scores = _all_scores(similarity[:, rest], columns, walks, rows[rest], drivers[rest], range(2), epochs)
+    for k, (rest, there) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=0).split(labels.rows, drivers)):
+        scores = _all_scores(known, rest, range(2), epochs)
         for name, values in scores.items():
             if not name.startswith("each"):
-                held.setdefault(name, np.zeros(len(rows)))[there] = values[rows[there]]
+                held.setdefault(name, np.zeros(len(drivers)))[there] = values[labels.rows[there]]
         if on_progress is not None:
             on_progress(k + 1, folds + 2)
-    scores = _all_scores(similarity, columns, walks, rows, drivers, range(seeds), epochs)
+    scores = _all_scores(known, np.arange(len(drivers)), range(seeds), epochs)
     if on_progress is not None:
         on_progress(folds + 1, folds + 2)
     with atomic_path(out / "scores.npz") as path:
-        np.savez(path, names=np.array(graph.names), trained=rows, **scores)
+        np.savez(path, names=np.array(graph.names), trained=labels.rows, **scores)
     modules = active_modules(graph, scores["model"], repeats=5 if quick else 39)
     write_json(out / "modules.json", modules)
     summary = {
         "folds": {name: _metrics(values, drivers) for name, values in held.items()},
-        "labeled_proteins": len(rows), "labels_not_in_the_network": absent, "modules": modules,
+        "labeled_proteins": len(drivers), "labels_not_in_the_network": len(labels.outside), "modules": modules,
     }  # fmt: skip
     write_json(out / "training.json", summary)
     return summary
 
 
-def _all_scores(
-    similarity: Array,
-    columns: tuple[Array, Array],
-    walks: Any,
-    rows: Array,
-    drivers: Array,
-    seeds: Sequence[int],
-    epochs: int,
-) -> dict[str, Array]:
-    """The study's scores and the baselines' of all proteins, from the given labels."""
-    plain, place = columns
-    labels = walks.honest(rows, drivers)
-    heard = np.column_stack([plain, _model.normal_scores(labels)])
-    each = _model.predict([_model.fit(heard, rows, drivers, s, epochs) for s in seeds], heard)
-    quiet = _model.predict([_model.fit(plain, rows, drivers, s, epochs) for s in seeds], plain).mean(0)
-    trees, bare = (
-        _model.boosting(np.column_stack([place, labels]), rows, drivers),
-        _model.boosting(place, rows, drivers),
-    )
-    kernel = _relations.machine(similarity, rows, drivers)
+@dataclass(frozen=True)
+class Known:
+    """What every fold starts from. Genes are the network's proteins, then the labeled genes outside it, which always train.
+
+    Arguments:
+        place: (genes, columns) for boosting; `plain` are its columns for networks, before scaling.
+        lines: Rows of the labeled genes, in the order of `drivers` and of the columns of `similarity`.
+    """
+
+    graph: Graph
+    walks: _model.Walks
+    families: Families
+    plain: Array
+    place: Array
+    similarity: Array
+    lines: Array
+    drivers: Array
+
+    @staticmethod
+    def read(graph: Graph, labels: Labels, data: Path) -> "Known":
+        names = graph.names + labels.outside
+        tables, families = read_tables(data, names), Families(names)
+        outside = measured({k: v[len(graph.names) :] for k, v in tables.items()})
+        plain, place = (_model.beyond(c, outside) for c in _model.unlabeled(graph))
+        lines = np.concatenate([labels.rows, len(graph.names) + np.arange(len(labels.outside))])
+        inside = slice(len(graph.names))
+        state, where = _model.normal_scores(plain[inside]), place[inside, plain.shape[1] :]
+        similarity = _relations.alike(graph, state, where, families, tables, lines)
+        drivers = np.concatenate([labels.drivers, labels.outside_drivers])
+        return Known(graph, _model.Walks(graph), families, plain, place, similarity, lines, drivers)
+
+
+def _all_scores(known: Known, rest: Array, seeds: Sequence[int], epochs: int) -> dict[str, Array]:
+    """The study's scores and the baselines' of all proteins, from the labels `rest` of the network and all outside it."""
+    size = len(known.graph.names)
+    chosen = np.concatenate([rest, np.flatnonzero(known.lines >= size)])
+    lines, drivers = known.lines[chosen], known.drivers[chosen]
+    rows, own = known.lines[rest], known.drivers[rest]
+    labels = known.walks.honest(rows, own)
+    heard = np.vstack([labels, np.full((len(known.plain) - size, labels.shape[1]), np.nan)])
+    relatives = known.families.columns(lines, drivers)
+    plain = _model.normal_scores(known.plain)
+    full = np.column_stack([plain, _model.normal_scores(np.column_stack([heard, relatives]))])
+    networks = lambda X: _model.predict([_model.fit(X, lines, drivers, s, epochs) for s in seeds], X)[:, :size]
+    trees = lambda X: _model.boosting(X, lines, drivers)[:size]
+    each, quiet = networks(full), networks(plain).mean(0)
+    kernel = _relations.machine(known.similarity[:, chosen], lines, drivers)[:size]
+    bare = trees(known.place)
     join = lambda parts, weights: _model.together(np.stack(parts), np.array(weights), rows)
+    inside, near = known.place[:size], np.column_stack([known.place[:size], labels])
     return {
-        "model": join([each.mean(0), trees, kernel], _WEIGHTS), "without_labels": join([quiet, bare], [1.0, 1.0]), "kernel": kernel,
-        "network": each.mean(0), "network_without_labels": quiet, "each": each, "boosting": trees,
-        "boosting_without_labels": bare, "random_walk": labels[:, 3], "logistic": _logistic(plain, rows, drivers),
+        "model": join([each.mean(0), trees(np.column_stack([known.place, heard, relatives])), kernel], _WEIGHTS),
+        "without_labels": join([quiet, bare], [1.0, 2.0]), "kernel": kernel, "network": each.mean(0), "network_without_labels": quiet,
+        "each": each, "boosting": _model.boosting(near, rows, own), "boosting_without_labels": _model.boosting(inside, rows, own),
+        "random_walk": labels[:, 3], "logistic": _logistic(plain[:size], rows, own),
     }  # fmt: skip
 
 
@@ -117,7 +158,7 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     saved = load_scores(out)
     index = {str(n): i for i, n in enumerate(saved["names"])}
     parts = [read_labels(Path(f), index) for f in files]
-    rows, drivers = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    rows, drivers = np.concatenate([p.rows for p in parts]), np.concatenate([p.drivers for p in parts])
     if len(set(drivers.tolist())) < 2:
         raise UnreadableFile(
             f"the label files name {len(rows)} proteins of the network, all of one kind; both are needed"
@@ -131,6 +172,6 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     metrics["single_network_auprc"] = t_interval([average_precision_score(drivers, e[rows]) for e in saved["each"]])
     return {
         "study": NAME, "metrics": metrics, "baselines": {n: _metrics(saved[n][rows], drivers) for n in names},
-        "paired_bootstrap": {"boosting": gap}, "rows": len(rows), "genes_not_in_the_network": sum(p[2] for p in parts),
+        "paired_bootstrap": {"boosting": gap}, "rows": len(rows), "genes_not_in_the_network": sum(len(p.outside) for p in parts),
         "rows_seen_in_training": int(np.isin(rows, saved["trained"]).sum()),
     }  # fmt: skip

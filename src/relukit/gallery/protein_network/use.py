@@ -28,9 +28,9 @@ def use(out: Path, knockout: str | None = None, expression: str | None = None, t
         raise InvalidInput("give --knockout PROTEIN or --expression TABLE (or both)")
     data = fetch()
     graph = read_graph(data)
-    rows, drivers, _ = read_labels(data / LABELS, graph.index())
+    labels = read_labels(data / LABELS, graph.index())
     before = _model.signals(graph)
-    network = [_model.fit(_placed(before, before), rows, drivers, seed) for seed in range(3)]
+    network = [_model.fit(_placed(before, before), labels.rows, labels.drivers, seed) for seed in range(3)]
     changed = read_graph(data, Path(expression)) if expression else graph
     if knockout:
         if knockout not in changed.index():
