@@ -12,6 +12,7 @@ def command(
     walls: int = typer.Option(64, min=1, help="Most walls to list"),
     box: bool = typer.Option(False, "--box", help="The sides of the file's own box (lo, hi) count as walls"),
     plot: Path | None = typer.Option(None, help="Draw it: .svg, .png or .pdf"),
+    image: str = typer.Option("", help="A flat input drawn as an image: 28x28, 3x32x32 (these two are known)"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """The affine map at one input, and the distances to the walls of its cell and to the nearest decision boundary in it."""
@@ -27,11 +28,22 @@ def command(
     if plot is not None:
         from relukit.geometry._write import save_picture
 
-        save_picture(found.plot()[0], plot)
+        save_picture(found.plot(image=_shape(image))[0], plot)
     if as_json:
         print_json(found.to_dict())
     else:
         _say(found)
+
+
+def _shape(image: str) -> tuple[int, ...] | None:
+    from relukit._errors import InvalidInput
+
+    if not image:
+        return None
+    parts = image.lower().split("x")
+    if not all(p.isdigit() for p in parts):
+        raise InvalidInput(f"--image takes rows x columns, for instance 28x28, got '{image}'")
+    return tuple(map(int, parts))
 
 
 def _say(found: Any) -> None:

@@ -44,7 +44,10 @@ def draw_regions(found: Any, ax: Any, color: str) -> Any:
         raise InvalidInput(f"color is one of {', '.join(COLORS)}, got '{color}'")
     ax = axes(ax)
     handles: list[Any] = []
-    thin = float(np.clip(30 / np.sqrt(max(len(found), 1)), 0.15, 0.8))  # points: seen, and narrower than a piece
+    steep = None
+    thin = float(np.clip(30 / np.sqrt(max(len(found), 1)), 0.2, 0.8))  # points: seen, and narrower than a piece
+    once = (found.neighbors < 0) | (found.neighbors > found.owner)
+    lines, layer = _borders(found, once)
     if color == "slope":
         A = found.maps[0]
         steep = np.linalg.norm(A - A.mean(axis=1, keepdims=True) if A.shape[1] > 1 else A, axis=(1, 2))
@@ -58,22 +61,32 @@ def draw_regions(found: Any, ax: Any, color: str) -> Any:
         )
     elif color == "decision":
         parts, decisions = decided_parts(found)
-        paint = [PALETTE[k % len(PALETTE)] for k in decisions]
-        ax.add_collection(PolyCollection(parts, facecolors=paint, alpha=0.45, lw=0, antialiased=False))
+        for k in np.unique(decisions):
+            rings = [ring for ring, d in zip(parts, decisions) if d == k]
+            _outlines(ax, rings, facecolor=PALETTE[k % len(PALETTE)], alpha=0.45, lw=0, antialiased=False)
         single = found.maps[1].shape[1] == 1
         name = lambda k: ("output > 0" if k else "output <= 0") if single else f"decision {k}"
         handles += [Patch(color=PALETTE[k % len(PALETTE)], alpha=0.45, label=name(k)) for k in np.unique(decisions)]
-    lines, layer = _borders(found)
     if color == "depth":
         for l in np.unique(layer[layer >= 0]):
             paint = PALETTE[l % len(PALETTE)]
-            ax.add_collection(LineCollection(lines[layer == l], colors=paint, linewidths=1.5 * thin))
+            _strokes(ax, lines[layer == l], color=paint, lw=1.5 * thin)
             handles.append(Line2D([], [], color=paint, label=f"units of layer {l + 1}"))
     else:
-        ax.add_collection(LineCollection(lines[layer >= 0], colors="#222222", linewidths=thin, alpha=0.8))
-        handles.append(Line2D([], [], color="#222222", lw=thin, label=f"{len(found):,} pieces"))
+        inner = layer >= 0
+        if steep is None:
+            _strokes(ax, lines[inner], color="#222222", lw=thin, alpha=0.8)
+        else:  # light lines on dark pieces, dark ones on light pieces
+            share = (steep - steep.min()) / ((steep.max() - steep.min()) or 1.0)
+            sides = found.owner[once], np.where(found.neighbors[once] < 0, found.owner[once], found.neighbors[once])
+            dark = (share[sides[0]] + share[sides[1]])[inner] < 1.0
+            _strokes(ax, lines[inner][dark], color="#ffffff", lw=thin, alpha=0.6)
+            _strokes(ax, lines[inner][~dark], color="#222222", lw=thin, alpha=0.8)
+        handles.append(Line2D([], [], color="#222222", lw=max(thin, 0.5), label=f"{len(found):,} pieces"))
         segments = boundary(found)
         if len(segments):
+            if steep is not None:
+                ax.add_collection(LineCollection(segments, colors="#ffffff", linewidths=3.5))
             ax.add_collection(LineCollection(segments, colors="#000000", linewidths=2.0))
             handles.append(Line2D([], [], color="#000000", lw=2.0, label="decision boundary"))
     low, high = found.vertices.min(axis=0), found.vertices.max(axis=0)
@@ -81,18 +94,66 @@ def draw_regions(found: Any, ax: Any, color: str) -> Any:
     ax.set_ylim(low[1], high[1])
     ratio = (high[0] - low[0]) / (high[1] - low[1])
     ax.set_aspect("equal" if 0.2 < ratio < 5 else "auto")
-    names = ("input 0", "input 1") if found.is_whole else ("s (first direction)", "t (second direction)")
-    ax.set_xlabel(names[0])
-    ax.set_ylabel(names[1])
+    ax.set_xlabel(_direction(found.plane.u, "s"))
+    ax.set_ylabel(_direction(found.plane.v, "t"))
+    _corners(found, ax, low, high)
     if not found.complete:
         ax.set_title(f"stopped after {len(found):,} pieces")
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=4, frameon=False, fontsize=9)
     return ax
 
 
-def _borders(found: Any) -> tuple[Any, Any]:
-    """Edges once each, shape `(E, 2, 2)`, and the layer of the unit whose line each is; -1 for the domain's sides."""
-    once = (found.neighbors < 0) | (found.neighbors > found.owner)
+def _direction(step: Any, letter: str) -> str:
+    """The name of a coordinate of a plane: an input where only this one moves, by one."""
+    moved = np.flatnonzero(step)
+    return (
+        f"input {moved[0]}"
+        if len(moved) == 1 and step[moved[0]] == 1.0
+        else f"{letter} (direction {'st'.index(letter) + 1})"
+    )
+
+
+def _corners(found: Any, ax: Any, low: Any, high: Any) -> None:
+    """Name the three points of a plane through A, B, C, which have the coordinates (0, 0), (1, 0), (0, 1)."""
+    if any(np.count_nonzero(step) == 1 for step in (found.plane.u, found.plane.v)):
+        return
+    for name, at in zip("ABC", ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))):
+        if np.all(low <= at) and np.all(at <= high):
+            ax.plot(*at, "o", ms=5, mfc="#ffffff", mec="#000000")
+            box = {"boxstyle": "round,pad=0.15", "fc": "#ffffff", "ec": "none", "alpha": 0.8}
+            ax.annotate(name, at, (5, 5), textcoords="offset points", fontsize=9, bbox=box)
+
+
+_MANY = 2000  # outlines in one path: a picture of 50,000 pieces has some 50 elements then, not 200,000
+
+
+def _strokes(ax: Any, segments: Any, **style: Any) -> None:
+    """Segments, shape `(count, 2, 2)`, as few paths."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    for k in range(0, len(segments), _MANY):
+        ends = segments[k : k + _MANY].reshape(-1, 2)
+        codes = np.tile([Path.MOVETO, Path.LINETO], len(ends) // 2)
+        ax.add_artist(PathPatch(Path(ends, codes), fill=False, **style))
+
+
+def _outlines(ax: Any, rings: Any, **style: Any) -> None:
+    """Filled convex rings that do not overlap, as few paths."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    for k in range(0, len(rings), _MANY):
+        part = rings[k : k + _MANY]
+        points = np.concatenate([np.r_[ring, ring[:1]] for ring in part])
+        codes = np.full(len(points), Path.LINETO)
+        ends = np.cumsum([len(ring) + 1 for ring in part])
+        codes[np.r_[0, ends[:-1]]], codes[ends - 1] = Path.MOVETO, Path.CLOSEPOLY
+        ax.add_artist(PathPatch(Path(points, codes), **style))
+
+
+def _borders(found: Any, once: Any) -> tuple[Any, Any]:
+    """Edges chosen by `once`, shape `(E, 2, 2)`, and the layer of the unit whose line each is; -1 for the domain's sides."""
     ends = np.stack([found.indices, found.indices[found.following]], axis=1)[once]
     gate = found.lines[once]
     layer = np.full(len(gate), -1)

@@ -102,11 +102,16 @@ class Explanation(Shown):
             "decision_boundary": None if self.boundary is None else self.boundary.to_dict(),
         }  # fmt: skip
 
-    def plot(self, ax: Any = None) -> Any:
-        """Distances to the walls and the map's weights: as pictures for images, as bars for tables. Returns the axes (an array)."""
+    def plot(self, ax: Any = None, image: tuple[int, ...] | None = None) -> Any:
+        """Distances to the walls and the map's weights: as pictures for images, as bars for tables. Returns the axes (an array).
+
+        Arguments:
+            ax: Three Matplotlib axes; new ones by default.
+            image: Rows and columns, or 3 and these, of a flat input that is an image (784 and 3072 numbers are known).
+        """
         from relukit.geometry._draw_explain import draw
 
-        return draw(self, ax)
+        return draw(self, ax, image)
 
     def __repr__(self) -> str:
         wall = (
