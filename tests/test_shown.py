@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import relukit
 from relukit import Box, InvalidInput
@@ -64,3 +65,32 @@ def test_a_goal_that_is_a_number_names_an_output():
     for bad in (2, -1, 0.5, True, float("nan")):
         with pytest.raises(InvalidInput, match="names an output, 0 to 1"):
             relukit.optimize(network, maximize=bad, box=box)
+
+
+def test_flips_segments_and_optima_are_drawn(tmp_path):
+    g = np.random.default_rng(0)
+    network = from_layers(
+        [g.standard_normal((6, 25)), g.standard_normal((2, 6))], [g.standard_normal(6), np.zeros(2)], [RELU]
+    )
+    x, box = g.uniform(0, 1, 25), Box(np.zeros(25), np.ones(25))
+    found = relukit.flip(network, x, timeout=5, within=Box(x - 9, x + 9))
+    assert found.witness is not None and len(found.plot().patches) == min(
+        np.count_nonzero(abs(found.witness - x) > 1e-6), 20
+    )
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(25, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    image = relukit.load(module.eval(), input_shape=(1, 5, 5))
+    found = relukit.flip(image, x, timeout=5, within=Box(x - 9, x + 9))
+    assert found.witness is not None
+    before, after, change = found.plot()
+    moved = (found.witness - x).reshape(5, 5)
+    np.testing.assert_allclose(change.images[0].get_array(), moved)
+    np.testing.assert_allclose(
+        np.ptp(after.images[0].get_array() - before.images[0].get_array()) * np.ptp([x, found.witness]), np.ptp(moved)
+    )
+    line = relukit.breakpoints(network, x, 1 - x)
+    assert len(line.plot().lines) == 2 + 1
+    best = relukit.optimize(network, maximize="y[0]", box=box)
+    assert best.plot().lines[0].get_ydata()[-1] == pytest.approx(best.history[-1][2])
+    nothing = relukit.flip(network, x, timeout=2, within=Box(x, x + 1e-9))
+    with pytest.raises(InvalidInput, match="no flip to draw"):
+        nothing.plot()

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
+from sklearn.datasets import load_breast_cancer
 
 import relukit
 from relukit import Box, InvalidInput, UnsupportedOperation
@@ -240,3 +241,11 @@ def test_exact_radius_of_a_known_image(data_folder):
     assert found.status == "proven" and found.replayed and found.to == 9
     assert found.lower <= KNOWN + 1e-7 and found.upper >= KNOWN - 1e-7
     assert found.upper - found.lower <= 1e-6
+
+
+def test_where_rounding_hides_the_nearest_flip_the_bounds_still_close_in():
+    """A table in its own units, up to 4,000, for a float32 network: points that it can hold lie farther apart than the gap that counts as proven."""
+    x, y = load_breast_cancer(return_X_y=True)
+    network = relukit.fit(x, y, hidden=(30,), epochs=8).network
+    found = relukit.flip(network, x[3], 1, timeout=30)
+    assert found.status == "bounded" and found.lower >= 0.995 * found.upper

@@ -34,7 +34,7 @@ def command(
         None,
         "--out",
         "-o",
-        help="Write the flipped input as .npy, or with --all the curve as .png or the table as .json",
+        help="Write the flipped input as .npy or the picture as .png, .svg, .pdf; with --all the table as .json or its curve as a picture",
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -68,19 +68,29 @@ def command(
         return
     if shard or cluster:
         raise InvalidInput("--shard and --cluster share out the rows of --all")
+    if out is not None and out.suffix not in (".npy", ".png", ".svg", ".pdf"):
+        raise InvalidInput(f"--out ends with .npy, .png, .svg or .pdf, got '{out}'")
     if not -len(data.x) <= row < len(data.x):
         raise InvalidInput(f"{at} has {len(data.x)} rows, --row {row} is none of them")
     found = _one(
         lambda tell: flip(network, data.x[row], float(norm), within, timeout=timeout, on_progress=tell, **options)
     )
     if out is not None and found.witness is not None:
-        import numpy as np
-
-        from relukit._numerics import atomic_path
-
-        with atomic_path(out) as path, open(path, "wb") as file:
-            np.save(file, found.witness.reshape(network.input_shape))
+        _write(found, out)
     print_json(found.to_dict()) if as_json else print(found)
+
+
+def _write(found: Any, out: Path) -> None:
+    import numpy as np
+
+    from relukit._numerics import atomic_path
+
+    if out.suffix == ".npy":
+        with atomic_path(out) as path, open(path, "wb") as file:
+            np.save(file, found.witness.reshape(found.input_shape))
+    else:
+        with atomic_path(out) as path:
+            np.ravel(found.plot())[0].figure.savefig(path, dpi=160, bbox_inches="tight", format=out.suffix[1:])
 
 
 def _one(run: Any) -> Any:

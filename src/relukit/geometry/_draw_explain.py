@@ -56,7 +56,7 @@ def image_shape(shape: tuple[int, ...], size: int, image: tuple[int, ...] | None
     """The shape to draw an input in: the one asked for, the network's own, or that of the usual flat images."""
     if image is None:
         return _USUAL.get(size, shape) if len([s for s in shape if s != 1]) == 1 else shape
-    if int(np.prod(image)) != size or not (len(image) == 2 or len(image) == 3 and image[0] == 3):
+    if int(np.prod(image)) != size or not (len(image) == 2 or (len(image) == 3 and image[0] == 3)):
         raise InvalidInput(f"an image is rows x columns, or 3 x rows x columns, of {size} numbers in all; got {image}")
     return image
 

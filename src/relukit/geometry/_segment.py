@@ -56,6 +56,28 @@ class Segment(Shown):
             "area_error": abs(float(self.t[-1] - self.t[0]) - 1.0), "exact": self.exact,
         }  # fmt: skip
 
+    def plot(self, ax: Any = None) -> Any:
+        """Outputs along the segment, with a mark at each breakpoint."""
+        from relukit.geometry._draw import PALETTE, axes
+
+        ax = axes(ax)
+        for k in range(min(self.values.shape[1], len(PALETTE))):
+            ax.plot(self.t, self.values[:, k], color=PALETTE[k], lw=1.5, label=f"output {k}")
+        ax.plot(
+            self.t,
+            np.zeros_like(self.t),
+            "|",
+            color="#222222",
+            ms=8,
+            mew=0.6,
+            transform=ax.get_xaxis_transform(),
+            clip_on=False,
+        )
+        ax.set(xlabel="t, from start (0) to end (1)", ylabel="output", title=f"{len(self)} pieces")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return ax
+
     def __repr__(self) -> str:
         return f"Segment({len(self)} pieces)"
 

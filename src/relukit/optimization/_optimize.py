@@ -79,6 +79,20 @@ class Optimum(Shown):
             **({"inputs": {k: v.tolist() for k, v in self.inputs.items()}} if self.inputs else {}),
         }  # fmt: skip
 
+    def plot(self, ax: Any = None) -> Any:
+        """The value of the best point and the proven bound over time."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots(figsize=(6, 3.6))[1] if ax is None else ax
+        steps = np.array(self.history, float).reshape(-1, 3)
+        steps[~np.isfinite(steps)] = np.nan
+        ax.plot(steps[:, 0], steps[:, 2], color="#b4562b", drawstyle="steps-post", label="bound")
+        ax.plot(steps[:, 0], steps[:, 1], color="#1f6f54", drawstyle="steps-post", marker=".", label="best point")
+        ax.set(xlabel="seconds", ylabel="goal", title=repr(self.status)[1:-1])
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False)
+        return ax
+
     def __repr__(self) -> str:
         why = f", {self.reason}" if self.reason else ""
         return (

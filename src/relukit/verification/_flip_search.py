@@ -21,6 +21,7 @@ from relukit.verification._flip_near import Near
 from relukit.verification._flip_question import Question
 
 _CLOSE = 1e-6  # a proven distance: lower and upper bound agree this far, or this share of a distance above 1
+_OPEN = 1e-4  # what stays open, as a share of the distance, where rounding decides
 _FEW = 12  # up to so many moving inputs, inputs are split rather than gates
 _GATES = 600  # above this many gates the linear program of a piece costs more than it brings
 _JITTER = 24  # points around a candidate that the original nearly turns at
@@ -329,6 +330,18 @@ class FlipSearch:
             if radius > self.lower and self._decide(radius, time.perf_counter() + 0.4 * left).status == "unsat":
                 self.lower = radius
                 self.tell(self.lower, self.upper)
+        self._close_in()
+
+    def _close_in(self) -> None:
+        """Halve what is open, where time is left: flips of real numbers may be nearer than any that the original's precision holds."""
+        open_ = self.upper
+        while (left := self.stop - time.perf_counter()) > 0 and open_ - self.lower > _OPEN * self.upper:
+            radius = 0.5 * (self.lower + open_)
+            found = self._decide(radius, time.perf_counter() + 0.5 * left)
+            if found.status == "unsat":
+                self.lower = radius
+                self.tell(self.lower, self.upper)
+            open_ = min(open_, self.upper) if found.status == "unsat" else min(radius, self.upper)
 
     def _screen(self, radius: float) -> None:
         """The largest ball, within 3 %, on which linear bounds alone show that no other decision occurs."""

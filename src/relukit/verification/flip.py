@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ class Flip(Shown):
         replayed: Whether the original model, in its own precision, decides otherwise at the witness.
         nodes: Nodes of the proofs.
         cpu_seconds: Of work by this process; `load_seconds` went to loading or compiling code, once in a process.
+        x: The input, flat; `input_shape` is how the network takes it.
     """
 
     status: str
@@ -44,6 +45,8 @@ class Flip(Shown):
     nodes: int
     cpu_seconds: float
     load_seconds: float = 0.0
+    x: Array = field(default_factory=lambda: np.zeros(0))
+    input_shape: tuple[int, ...] = ()
 
     @property
     def distance(self) -> float | None:
@@ -67,6 +70,12 @@ class Flip(Shown):
             "cpu_seconds": self.cpu_seconds,
             "load_seconds": self.load_seconds,
         }
+
+    def plot(self, ax: Any = None) -> Any:
+        """Before, after and the change, for an image on three axes; for a table's row the inputs that move, as bars."""
+        from relukit.verification._flip_picture import draw
+
+        return draw(self, ax)
 
     def __repr__(self) -> str:
         if self.witness is None:
@@ -157,6 +166,8 @@ def flip(
         search.nodes,
         clock.seconds,
         clock.loading,
+        rows[0],
+        tuple(network.input_shape),
     )
 
 
