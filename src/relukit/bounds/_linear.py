@@ -9,13 +9,19 @@ from relukit.bounds._interval import activation_interval, affine_interval, input
 from relukit.network import Affine, Network
 from relukit.network.affine import AbstractLinear, Dense, Sparse
 from relukit.piecewise import AbstractActivation, Lines
-from relukit.sets import AbstractSet
+from relukit.sets import AbstractSet, Box
 
 _MEMORY = 1 << 25  # entries of one coefficient array: rows are taken in blocks that stay below 256 MB
 
 
 @np.errstate(invalid="ignore", over="ignore")  # a curve may be unbounded: what is no number bounds nothing
-def linear(network: Network, input_set: AbstractSet, start: Bounds | None = None, dtype: type = np.float64) -> Bounds:
+def linear(
+    network: Network,
+    input_set: AbstractSet,
+    start: Bounds | None = None,
+    dtype: type = np.float64,
+    budget: float = np.inf,
+) -> Bounds:
     r"""Bounds by backward substitution (CROWN), each kept only where it beats the interval bound.
 
     A row :math:`\lambda \cdot v` of a node's value is bounded below by replacing, from the last node to the input, each
@@ -29,6 +35,8 @@ def linear(network: Network, input_set: AbstractSet, start: Bounds | None = None
         input_set: A set of `network.inputs` entries, or a batch.
         start: Bounds over the same set that are already known; the result is never worse.
         dtype: `float64` or `float32`; both are sound.
+        budget: Multiplications per set that the bounds of one node may take; a node that takes more keeps those of `start` or the
+            interval. The output is always bounded.
 
     References:
         Efficient Neural Network Robustness Certification with General Activation Functions, Zhang et al., 2018.
@@ -36,14 +44,11 @@ def linear(network: Network, input_set: AbstractSet, start: Bounds | None = None
     lower, upper = input_bounds(network, input_set, dtype)
     state = _State(network, input_set, [lower], [upper])
     targets = {network.nodes[i].inputs[0] for i in network.activations} | {len(network) - 1}
-    linear_so_far = {0}  # nodes with no activation before them
     for i, node in enumerate(network.nodes[1:], start=1):
         if isinstance(node.op, Affine):
             low, high = affine_interval(
                 node.op, [state.lower[j] for j in node.inputs], [state.upper[j] for j in node.inputs]
             )
-            if all(j in linear_so_far for j in node.inputs):
-                linear_so_far.add(i)
         else:
             source = node.inputs[0]
             low, high = activation_interval(node.op, state.lower[source], state.upper[source])
@@ -53,8 +58,9 @@ def linear(network: Network, input_set: AbstractSet, start: Bounds | None = None
         state.upper.append(high)
         if not isinstance(node.op, Affine):
             state.relax(i)  # first: an activation may read this one directly
-        if i in targets:
-            _refine(state, i, everything=i == len(network) - 1)
+        exact = isinstance(input_set, Box) and node.inputs == (0,) and isinstance(node.op, Affine)
+        if i in targets and not exact:  # of one map of a box nothing is to be gained
+            _refine(state, i, i == len(network) - 1, budget)
     return Bounds(network, tuple(state.lower), tuple(state.upper))
 
 
@@ -85,8 +91,8 @@ class _State:
         return self._sizes[index]
 
 
-def _refine(state: _State, target: int, everything: bool) -> None:
-    """Tighten the bounds of node `target`, only for units that a tighter bound can decide (or all)."""
+def _refine(state: _State, target: int, everything: bool, budget: float) -> None:
+    """Tighten the bounds of node `target`, only for units that a tighter bound can decide (or all, whatever it takes)."""
     readers = [state.network.nodes[i].op for i in state.network.consumers[target]]
     lower, upper = state.lower[target], state.upper[target]
     open_ = np.ones(lower.shape, bool) if everything else np.zeros(lower.shape, bool)
@@ -94,7 +100,7 @@ def _refine(state: _State, target: int, everything: bool) -> None:
         if isinstance(op, AbstractActivation):
             open_ |= undecided(op, lower, upper)
     rows = np.flatnonzero(open_.reshape(-1, lower.shape[-1]).any(axis=0))
-    if not len(rows):
+    if not len(rows) or (not everything and 2 * len(rows) * _work(state.network, target) > budget):
         return
     batch = int(np.prod(lower.shape[:-1], dtype=np.int64))
     widest = max(n.size for n in state.network.nodes[: target + 1])
@@ -108,6 +114,11 @@ def _refine(state: _State, target: int, everything: bool) -> None:
     # Rounding can cross two bounds of the same point value; the looser pair is the safe one.
     crossed = low > high
     state.lower[target], state.upper[target] = np.where(crossed, lower, low), np.where(crossed, upper, high)
+
+
+def _work(network: Network, target: int) -> int:
+    """Multiplications that carrying one row back from a node takes, about."""
+    return sum(n.op.terms * n.size if isinstance(n.op, Affine) else 4 * n.size for n in network.nodes[1 : target + 1])  # type: ignore[union-attr]
 
 
 def _rows_of(linear: AbstractLinear, rows: np.ndarray, dtype: np.dtype) -> Array:

@@ -15,7 +15,9 @@ import numpy as np
 
 from relukit._numerics import gamma, unit_roundoff
 from relukit._types import Array, BoolArray, IntArray
-from relukit.bounds import Bounds, CompactNetwork, compact, linear
+from relukit.bounds import Bounds, CompactNetwork, compact
+from relukit.bounds._bounds import undecided
+from relukit.bounds._interval import activation_interval, lines
 from relukit.network import Affine, Network
 from relukit.network.affine import Conv, Gather, Identity, Scale, Sparse
 from relukit.piecewise import PiecewiseLinear
@@ -88,7 +90,7 @@ def _split(m: Any) -> _Map:
 
 
 class Forward:
-    """Forward planes of one ReLU network over batches of boxes."""
+    """Forward planes of one network over batches of boxes."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -121,8 +123,8 @@ class Forward:
                 found.append(_range(*planes[i]))
             else:
                 source = node.inputs[0]
-                planes.append(_relu(*planes[source], *found[source]))
-                found.append((np.maximum(found[source][0], 0), np.maximum(found[source][1], 0)))
+                planes.append(_bent(node.op, *planes[source], *found[source]))
+                found.append(tuple(v.T for v in activation_interval(node.op, *(v.T for v in found[source]))))
             for j in node.inputs:
                 if readers[j] == i and i < len(self.network) - 1:
                     planes[j] = None
@@ -173,8 +175,9 @@ class Forward:
                 for m, j in zip(self.maps[i], node.inputs):
                     need[j] += m.filled @ need[i] > 0
             else:
-                source = node.inputs[0]
-                need[source] += (need[i] > 0) & (found[source][1] > 0)
+                source, op = node.inputs[0], node.op
+                alive = found[source][1] > 0 if _is_relu(op) else True
+                need[source] += (need[i] > 0) & alive
         return [v > 0 for v in need]
 
     def open(self, found: list[tuple[Array, Array]], need: list[BoolArray]) -> IntArray:
@@ -183,7 +186,8 @@ class Forward:
         for i in self.network.activations:
             low, high = found[self.network.nodes[i].inputs[0]]
             least = _HARDLY * np.abs(low + high).max(axis=0, initial=0)
-            count += np.sum((low < -least) & (high > least) & need[i], axis=0)
+            crossed = undecided(self.network.nodes[i].op, (low + least).T, (high - least).T).T
+            count += np.sum(crossed & need[i], axis=0)
         return count
 
     def of_box(self, found: list[tuple[Array, Array]], need: list[BoolArray], k: int) -> Bounds:
@@ -191,6 +195,8 @@ class Forward:
         lower, upper = [v[0][:, k].copy() for v in found], [v[1][:, k].copy() for v in found]
         for i in self.network.activations:
             source = self.network.nodes[i].inputs[0]
+            if not _is_relu(self.network.nodes[i].op):
+                continue
             idle = ~need[i][:, k] & (lower[source] < 0) & (upper[source] > 0)
             upper[source][idle] = 0.0
             lower[i][idle] = upper[i][idle] = 0.0
@@ -205,6 +211,25 @@ def _range(low: Array, up: Array, error: Array) -> tuple[Array, Array]:
     L = low[:, :, n] - a - 1.01 * error - small * (np.abs(low[:, :, n]) + a)
     U = up[:, :, n] + b + 1.01 * error + small * (np.abs(up[:, :, n]) + b)
     return np.where(np.isnan(L), -np.inf, L), np.where(np.isnan(U), np.inf, U)
+
+
+def _is_relu(op: object) -> bool:
+    return isinstance(op, PiecewiseLinear) and op.is_relu
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def _bent(op: Any, low: Array, up: Array, error: Array, L: Array, U: Array) -> tuple[Array, Array, Array]:
+    """Planes of an activation of a value between planes: its lines over the bounds, each on the plane that keeps it outside."""
+    if _is_relu(op):
+        return _relu(low, up, error, L, U)
+    a, c, A, C = (v.T for v in lines(op, L.T, U.T))
+    below = np.where((a >= 0)[:, :, None], low, up) * a[:, :, None]
+    above = np.where((A >= 0)[:, :, None], up, low) * A[:, :, None]
+    below[:, :, -1] += c
+    above[:, :, -1] += C
+    steep = np.maximum(np.abs(a), np.abs(A))
+    mass = np.maximum(np.abs(low).sum(axis=2), np.abs(up).sum(axis=2)) * steep + np.maximum(np.abs(c), np.abs(C))
+    return below, above, steep * error + 16 * unit_roundoff() * mass
 
 
 def _relu(low: Array, up: Array, error: Array, L: Array, U: Array) -> tuple[Array, Array, Array]:
@@ -243,8 +268,7 @@ class Pieces:
         self.rows, self.gates, self.boxes, self.shared = rows, gates, 0, shared
         self.lower, self.upper = box.lower[None], box.upper[None]
         self.ready: list[tuple[Box, CompactNetwork]] = []
-        relu = all(isinstance(op := rows.nodes[i].op, PiecewiseLinear) and op.is_relu for i in rows.activations)
-        self.forward = Forward(rows) if relu else None
+        self.forward = Forward(rows)
         self._numbers = max(node.size for node in rows.nodes) * (len(box.lower) + 1)
 
     @property
@@ -253,16 +277,15 @@ class Pieces:
 
     def step(self) -> None:
         """Bound some of the waiting boxes: done, ready, or cut once more."""
-        few = max(1, min(_BATCH, _NUMBERS // self._numbers)) if self.forward else 1
+        few = max(1, min(_BATCH, _NUMBERS // self._numbers))
         lower, upper = self.lower[-few:], self.upper[-few:]
         self.lower, self.upper = self.lower[:-few], self.upper[:-few]
         self.boxes += len(lower)
-        cut = self._carry(lower, upper) if self.forward else self._substitute(lower, upper)
+        cut = self._carry(lower, upper)
         low, high = halves(lower[cut], upper[cut])
         self.lower, self.upper = np.concatenate([self.lower, low]), np.concatenate([self.upper, high])
 
     def _carry(self, lower: Array, upper: Array) -> BoolArray:
-        assert self.forward is not None
         found = self.forward.bounds(lower, upper, self.shared if self.boxes == len(lower) else None)
         open_ = ~(found[-1][0] > 0).any(axis=0)
         need = self.forward.needed(found)
@@ -271,14 +294,3 @@ class Pieces:
             box = Box(lower[k].copy(), upper[k].copy())
             self.ready.append((box, compact(self.rows, box, self.forward.of_box(found, need, int(k)))))
         return open_ & ~small
-
-    def _substitute(self, lower: Array, upper: Array) -> BoolArray:
-        """Networks with other kinks, one box at a time."""
-        box = Box(lower[0].copy(), upper[0].copy())
-        bounds = linear(self.rows, box)
-        if np.any(bounds.output[0] > 0):
-            return np.zeros(1, bool)
-        if sum(int(bounds.undecided(i).sum()) for i in self.rows.activations) > self.gates:
-            return np.ones(1, bool)
-        self.ready.append((box, compact(self.rows, box, bounds)))
-        return np.zeros(1, bool)

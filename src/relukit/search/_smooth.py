@@ -7,14 +7,18 @@ import time
 import numpy as np
 
 from relukit._types import IntArray
-from relukit.bounds import balanced, linear
+from relukit.bounds import Bounds, balanced, linear
 from relukit.search._decision import Decision
 from relukit.search._few import Search
 from relukit.search._few_attack import descend
+from relukit.search._few_wide import Forward
 from relukit.sets import Box
 
 _BATCH = 32  # boxes bounded at once
 _NUMBERS = 3_000_000  # coefficients of all their rows through the widest node at most
+_WIDE = 600  # units from which on planes are carried forward where few inputs move: looser, and a hundredth of the work
+_BUDGET = 3e8  # multiplications that backward bounds of one node may take
+_FEW = 20
 _STEPS = 20  # of an attack
 _FLAT = (
     1e-3  # share of the largest slope that every input counts with: at one point of a saturated unit all slopes are 0
@@ -41,6 +45,10 @@ class SmoothSearch(Search):
     def begin(self) -> Decision | None:
         """A short attack, and bounds over the whole box."""
         self.rows = balanced(self.rows, self.domain)
+        carried = (
+            len(self.moving) <= _FEW and self.rows.units > _WIDE
+        )  # a start where bounds of some nodes take too much
+        self._forward = Forward(self.rows) if carried else None
         self._waiting: list[tuple[float, int, Box]] = []
         self._number = itertools.count()
         self._unsplit = 0  # boxes that cannot be halved
@@ -81,13 +89,20 @@ class SmoothSearch(Search):
     @property
     def _at_once(self) -> int:
         widest = max(node.size for node in self.rows.nodes)
+        if self._forward is not None:
+            return int(np.clip(_NUMBERS // (widest * (len(self.moving) + 1)), 1, _BATCH // 2))
         return int(np.clip(_NUMBERS // (widest * (widest + self.rows.outputs)), 1, _BATCH // 2))
 
     def _bound(self, boxes: list[Box]) -> None:
         """Hang up the boxes in which no row is shown positive."""
         self.boxes += len(boxes)
         batch = Box(np.stack([b.lower for b in boxes]), np.stack([b.upper for b in boxes]))
-        low = np.nan_to_num(linear(self.rows, batch).output[0].max(axis=-1), nan=-np.inf)
+        start = None
+        if self._forward is not None:
+            low, high = zip(*((a.T, b.T) for a, b in self._forward.bounds(batch.lower, batch.upper)))
+            start = Bounds(self.rows, low, high)
+        found = linear(self.rows, batch, start, budget=_BUDGET).output[0]
+        low = np.nan_to_num(found.max(axis=-1), nan=-np.inf)
         for box, least in zip(boxes, low):
             if least <= 0:
                 heapq.heappush(self._waiting, (float(least), next(self._number), box))
