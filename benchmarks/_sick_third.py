@@ -3,6 +3,7 @@ labels that do not go with their rows. Written before any rule was tried on it."
 
 import math
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,18 @@ def _digits() -> tuple[Any, Any]:
 
 
 def scheduled(run: Run, make: Callable[[Any], Any]) -> Run:
-    """Steps a torch scheduler after each optimizer step; made at the first, when faults have set their rate."""
-    made: list[Any] = []
+    """Steps a torch scheduler after each optimizer step, as a loop would; made at the first, when faults have set their rate."""
+    optimizer, made = run.optimizer, []
+    inner = optimizer.step
 
-    def hook(optimizer: Any, *_: Any) -> None:
-        made or made.append(make(optimizer))
+    def step(_: Any, *args: Any) -> Any:
+        if not made:
+            made.append(make(optimizer))
+        found = inner(*args)
         made[0].step()
+        return found
 
-    run.optimizer.register_step_post_hook(hook)
+    optimizer.step = MethodType(step, optimizer)
     return run
 
 
@@ -295,7 +300,7 @@ class Spread(nn.Module):
 def gaussian(seed: int) -> Run:
     from sklearn.datasets import make_regression
 
-    x, y = make_regression(800, 8, n_informative=6, noise=10, random_state=seed)
+    x, y, *_ = make_regression(800, 8, n_informative=6, noise=10, random_state=seed)
     y = np.tanh(standard(y)) + 0.3 * x[:, 0] * x[:, 1]
     model, inner = Spread(), nn.GaussianNLLLoss()
     loss = lambda out, goal: inner(out, goal, model.log_variance.exp().expand_as(out))

@@ -42,6 +42,8 @@ class Facts:
     target: Any  # the last batch's targets as far as they can be told, or None
     constant: bool  # the last output seen is the same for all rows
     first_update: float  # largest relative update seen at any time
+    overshoots: bool  # outputs vary far more than what they are compared with
+    beside: bool  # all targets lay on one side of the outputs, far off
 
 
 def facts_of(record: Record) -> Facts:
@@ -80,12 +82,19 @@ def facts_of(record: Record) -> Facts:
     losses = np.asarray(record.losses[-50:])
     drop = record.drop()
     constant = bool(record.activity) and _constant(record.activity[-1].outputs)
+    overshoots = _overshoots(record)
+    told = next((a for a in reversed(record.activity) if a.target is not None), None)
+    target = told.target if told is not None else None
+    beside = target is not None and target.one_sided and abs(target.mean) > 8
+    if beside and told is not None:  # an old look says nothing once the loss has gone
+        beside = bool(np.mean(record.losses[-5:]) > 0.5 * record.loss_at(told.step))
     level, error = reference_of([a.target for a in record.activity if a.target is not None])
     return Facts(
         record,
         record.step,
         drop,
-        _learns(record, drop, level, error) and not (record.step >= 16 and constant),
+        _learns(record, drop, level, error)
+        and not (record.step >= 16 and (constant or beside or (overshoots and not math.isfinite(level)))),
         silent,
         early,
         float(np.median(steep[-4:])) if steep else math.nan,
@@ -108,10 +117,18 @@ def facts_of(record: Record) -> Facts:
         record.level()[1] / level if record.step >= 5 else math.nan,
         record.losses[0] / level,
         error,
-        next((a.target for a in reversed(record.activity) if a.target is not None), None),
+        target,
         constant,
         max((float(np.nanmax(u[weights])) for _, u in record.updates if np.any(np.isfinite(u[weights]))), default=0.0),
+        overshoots,
+        beside,
     )
+
+
+def _overshoots(record: Record) -> bool:
+    """Whether the last two looks found outputs that vary with their own gradient: what varies in them is not their targets."""
+    seen = [a.overshoot for a in record.activity[-2:]]
+    return len(seen) == 2 and all(v > 0.8 for v in seen)
 
 
 def _constant(outputs: np.ndarray) -> bool:
@@ -136,6 +153,9 @@ def _learns(record: Record, drop: float, reference: float, error: float) -> bool
     n = record.step
     if not math.isfinite(drop):
         return False
+    recent = np.asarray(record.losses[-24:])
+    if n >= 24 and np.median(recent) < 0.05 * record.losses[0] and not np.any(np.isnan(recent)):
+        return True  # far down but for a spike
     steady = drop > 0.04 and record.trend() < -4
     if math.isfinite(reference):
         before, now = record.level()

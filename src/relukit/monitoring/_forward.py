@@ -107,7 +107,10 @@ class ForwardLooks:
             rows = np.zeros((0, 1)) if out is None else out.float().reshape(len(out), -1)[:, :64].cpu().numpy()
         finite = bool(np.all(np.isfinite(mean)))
         target = recovered(watch.record.chain, seen.get("gradient"), float(loss))
-        watch.record.activity.append(Activity(step, mean, std, finite, rms, saturated, rows, bad, target, always))
+        overshoot = _correlation(seen.get("gradient"))
+        watch.record.activity.append(
+            Activity(step, mean, std, finite, rms, saturated, rows, bad, target, always, overshoot)
+        )
 
     def _sort_layers(self, seen: dict[str, Any]) -> None:
         """Layers in the order they ran in: a module may list its output layer first."""
@@ -124,3 +127,13 @@ class ForwardLooks:
         for hook in self._hooks:
             hook.remove()
         self._hooks, self._seen = [], None
+
+
+def _correlation(seen: Any) -> float:
+    """Of the outputs with their gradients, over the batch; nan where one of them does not vary."""
+    if seen is None:
+        return math.nan
+    out, grad = (t.detach().float().reshape(-1)[:4096] for t in seen)
+    out, grad = out - out.mean(), grad - grad.mean()
+    size = float(out.norm() * grad.norm())
+    return float(out @ grad) / size if math.isfinite(size) and size > 0 else math.nan

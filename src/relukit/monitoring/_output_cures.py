@@ -55,16 +55,27 @@ def _log_probabilities(watch: Any, finding: Finding) -> str:
 
 
 def scale_output(watch: Any, finding: Finding) -> str:
-    """A hook after the model multiplies by the targets' deviation and adds their mean, so that its weights stay near 1."""
-    known = [a.target for a in watch.record.activity if a.target is not None and math.isfinite(a.target.std)]
-    if not known or getattr(watch._inner, "_relukit_scales", False):
+    """A hook after the model multiplies by the targets' deviation and adds their mean, so that its weights stay near 1.
+
+    Where only their mean is told, as by an absolute error from far below, it is added; a later call finds the deviation.
+    """
+    known = [a.target for a in watch.record.activity if a.target is not None and math.isfinite(a.target.mean)]
+    spread = [t for t in known if math.isfinite(t.std)]
+    if not known:
         return ""
-    mean = float(np.mean([t.mean for t in known]))
-    std = math.sqrt(float(np.mean([t.std**2 + (t.mean - mean) ** 2 for t in known]))) or 1.0
+    used = spread or known
+    mean = float(np.mean([t.mean for t in used]))
+    std = math.sqrt(float(np.mean([t.std**2 + (t.mean - mean) ** 2 for t in spread]))) if spread else 1.0
+    std = std or 1.0
     if any(c in ("Relu", "ClampMin", "Softplus") for c in watch.record.chain[1:4]):  # outputs from 0 on stay so
         mean, std = 0.0, math.hypot(mean, std)
-    watch._inner.register_forward_hook(lambda _, __, out: out * std + mean)
-    watch._inner._relukit_scales = True
+    present = getattr(watch._inner, "_relukit_scale", None)
+    if present is not None and abs(present[0] - std) < 0.3 * std and abs(present[1] - mean) < std:
+        return ""
+    if present is None:
+        present = watch._inner._relukit_scale = [std, mean]
+        watch._inner.register_forward_hook(lambda _, __, out: out * present[0] + present[1])
+    present[:] = [std, mean]
     text = f"a hook multiplies the model's output by {std:.3g} and adds {mean:.3g}; keep it, or standardize the targets"
     if watch.optimizer is None or scale_free(watch.optimizer):
         return text

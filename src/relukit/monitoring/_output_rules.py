@@ -77,7 +77,9 @@ _RANGES = {
 def mismatch(f: Facts) -> list[Finding]:
     """A loss that compares the output with something else than its targets."""
     t = f.target
-    if t is None or not t.mismatch or f.steps < 4:
+    known = [a.target for a in f.record.activity if a.target is not None]
+    # Once may be chance: a loss over a part of the batch looks like another one.
+    if t is None or not t.mismatch or f.steps < 4 or not all(other.mismatch for other in known[-3:]):
         return []
     still = f.record.samples[-1].grad
     symptom = "dead_output" if np.nansum(still) == 0 else "slow_learning"
@@ -109,9 +111,20 @@ def wrong_output(f: Facts) -> list[Finding]:
         bad = f"{next(c for c in chain[1:3] if c in ('Sigmoid', 'Relu', 'Softmax'))} before a loss that takes logits"
     if chain[:1] == ["NllLoss"] and "LogSoftmax" not in chain and "Log" not in chain:
         bad = "NLLLoss without log-probabilities"
+    twice = next((pair for pair in zip(chain, chain[1:]) if pair in _TWICE), None)
+    if not bad and twice is not None:
+        bad = f"{twice[1]} before a loss that takes {twice[0]} of its input"
     if not bad or f.steps < 8:
         return []
     return [finding(f, "slow_learning", "wrong_output_layer", "error", 60, detail=bad)]
+
+
+# What a loss of one's own squashes (first) though the model did so already (second): the steps shrink to a quarter or less.
+_TWICE = {
+    ("Sigmoid", "Sigmoid"), ("Sigmoid", "Softmax"), ("Sigmoid", "Relu"), ("LogSigmoid", "Sigmoid"), ("LogSigmoid", "Softmax"),
+    ("LogSigmoidForward", "Sigmoid"), ("LogSigmoidForward", "Softmax"), ("Softmax", "Softmax"), ("Softmax", "Sigmoid"), ("Softmax", "LogSoftmax"),
+    ("LogSoftmax", "Softmax"), ("LogSoftmax", "Sigmoid"),
+}  # fmt: skip
 
 
 OUTPUT_RULES = (dead_output, out_of_reach, mismatch, far_target, wrong_output)

@@ -41,6 +41,8 @@ class Activity:
         outputs: A few rows of the model's output.
         first_non_finite: The first layer whose output was not finite, or "".
         target: What the batch's targets were, as far as that can be told.
+        overshoot: Correlation of outputs with their gradients: near 1 where outputs vary far more than their targets, and apart
+            from them, whatever the loss.
         always_on: Units whose output before the activation was above 0 for all of a few rows, by layer index.
     """
 
@@ -54,6 +56,7 @@ class Activity:
     first_non_finite: str = ""
     target: Any = None
     always_on: dict[int, np.ndarray] = field(default_factory=dict)
+    overshoot: float = math.nan
 
 
 @dataclass(eq=False)
@@ -71,17 +74,25 @@ class Record:
     start: dict[str, np.ndarray] = field(default_factory=dict)
     rate: float = math.nan
     optimizer: str = ""
+    before: int = 0  # steps that came before the first of these losses
 
     @property
     def step(self) -> int:
         return len(self.losses)
+
+    def loss_at(self, step: int) -> float:
+        """Loss of a step by the number that samples and looks go by."""
+        return self.losses[min(max(step - 1 - self.before, 0), len(self.losses) - 1)]
 
     def level(self, share: float = 0.15) -> tuple[float, float]:
         """Mean loss of the first few steps and of the last ones."""
         losses = np.asarray(self.losses)
         first = min(max(3, len(losses) // 20), 10)
         last = max(5, int(share * len(losses)))
-        return float(np.mean(losses[:first])), float(np.mean(losses[-last:]))
+        before = float(np.mean(losses[:first]))
+        # Steps that blew up at once are no start to fall from: the very first loss is.
+        before = float(losses[0]) if before > 3 * losses[0] > 0 else before
+        return before, float(np.mean(losses[-last:]))
 
     def drop(self) -> float:
         """Share of the initial loss that is gone; negative where it grew."""

@@ -140,8 +140,9 @@ def vanishing(f: Facts) -> list[Finding]:
         return []
     limit = 2e-3 if f.steps >= 12 else 1e-5
     absolute = float(np.median(np.nan_to_num(f.record.samples[-1].grad[f.hidden]))) if f.hidden else 1.0
+    fitted = f.record.loss_at(f.record.samples[-1].step) < 0.1 * abs(f.record.level()[0])  # nothing left to learn there
     fading = min(f.ratio, f.first_ratio * 3) <= limit or (f.ratio <= limit and f.steps > 30)
-    if not (fading or f.zero_gradient or absolute < 1e-9):
+    if not (fading or ((f.zero_gradient or absolute < 1e-9) and not fitted)):
         return []
     saturating = bool(f.kinds & {"Sigmoid", "Tanh", "Hardsigmoid", "Hardtanh"}) and not f.kinds & (
         RELU_LIKE - {"Hardtanh", "Hardsigmoid"}
@@ -192,7 +193,9 @@ def _destroyed(f: Facts) -> list[Finding]:
 def oscillating(f: Facts) -> list[Finding]:
     """The loss jumps about without falling, and each step moves the weights by percents."""
     losses = np.asarray(f.record.losses[-max(24, f.steps // 2) :])
-    ahead = f.learning and (f.drop > 0.25 or f.level < 0.93 + f.level_error / 2)
+    ahead = f.learning and (
+        f.drop > 0.25 or f.level < 0.93 + f.level_error / 2 or np.median(losses) < 0.1 * f.record.losses[0]
+    )
     if ahead or f.steps < 24 or not np.all(np.isfinite(losses)):
         return []
     level = abs(float(np.median(losses)))
@@ -211,7 +214,9 @@ def oscillating(f: Facts) -> list[Finding]:
 
 def slow(f: Facts) -> list[Finding]:
     """The loss stands still, or falls so slowly that a thousand steps would not do."""
-    if f.learning or f.steps < 32 or not f.finite or (f.drop > 0.04 and not f.level > 0.95):
+    if f.learning or f.steps < 32 or not f.finite:
+        return []
+    if f.drop > 0.04 and not f.level > 0.95 and not (f.overshoots and math.isnan(f.level)):
         return []
     update = f.update
     evidence = {"update_over_weight": update, "input_std": f.input_std}
@@ -224,6 +229,9 @@ def slow(f: Facts) -> list[Finding]:
     cause = input_cause(f) or init_cause(f)
     if cause:
         return [finding(f, "slow_learning", cause, "error", 42, **evidence)]
+    if f.overshoots and f.first_update > 0.5:
+        evidence["largest_update_over_weight"] = f.first_update
+        return [finding(f, "slow_learning", "learning_rate_too_high", "error", 41, **evidence)]
     narrow = bool(f.hidden) and min(f.record.layers[k].units for k in f.hidden) <= 3
     if f.steps >= 40 and narrow:
         return [finding(f, "slow_learning", "too_narrow", "error", 36, **evidence)]

@@ -22,6 +22,7 @@ class Target:
         low, high: Quantiles 0.2 and 0.8 of the entries.
         mismatch: What makes loss and output unfit for each other, or "".
         rows: Of the batch.
+        one_sided: All of them lie above, or all below, the outputs.
         shares: Of the classes, or of the ones of each output where those are told apart one by one (`binary`); else None.
     """
 
@@ -34,6 +35,7 @@ class Target:
     rows: int = 0
     shares: tuple[float, ...] | None = None
     binary: bool = False
+    one_sided: bool = False
 
 
 def reference(targets: list[Target]) -> tuple[float, float]:
@@ -66,13 +68,35 @@ def recovered(chain: list[str], seen: Any, loss: float) -> Target | None:
     if seen is None or not chain or not math.isfinite(loss):
         return None
     out, grad = (t.detach().float() for t in seen)
+    found = _solved(chain, out, grad, loss)
+    if found is not None and math.isfinite(found.level) and not found.mismatch:
+        return found
+    # A loss over some rows of the batch only: the others get no gradient at all.
+    covered = grad.reshape(len(grad), -1).ne(0).any(dim=1)
+    if 3 < int(covered.sum()) < len(out):
+        part = _solved(chain, out[covered], grad[covered], loss)
+        if part is not None and not part.mismatch:
+            return part
+    return found
+
+
+def _solved(chain: list[str], out: Any, grad: Any, loss: float) -> Target | None:
     if "LogSoftmax" in chain[:4]:
         return _classes(out, grad, loss)
     if chain[:1] == ["Mean"] and len(chain) > 1 and chain[1] in ("Relu", "ClampMin", "Clamp"):
         return _hinge(out, grad)
     solve = _SOLVERS.get(chain[0])
+    if solve is None and out.numel() > 7 and _two_slopes(grad * out.numel()):
+        solve = _absolute  # a loss of one's own that is straight on either side, such as a quantile's
     found = solve(out, grad, loss) if solve is not None and out.numel() > 1 else None
     return None if found is None else replace(found, rows=len(out))
+
+
+def _two_slopes(pull: Any) -> bool:
+    """Whether all gradients are one of two numbers of different sign, the slopes of a loss on signed distances."""
+    above, below = pull[pull > 0], pull[pull < 0]
+    same = [float(side.max() - side.min()) < 1e-3 * float(side.abs().max()) for side in (above, below) if side.numel()]
+    return all(same) and above.numel() + below.numel() == pull.numel() and (float(pull.abs().max()) <= 1.0 + 1e-3)
 
 
 def _numbers(y: Any, level: float, mismatch: str = "") -> Target:
@@ -136,16 +160,24 @@ def _bounded(limit_of: Any) -> Any:
 
 
 def _absolute(out: Any, grad: Any, loss: float) -> Target | None:
-    """Signs alone: an output that hardly varies and lies amid the targets has about the loss of the best constant."""
+    """Signs alone: an output that hardly varies and lies amid the targets has about the loss of the best constant.
+
+    Quantile losses are the same with two slopes, one for each side.
+    """
     pull = grad * out.numel()
+    down, up = float(pull.max()), -float(pull.min())  # slopes where the output is too large, too small
     above = float((pull < 0).float().mean())
-    if above in (0.0, 1.0):  # all targets on one side: their mean is told exactly, nothing else
-        mean = float(out.mean()) + (loss if above else -loss)
-        return Target(math.nan, mean, math.nan, mean, mean)
-    if not 0.25 < above < 0.75 or float(out.std(unbiased=False)) > 0.5 * loss:
+    size = up if above else down  # of the side there is
+    if above in (0.0, 1.0) and size > 0:  # all targets on one side: their mean is told exactly, nothing else
+        mean = float(out.mean()) + (loss if above else -loss) / size
+        return Target(math.nan, mean, math.nan, mean, mean, one_sided=True)
+    if not 0.25 < above < 0.75 or down <= 0 or up <= 0:
         return None
-    y = out - pull.sign() * loss
-    return Target(loss, float(y.mean()), 1.25 * loss, float(out.mean()) - loss, float(out.mean()) + loss)
+    reach = loss / (above * up + (1 - above) * down)  # mean distance, were it the same on both sides
+    if float(out.std(unbiased=False)) > 0.5 * reach:
+        return None
+    y = out - pull.sign() * reach
+    return Target(loss, float(y.mean()), 1.25 * reach, float(out.mean()) - reach, float(out.mean()) + reach)
 
 
 def _entropy(share: float) -> float:
@@ -180,7 +212,7 @@ def _probability(out: Any, grad: Any, loss: float) -> Target | None:
 
 
 def _probabilities(y: Any) -> Target:
-    outside = float(((y < -0.01) | (y > 1.01)).float().mean()) > 0.01
+    outside = float(((y < -0.05) | (y > 1.05)).float().mean()) > 0.01
     share = y.clamp(0, 1).reshape(len(y), -1).mean(0)
     shares = tuple(share[:64].tolist())
     level = sum(_entropy(s) for s in shares) / len(shares)

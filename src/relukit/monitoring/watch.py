@@ -223,9 +223,12 @@ class Watch(Shown):
     @staticmethod
     def _unit_gradient(layer: Any) -> Any:
         """For each unit a number that is 0 exactly where it got no gradient."""
-        if layer.bias is not None and layer.bias.grad is not None:
-            return layer.bias.grad.float()
         g = layer.weight.grad
+        if layer.bias is not None and layer.bias.grad is not None:
+            bias = layer.bias.grad.float()
+            # A loss on differences of outputs leaves the last bias without gradient, whatever the weights get.
+            if len(bias) != len(g) or bool(bias.any()):
+                return bias
         return g.float().reshape(len(g), -1).abs().amax(dim=1)
 
     def _entries(self) -> tuple[Any, list[int]]:
@@ -274,6 +277,7 @@ class Watch(Shown):
         return replace(
             r,
             losses=r.losses[cut:],
+            before=cut,
             samples=[s for s in r.samples if s.step > cut],
             activity=[a for a in r.activity if a.step > cut],
             updates=[u for u in r.updates if u[0] > cut],
