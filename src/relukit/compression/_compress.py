@@ -8,7 +8,8 @@ import numpy as np
 from relukit._clock import Clock
 from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit.bounds import interval
-from relukit.compression._domain import bounded, cover_of, finite, has_copies, hull, moving_inputs, points_of
+from relukit.compression._channels import has_copies
+from relukit.compression._domain import bounded, cover_of, finite, hull, moving_inputs, points_of
 from relukit.compression._float32 import float32_error
 from relukit.compression._forms import forms
 from relukit.compression._proof import Domain, Record, confirmed, relu_only, stable
@@ -114,6 +115,7 @@ def compress(
     single = best.error + float32_error(target, bounds) + float32_error(best.network, interval(best.network, domain))
     reason = f"{dead} dead and {on} always-on of {network.units} units, {int((~moving).sum())} inputs that do not move"
     reason += f", {best.merged} merged or unread" if best.merged else ""
+    reason += f" ({best.rounded} of them multiples up to the rounding of float32)" if best.rounded else ""
     reason += f", {len(best.lines)} given up within {tolerance:g}" if best.lines else ""
     if record is not None:
         record = replace(record, gates=best.gates, real=best.network.units, merged=best.follow, lines=best.lines)

@@ -70,30 +70,6 @@ def finite(network: Network) -> None:
                 raise InvalidInput(f"node '{node.name}' holds weights that are NaN or infinite; train it anew or repair the file")  # fmt: skip
 
 
-def has_copies(network: Network) -> bool:
-    """Whether a layer holds a multiple of another unit or channel, a unit without weights, or one that nothing reads."""
-    for i in network.activations:
-        node = network.nodes[i]
-        source = network.nodes[node.inputs[0]]
-        if not isinstance(source.op, Affine) or len(source.op.maps) != 1:
-            continue
-        m = source.op.maps[0]
-        if isinstance(m, Conv):
-            rows = np.c_[m.kernel.reshape(len(m.kernel), -1), source.op.bias.reshape(len(m.kernel), -1)[:, 0]]
-        elif isinstance(m, Dense):
-            rows = np.c_[m.W, source.op.bias]
-        else:
-            continue
-        sizes = np.abs(rows).max(axis=1)
-        if np.any(np.abs(rows[:, :-1]).max(axis=1, initial=0) == 0) or len(np.unique(np.round(rows / sizes[:, None], 7), axis=0)) < len(rows):  # fmt: skip
-            return True
-        for reader in network.consumers[i]:
-            op = network.nodes[reader].op
-            if isinstance(op, Affine) and len(op.maps) == 1 and isinstance(op.maps[0], Dense) and len(network.consumers[i]) == 1 and np.any(~op.maps[0].W.any(axis=0)):  # fmt: skip
-                return True
-    return False
-
-
 def moving_inputs(input_set: AbstractSet) -> np.ndarray:
     box = input_set.box()
     return box.lower < box.upper

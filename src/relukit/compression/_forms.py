@@ -8,6 +8,7 @@ import numpy as np
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, CompactNetwork, compact
 from relukit.compression._channels import channel_form
+from relukit.compression._copies import closeness
 from relukit.compression._gates import error_bound, give_up, merge
 from relukit.compression._plain import plain_form
 from relukit.network import Affine, Network, Origin
@@ -29,6 +30,7 @@ class Candidate:
     gates: IntArray
     follow: list[tuple[int, int, int, float]]
     lines: list[tuple[int, int, float, float]] = field(default_factory=list)
+    rounded: int = 0
 
 
 def forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndarray, tolerance: float) -> Iterator[Candidate]:  # fmt: skip
@@ -37,17 +39,23 @@ def forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndar
     plain = None if convolved else plain_form(network, bounds, moving, domain)
     if plain is not None:
         yield Candidate(
-            "plain", plain.network, plain.error, len(plain.merged) + plain.folded, plain.gates, plain.merged
+            "plain",
+            plain.network,
+            plain.error,
+            len(plain.merged) + plain.folded,
+            plain.gates,
+            plain.merged,
+            rounded=plain.rounded,
         )
     else:
         cut = channel_form(network, bounds)
         if cut is not None:
-            yield Candidate("channels", cut.network, cut.error, cut.merged, np.array(cut.gates, np.int64).reshape(-1, 2), cut.follow)  # fmt: skip
+            yield Candidate("channels", cut.network, cut.error, cut.merged, np.array(cut.gates, np.int64).reshape(-1, 2), cut.follow, rounded=cut.rounded)  # fmt: skip
     undecided = sum(int(bounds.undecided(i).sum()) for i in network.activations)
     if plain is None and undecided > _GATES:
         return
     full = compact(network, domain, bounds)
-    small, follow, unread = merge(full)
+    small, follow, unread, rounded = merge(full, closeness(network))
     gone = full.gates - small.gates
     layer = {node: k for k, node in enumerate(network.activations)}
     name = lambda row: (layer[int(row[0])], int(row[1]))
@@ -62,7 +70,7 @@ def forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndar
     followers = [(*unit, number[other], f) for unit, other, f in pairs if other in number]
     slopes = {line[:2]: line[2:] for line in lines}
     lines += [(*unit, f * slopes[other][0], f * slopes[other][1]) for unit, other, f in pairs if other in slopes]
-    yield Candidate("skip", skip_form(small, moving, network), error, gone, np.array(named, np.int64).reshape(-1, 2), followers, lines)  # fmt: skip
+    yield Candidate("skip", skip_form(small, moving, network), error, gone, np.array(named, np.int64).reshape(-1, 2), followers, lines, rounded)  # fmt: skip
 
 
 def skip_form(small: CompactNetwork, moving: np.ndarray, network: Network) -> Network:

@@ -7,42 +7,48 @@ import numpy as np
 from relukit._numerics import gamma
 from relukit._types import Array
 from relukit.bounds import CompactNetwork
+from relukit.compression._copies import EXACT, only_rounded
 
-_COLLINEAR = 1e-12  # of the largest entry: above what folding in float64 loses, far below what training makes apart
 
-
-def merge(small: CompactNetwork) -> tuple[CompactNetwork, list[tuple[int, int, float]], list[int]]:
-    """An equal compact network without superfluous gates; merged ones (number, that of the gate they follow, factor); those that nothing reads.
+def merge(
+    small: CompactNetwork, within: float = EXACT
+) -> tuple[CompactNetwork, list[tuple[int, int, float]], list[int], int]:
+    """An equal compact network without superfluous gates; merged ones (number, that of the gate they follow, factor); those that nothing reads;
+    how many are multiples up to the rounding of float32 only.
 
     Gate i with :math:`(C_i, W_i, b_i) = c\\, (C_j, W_j, b_j)`, c > 0, is c times gate j; what reads it reads j. A gate without
-    weights is a number. Differences that floats leave are added to the errors.
+    weights is a number. Differences that floats leave (`within` of the largest entry) are added to the errors.
     """
     W, H, b, c = small.W.copy(), small.H.copy(), small.b.copy(), small.c.copy()
     error, output_error = small.error.copy(), small.output_error.copy()
     reach_x = np.maximum(np.abs(small.input_set.box().lower), np.abs(small.input_set.box().upper))
     reach = np.maximum(small.upper, 0)
-    keep, seen, followed = np.ones(small.gates, bool), {}, []
+    keep, followed, rounded = np.ones(small.gates, bool), [], 0
+    mix = np.random.default_rng(0).uniform(
+        0.5, 1.5, small.C.shape[1] + small.gates + 1
+    )  # one sum per row tells which to compare
+    places = np.full(small.gates, np.nan)
     for i in range(small.gates):
         row = np.r_[small.C[i], W[i], b[i]]
-        size = np.abs(row[:-1]).max(initial=0)
-        if size == 0:
+        size = np.abs(row).max()
+        if not row[:-1].any():
             value = max(b[i], 0.0)
+            error, output_error = error + gamma(2) * np.abs(b) * (W[:, i] != 0), output_error + gamma(2) * np.abs(c)
             b, c = b + W[:, i] * value, c + H[:, i] * value
             _carry(error, output_error, W[:, i], H[:, i], error[i] + gamma(2) * abs(value))
             W[:, i] = H[:, i] = 0
             keep[i] = False
             continue
-        key = np.round(row / size, 7).tobytes()
-        j = seen.get(key)
+        places[i] = row @ mix / size
+        near = np.flatnonzero(np.abs(places[:i] - places[i]) <= (4 * within + 1e-13) * mix.sum())
+        j = next((int(j) for j in near if _follows(row, np.r_[small.C[j], W[j], b[j]], within)), None)
         if j is None:
-            seen[key] = i
             continue
+        places[i] = np.nan
         other = np.r_[small.C[j], W[j], b[j]]
-        p = int(np.argmax(np.abs(other)))
-        factor = row[p] / other[p]
+        factor = _follows(row, other, within)
         rest = np.abs(row - factor * other) + gamma(2) * np.abs(row)
-        if not (factor > 0 and rest.max() <= _COLLINEAR * np.abs(row).max()):
-            continue
+        rounded += only_rounded(row, other, factor)
         off = rest @ np.r_[reach_x, reach, 1.0] + error[i] + factor * error[j] + gamma(3) * reach[i]
         _carry(error, output_error, W[:, i], H[:, i], off)
         W[:, j] += factor * W[:, i]
@@ -56,7 +62,14 @@ def merge(small: CompactNetwork) -> tuple[CompactNetwork, list[tuple[int, int, f
             W[i], keep[i] = 0, False
             unread.append(i)
     small = replace(small, W=W, H=H, b=b, c=c, error=error, output_error=output_error)
-    return _kept(small, keep), followed, unread
+    return _kept(small, keep), followed, unread, rounded
+
+
+def _follows(row: Array, other: Array, within: float) -> float:
+    """The factor of a row beside another, 0 where it is no positive multiple."""
+    p = int(np.argmax(np.abs(other)))
+    factor = row[p] / other[p]
+    return float(factor) if factor > 0 and np.abs(row - factor * other).max() <= within * np.abs(row).max() else 0.0
 
 
 def _carry(error: Array, output_error: Array, weights: Array, heights: Array, off: float) -> None:

@@ -7,12 +7,11 @@ import numpy as np
 from relukit._numerics import gamma
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
+from relukit.compression._copies import closeness, multiples, only_rounded
 from relukit.network import Network, Origin
 from relukit.network.affine import Dense
 from relukit.network.rewrite import RELU, Builder
 from relukit.sets import AbstractSet
-
-_COLLINEAR = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +21,8 @@ class Plain:
     Arguments:
         gates: Layer and unit of each hidden unit, (-1, -1) for those that carry folded ones, and then of those that nothing reads.
         merged: Units that follow a gate: `(layer, unit, number of the gate, factor)`.
+        folded: How many more are gone: constants, and always-on units that others carry.
+        rounded: How many of the multiples are such up to the rounding of float32.
     """
 
     network: Network
@@ -29,6 +30,7 @@ class Plain:
     gates: IntArray
     merged: list[tuple[int, int, int, float]]
     folded: int
+    rounded: int
 
 
 def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: AbstractSet) -> Plain | None:
@@ -51,20 +53,34 @@ def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: 
         W[0] = W[0][:, moving]
     units = [np.arange(len(v)) for v in b[:-1]]
     merged: list[list[tuple[int, int, float]]] = [[] for _ in units]  # unit, the unit it follows, factor
+    numbers, rounded, reach_in = 0, 0, reach[moving]
     for k in range(last):
         node = network.activations[k]
-        alive = ~bounds.off(node)
-        if not alive.any():
-            return None  # a layer that is all dead: the skip form writes the constant
-        W[k], b[k], off[k], units[k] = W[k][alive], b[k][alive], off[k][alive], units[k][alive]
-        W[k + 1] = W[k + 1][:, alive]
         top = np.maximum(bounds.upper[node], 0)
-        for i, j, factor in _multiples(np.c_[W[k], b[k]]):
-            off[k + 1] += 1.01 * np.abs(W[k + 1][:, i]) * (gamma(4) + _COLLINEAR) * top[units[k][i]] * W[k].shape[1]
-            W[k + 1][:, j] += factor * W[k + 1][:, i]
-            off[k + 1] += gamma(3) * np.abs(W[k + 1][:, j]) * top[units[k][j]]
+        alive = ~bounds.off(node)
+        constant = alive & ~W[k].any(axis=1)  # their value goes into the next layer's biases
+        value = np.where(constant, np.maximum(b[k], 0), 0)
+        off[k + 1] += 1.01 * np.abs(W[k + 1]) @ (np.where(constant, off[k], 0) + gamma(len(value) + 2) * value) + gamma(
+            2
+        ) * np.abs(b[k + 1])
+        b[k + 1] = b[k + 1] + W[k + 1] @ value
+        numbers += int(constant.sum())
+        stay = alive & ~constant
+        if not stay.any():
+            return None  # a layer that is a constant: the skip form writes it
+        W[k], b[k], off[k], units[k], top = W[k][stay], b[k][stay], off[k][stay], units[k][stay], top[stay]
+        W[k + 1] = W[k + 1][:, stay]
+        for i, j, factor in multiples(np.c_[W[k], b[k]], closeness(network)):
+            size = np.abs(W[k][i]) @ reach_in + np.abs(b[k][i])
+            rest = np.abs(W[k][i] - factor * W[k][j]) @ reach_in + np.abs(b[k][i] - factor * b[k][j])
+            wrong = 1.01 * (rest + gamma(len(reach_in) + 6) * size + off[k][i] + factor * off[k][j])
+            rounded += only_rounded(np.r_[W[k][i], b[k][i]], np.r_[W[k][j], b[k][j]], factor)
+            moved = factor * W[k + 1][:, i]
+            off[k + 1] += np.abs(W[k + 1][:, i]) * wrong + gamma(3) * (np.abs(W[k + 1][:, j]) + np.abs(moved)) * top[j]
+            W[k + 1][:, j] += moved
             W[k + 1][:, i] = 0
             merged[k].append((int(units[k][i]), int(units[k][j]), factor))
+        reach_in = top
     unread: list[tuple[int, int]] = []
     for k in reversed(range(last)):  # units that nothing reads, from the end
         read = np.any(W[k + 1], axis=0)
@@ -89,24 +105,7 @@ def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: 
             at = builder.activation(at, RELU, f"relu{k}")
     notes = ("equal only on the set it was compressed for",)
     made = builder.build(at, dtype=network.dtype, head=network.head, box=network.box, origin=Origin("built"), notes=notes)  # fmt: skip
-    return Plain(made, float((1 + 1e-9) * error.max(initial=0.0)), gates, follow, folded)
-
-
-def _multiples(rows: Array) -> list[tuple[int, int, float]]:
-    """Rows that are a positive multiple of an earlier one: `(row, earlier row, factor)`."""
-    sizes = np.abs(rows).max(axis=1)
-    seen: dict[bytes, int] = {}
-    found = []
-    for i, row in enumerate(rows):
-        if sizes[i] == 0 or not np.any(row[:-1]):
-            continue
-        j = seen.setdefault(np.round(row / sizes[i], 7).tobytes(), i)
-        if j != i:
-            p = int(np.argmax(np.abs(rows[j])))
-            factor = row[p] / rows[j, p]
-            if factor > 0 and np.all(np.abs(row - factor * rows[j]) <= _COLLINEAR * np.abs(row)):
-                found.append((i, j, float(factor)))
-    return found
+    return Plain(made, float((1 + 1e-9) * error.max(initial=0.0)), gates, follow, folded + numbers, rounded)
 
 
 def _depend(

@@ -1,0 +1,173 @@
+"""Units and channels that were planted to be superfluous: all of them go, and nothing else changes."""
+
+import numpy as np
+import pytest
+
+import relukit
+from relukit.compression._copies import SINGLE, multiples
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+
+def _on(module, network, radius: float, seed: int = 0):
+    """Largest difference of a network from the module at points and corners of a box, in float64."""
+    g = np.random.default_rng(seed)
+    x = g.uniform(-radius, radius, (300, network.inputs))
+    x = np.r_[x, radius * g.choice([-1.0, 1.0], (300, network.inputs))]
+    with torch.no_grad():
+        want = module(torch.from_numpy(x).reshape(len(x), *network.input_shape)).reshape(len(x), -1).numpy()
+    return float(np.abs(network(x) - want).max())
+
+
+def _convolutions(between, activation, plant):
+    """Two convolutions, something between them, two dense layers; `plant` changes the first convolution and the one that reads it."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), activation(), between, nn.Conv2d(6, 4, 3), activation(), nn.Flatten(), nn.LazyLinear(3)
+    )  # fmt: skip
+    module(torch.zeros(1, 1, 6, 6))
+    module = module.double().eval()
+    with torch.no_grad():
+        plant(module[0], module[3])
+    return module
+
+
+def _dead(conv, reader):
+    conv.bias[1] = conv.bias[4] = -50
+
+
+def _copied(conv, reader):
+    conv.weight[1], conv.bias[1] = conv.weight[0], conv.bias[0]
+    conv.weight[4], conv.bias[4] = 2.5 * conv.weight[3], 2.5 * conv.bias[3]
+
+
+def _unread(conv, reader):
+    reader.weight[:, 1] = reader.weight[:, 4] = 0
+
+
+def _constant(conv, reader):  # what reads them has no padding: they go into its biases
+    conv.weight[1] = conv.weight[4] = 0
+    conv.bias[1], conv.bias[4] = 0.5, 2.0
+
+
+BETWEEN = {
+    "nothing": nn.Identity,
+    "maximum": lambda: nn.MaxPool2d(2),
+    "mean": lambda: nn.AvgPool2d(2),
+    "depthwise": lambda: nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False),
+}
+
+
+@pytest.mark.parametrize("plant", [_dead, _copied, _unread, _constant])
+@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("activation", [nn.ReLU, lambda: nn.LeakyReLU(0.125)])
+def test_channels_go_through_whatever_keeps_channels_apart(plant, between, activation):
+    module = _convolutions(BETWEEN[between](), activation, plant)
+    depthwise, leaky = between == "depthwise", not isinstance(activation(), nn.ReLU)
+    if (plant is _dead and leaky) or (plant in (_copied, _constant) and depthwise):
+        pytest.skip(
+            "a leaky unit that is never on is a line; depthwise kernels differ from channel to channel, and their padding makes edges"
+        )
+    network = relukit.load(module, input_shape=(1, 6, 6))
+    box = relukit.Box(-np.ones(36), np.ones(36))
+    found = relukit.compress(network, box, timeout=0.2)
+    assert found.network.nodes[1].shape == (4, 6, 6), f"{found}"
+    assert _on(module, found.network, 1.0) <= 1e-12 + found.error_bound <= 1e-9
+
+
+def test_residual_blocks_lose_planted_units():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.c, self.d = nn.Linear(6, 12), nn.Linear(12, 20), nn.Linear(20, 12), nn.Linear(12, 3)
+            with torch.no_grad():
+                self.b.bias[:4] = -99  # four dead, one multiple, one constant, one that nothing reads
+                self.b.weight[5], self.b.bias[5] = 2 * self.b.weight[6], 2 * self.b.bias[6]
+                self.b.weight[8], self.b.bias[8] = 0, 0.3
+                self.c.weight[:, 10] = 0
+
+        def forward(self, x):
+            h = torch.relu(self.a(x))
+            return self.d(torch.relu(h + self.c(torch.relu(self.b(h)))))
+
+    module = Block().double()
+    network = relukit.load(module, input_shape=(6,))
+    found = relukit.compress(network, relukit.Box(-2 * np.ones(6), 2 * np.ones(6)), timeout=0.2)
+    assert 20 - found.network.nodes[network.activations[1]].size >= 7
+    assert _on(module, found.network, 2.0) <= 1e-12
+
+
+@pytest.mark.parametrize("sizes", [(3, 20, 2), (4, 20, 20, 3), (5, 15, 15, 15, 2)])
+def test_constant_units_go_into_the_biases_that_read_them(sizes):
+    g = np.random.default_rng(len(sizes))
+    arrays = {}
+    for k, (n, m) in enumerate(zip(sizes, sizes[1:])):
+        arrays |= {f"W{k}": g.standard_normal((m, n)) / np.sqrt(n), f"b{k}": g.standard_normal(m)}
+    for k in range(len(sizes) - 2):
+        arrays[f"W{k}"][:3], arrays[f"b{k}"][:3] = 0, [0.5, 1.5, -1.0]
+    network, wide = relukit.load(arrays), 5 * np.ones(sizes[0])
+    found = relukit.compress(network, relukit.Box(-wide, wide), timeout=0.2)
+    assert found.network.units <= network.units - 3 * (len(sizes) - 2)
+    x = g.uniform(-5, 5, (500, sizes[0]))
+    assert np.abs(found.network(x) - network(x)).max() <= found.error_bound + 1e-12 <= 1e-10
+
+
+def test_multiples_stored_in_float32_are_merged_within_that_rounding_and_only_there():
+    g = np.random.default_rng(0)
+    W, b, H = g.standard_normal((20, 6)), g.standard_normal(20), g.standard_normal((3, 26))
+    W, b = np.r_[W, 3.7 * W[:6]], np.r_[b, 3.7 * b[:6]]
+    single = [v.astype(np.float32) for v in (W, b, H)]
+    box = relukit.Box(-9 * np.ones(6), 9 * np.ones(6))
+    network = relukit.load({"W0": single[0], "b0": single[1], "W1": single[2], "b1": np.zeros(3, np.float32)})
+    found = relukit.compress(network, box)
+    assert found.network.units == 20 and "float32" in found.reason
+    x = box.sample(2000, 1)
+    difference = np.abs(found.network(x) - network(x)).max()
+    assert 0 < difference <= found.error_bound <= found.float32_bound
+    as_double = relukit.load(
+        {"W0": single[0].astype(float), "b0": single[1].astype(float), "W1": single[2].astype(float), "b1": np.zeros(3)}
+    )
+    assert relukit.compress(as_double, box).network.units > 20  # numbers of float64 differ there
+    single[0][20:] *= np.float32(1 + 4e-7)  # weights alone: no multiple with the bias any more
+    apart = relukit.load({"W0": single[0], "b0": single[1], "W1": single[2], "b1": np.zeros(3, np.float32)})
+    assert relukit.compress(apart, box).network.units == 26
+
+
+def test_what_was_compressed_once_is_minimal():
+    g = np.random.default_rng(1)
+    arrays = {"W0": g.standard_normal((30, 5)), "b0": g.standard_normal(30), "W1": g.standard_normal((20, 30)), "b1": g.standard_normal(20), "W2": g.standard_normal((2, 20)), "b2": np.zeros(2)}  # fmt: skip
+    box = relukit.Box(-0.5 * np.ones(5), 0.5 * np.ones(5))
+    once = relukit.compress(relukit.load(arrays), box)
+    twice = relukit.compress(once.network, box)
+    assert once.parameters_after < once.parameters_before and twice.form == "unchanged" and twice.dead == 0
+
+
+@pytest.mark.parametrize("within", [1e-12, SINGLE])
+def test_multiples_are_those_that_comparing_all_pairs_finds(within):
+    g = np.random.default_rng(2)
+    rows = g.standard_normal((60, 7))
+    for i in range(30, 60):
+        rows[i] = (
+            g.choice([1.0, 0.5, 3.3, 17.0, -2.0])
+            * rows[g.integers(30)]
+            * (1 + g.choice([0.0, 0.3, 30.0]) * within * g.uniform(-1, 1, 7))
+        )
+    rows[5] = 0
+    found = {(i, j) for i, j, _ in multiples(rows, within)}
+    first: list[int] = []
+    for i in range(60):
+        fits = []
+        for j in first:
+            factors = rows[i] / np.where(rows[j] == 0, 1, rows[j])
+            if factors[0] > 0 and np.ptp(factors) <= within * factors.max():
+                fits.append(j)
+        if fits:
+            assert (i, fits[0]) in found, (i, fits)
+        elif (
+            pair := next(((a, b) for a, b in found if a == i), None)
+        ) is not None:  # the slack of a factor that was fitted
+            assert np.ptp(rows[i] / rows[pair[1]]) <= 4 * within * np.abs(rows[i] / rows[pair[1]]).max()
+        elif rows[i].any():
+            first.append(i)
