@@ -25,6 +25,18 @@ def test_a_network_with_most_units_dead_is_an_error_and_a_healthy_one_is_not():
     assert relukit.health(network(np.full(10, 0.3)), X).findings == ()
 
 
+def test_the_cause_is_told_where_a_finished_network_tells_it():
+    bias = np.where(np.arange(10) < 8, -50.0, 0.3)
+    assert relukit.health(network(bias), X).findings[0].cause == "negative_bias"
+    # Rows far from 0 switch the same units off for every one of them; no bias has a part in it.
+    (finding,) = relukit.health(network(np.zeros(10)), X - 40).findings
+    assert finding.cause == "shifted_input" and finding.remedies[0] == "standardize_input"
+    g = np.random.default_rng(3)
+    weights = np.where(np.arange(10) < 8, -1, 1)[:, None] * np.abs(g.normal(size=(10, 3)))
+    made = from_layers([weights, g.normal(size=(2, 10))], [np.zeros(10), np.zeros(2)], [get("relu")])
+    assert relukit.health(made, np.abs(X)).findings[0].cause == ""
+
+
 def test_a_network_that_says_the_same_for_all_rows():
     findings = relukit.health(network(np.full(10, -50.0)), X).findings
     assert [f.symptom for f in findings] == ["dead_output", "dying_relu"]

@@ -199,7 +199,8 @@ def standardize_input(watch: Any, finding: Finding) -> str:
         return ""
     mean = np.mean([a.input_mean for a in usable], axis=0)
     std = np.sqrt(np.mean([a.input_std**2 + (a.input_mean - mean) ** 2 for a in usable], axis=0))
-    std = np.where(std > 1e-12 * (1 + np.abs(mean)), std, 1.0)
+    # A feature that only varies by float32's rounding of a large offset does not vary.
+    std = np.where(std > 1e-12 + 5e-7 * np.abs(mean), std, 1.0)
     center, spread = torch.as_tensor(mean), torch.as_tensor(std)
 
     def hook(_: Any, inputs: Any) -> Any:
@@ -227,7 +228,7 @@ def nothing(watch: Any, finding: Finding) -> str:
 BY_USER = {
     "change_loss": "the loss is computed outside the model: use one that fits its output (cross-entropy on logits for classes, squared error for numbers)",
     "remove_output_activation": "the output activation is written in forward(): remove it there",
-    "clean_input": "the inputs hold NaN or infinity: clean the data",
+    "clean_input": "look at the data: inputs that are not finite, or targets that do not belong to their rows (shuffled, shifted, joined wrongly)",
     "scale_output": "divide the targets by their standard deviation, and multiply predictions by it",
     "standardize_input": "standardize the inputs to mean 0 and deviation 1",
     "relu_activation": "the activations are written in forward(): use relu there",

@@ -145,7 +145,32 @@ def health(network: Any, data: Array, box: AbstractSet | None = None, targets: I
                 proven,
             )
         )
-    return Health(tuple(layers), len(rows), findings_of(tuple(layers), values[-1]))
+    causes = {layer.name: _why_dead(network, rows, values, layer) for layer in layers if layer.dead}
+    return Health(tuple(layers), len(rows), findings_of(tuple(layers), values[-1], causes))
+
+
+def _why_dead(network: Network, rows: Array, values: list[Array], layer: LayerHealth) -> str:
+    """What a finished network still tells of why units are off: biases that hold them down, or rows far from 0.
+
+    "" where neither does: too large a step or a poor start leave no trace.
+    """
+    from relukit.network import Affine
+
+    i = next(i for i in network.activations if network.nodes[i].name == layer.name)
+    before = network.nodes[i].inputs[0]
+    spread, middle = rows.std(axis=0), np.abs(rows.mean(axis=0))
+    live = spread > 1e-12
+    if live.any() and i == network.activations[0]:
+        if float(np.median(middle[live] / spread[live])) > 4:
+            return "shifted_input"
+        if float(np.median(spread[live])) > 8 or float(spread.max() / np.median(spread[live])) > 100:
+            return "unscaled_input"
+    op = network.nodes[before].op
+    if not isinstance(op, Affine):
+        return ""
+    dead = layer.off_share == 1
+    lifted = (values[before] - op.bias)[:, dead] > 0
+    return "negative_bias" if float(lifted.any(axis=0).mean()) > 0.5 else ""
 
 
 def _as_network(source: Any) -> Network | None:

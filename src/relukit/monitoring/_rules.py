@@ -239,6 +239,10 @@ def slow(f: Facts) -> list[Finding]:
         return [finding(f, "slow_learning", "learning_rate_too_high", "error", 40, **evidence)]
     if f.steps >= 64 and math.isfinite(update) and update < 1e-3:
         return [finding(f, "slow_learning", "learning_rate_too_low", "error", 38, **evidence)]
+    # Sound steps through a sound network, and no better than a constant: the targets do not go with their rows.
+    if f.steps >= 64 and f.level > 0.97 and f.record.trend() > -3 and 1e-3 < update < 0.02 and f.ratio > 1e-2:
+        evidence |= {"loss_over_best_constant": f.level, "detail": "targets show no relation to their rows"}
+        return [finding(f, "slow_learning", "bad_input_data", "error", 30, **evidence)]
     return []
 
 

@@ -11,15 +11,19 @@ _MANY, _MOST = 0.4, 0.75
 _FADED = 1e-5  # first gradient over last: healthy 0.1 to 4, vanishing 1e-13 to 5e-6
 
 
-def findings_of(layers: tuple[Any, ...], outputs: np.ndarray) -> tuple[Finding, ...]:
+def findings_of(
+    layers: tuple[Any, ...], outputs: np.ndarray, causes: dict[str, str] | None = None
+) -> tuple[Finding, ...]:
     """Findings about a finished network on its rows, worst first.
 
-    The cause stays "": a finished network does not tell which of several made it so; `watch` sees it happen.
+    The cause stays "" where a finished network does not tell which of several made it so; `watch` sees it happen.
 
     Arguments:
         layers: `LayerHealth` of each activation layer, first to last.
         outputs: Values of the output on the rows, shape `(rows, outputs)`.
+        causes: Why units of a layer are dead, by its name, where that is told.
     """
+    causes = causes or {}
     found: list[Finding] = []
     if not np.all(np.isfinite(outputs)):
         bad = int((~np.isfinite(outputs)).any(axis=1).sum())
@@ -39,10 +43,11 @@ def findings_of(layers: tuple[Any, ...], outputs: np.ndarray) -> tuple[Finding, 
         evidence = {"dead": layer.dead, "units": layer.units, "dead_share": share, "prognosis": again}
         # Lossless pruning is the other way to see it: a unit that no row switches on is free to remove.
         remedies = ("revive_dead_units", "leaky_activation") if share < 1 else ("reinitialize", "leaky_activation")
+        if causes.get(layer.name) in ("shifted_input", "unscaled_input"):
+            remedies = ("standardize_input", *remedies)
         severity = "error" if share >= _MOST else "note"
         found.append(
-            Finding("dying_relu",
-                "", severity, layer.name, dead,
+            Finding("dying_relu", causes.get(layer.name, ""), severity, layer.name, dead,
                     evidence=evidence, remedies=remedies, score=50 * share)
         )  # fmt: skip
     norms = [(layer.name, layer.grad_norm) for layer in layers if layer.grad_norm is not None]
