@@ -12,7 +12,9 @@ from relukit import Box
 from relukit.activations import get
 from relukit.geometry import _threads, polygon
 from relukit.geometry._along import cells_along
+from relukit.geometry._enumerate_cells import solids
 from relukit.geometry._form import form_of
+from relukit.geometry._pieces import cells_of
 from relukit.network import from_layers
 from relukit.network.affine import Conv, Dense
 from relukit.network.rewrite import RELU, Builder
@@ -51,6 +53,23 @@ def test_sweep_equals_rational_arithmetic(seed, sizes):
     assert found.neighbors.tolist() == [
         n for k in range(len(found)) for n in (k - 1, k + 1 if k + 1 < len(found) else -1)
     ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_long_sweeps_equal_the_walk_with_exact_signs(seed):
+    """Some 50 nodes and more before the last stage: its hinges are looked at from afar first (`_finish`)."""
+    g = np.random.default_rng(seed)
+    sizes = [1, *g.integers(40, 90, 2 + seed % 3), 2]
+    weights, biases = random_network(seed, sizes)
+    if seed % 2:
+        weights = [np.where(g.random(w.shape) < 0.2, 0.0, w) for w in weights]
+    form, low, high = form_of(relu_network(weights, biases)), np.array([-2.0]), np.array([2.0])
+    found = cells_along(form, -2.0, 2.0)
+    assert found is not None and found.exact and len(found) > 80
+    walk = cells_of(form, low, high, None, *solids(form, low, high, None, None))
+    order = np.argsort([walk.cell(k).min() for k in range(len(walk))])
+    assert np.array_equal(found.patterns, walk.patterns[order])
+    np.testing.assert_allclose(found.vertices[:, 0], np.sort(walk.vertices[:, 0]), atol=1e-12)
 
 
 def test_sweep_gives_up_where_two_hinges_meet_and_the_walk_decides():

@@ -145,3 +145,32 @@ def equal(typing: Any, x: Any, y: Any) -> Any:
         return builder.zext(bits, ir.IntType(64))
 
     return types.int64(lanes_type, lanes_type), make
+
+
+@intrinsic
+def larger(typing: Any, x: Any, y: Any) -> Any:
+    """The larger number of each lane; y where they cannot be compared."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
+
+    return lanes_type(lanes_type, lanes_type), make
+
+
+@intrinsic
+def total(typing: Any, x: Any) -> Any:
+    """The sum of the lanes, in pairs."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes, width = arguments[0], LANES
+        while width > 1:
+            width //= 2
+            kind = ir.VectorType(ir.IntType(32), width)
+            low, high = (ir.Constant(kind, list(range(k, k + width))) for k in (0, width))
+            undefined = ir.Constant(lanes.type, ir.Undefined)
+            lanes = builder.fadd(
+                builder.shuffle_vector(lanes, undefined, low), builder.shuffle_vector(lanes, undefined, high)
+            )
+        return builder.extract_element(lanes, ir.Constant(ir.IntType(32), 0))
+
+    return types.float64(lanes_type), make

@@ -8,126 +8,77 @@ stage k this takes B_0 (L - 2) + B_1 (L - 3) + ... products of a vector with a m
 Let I be the interpolant of the computed values of stage l and e bound \|I - z\| on the whole segment. Then W max(0, I) + b, an affine
 function between nodes and roots of I, is within \|W\| e of the next stage's z; rounding, and roots that are off by an ulp, add terms
 of order u. A sign at a node is certain beyond e plus what the hinge changes within the node's own error radius. If one sign, or the order of two
-breakpoints, is not certain, the sweep gives up, and the walk with exact signs takes over.
+breakpoints, is not certain, the sweep gives up, and the walk with exact signs takes over. After the last stage's hinges nothing
+reads their values: they are looked at from afar first (`_finish`).
 """
 
 import numpy as np
 from numba import njit
 
-from relukit.geometry._bits import nth
-from relukit.geometry._lanes import load, multiply_add, spread, store
+from relukit.geometry._bits import lowest, nth
+from relukit.geometry._finish import DONE, DOUBT, FULL, NEAR, finish
+from relukit.geometry._lanes import above, larger, load, magnitude, multiply_add, spread, store
+from relukit.geometry._products import products
 from relukit.geometry._walk import FAST, set_on
 
-DONE, DOUBT, FULL = range(3)
 _U = 2.0**-52
-_NEAR = 2.0**-40  # nodes closer than this share of the segment's reach are left to the walk
+_MANY = 48  # nodes from which the last stage is looked at from afar
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def _sign_changes(a, b, n, e, ratio):
-    """Of n hinges with values a and b at neighboring nodes: how many change sign, and how many are uncertain."""
-    changes, open_ = 0, 0
-    for v in range(n):
-        p, q = a[v], b[v]
+def _changes(Z, i, n, e, ratio, hit, top, room):
+    """Hinges that change sign between nodes i and i + 1 into `hit`.
+
+    Returns:
+        How many, how many are uncertain, and the largest value by size of node i + 1 and of `top`.
+    """
+    wide, changes, open_, v = Z.shape[1], 0, 0, 0
+    a, b = i * wide, i * wide + wide
+    err, share, zero, most = spread(e), spread(ratio), spread(0.0), spread(top)
+    while v + 8 <= n:
+        p, q = load(Z, nth(a + v)), load(Z, nth(b + v))
+        size = magnitude(q)
+        most = larger(size, most)
+        bound = multiply_add(magnitude(multiply_add(spread(-1.0), q, p)), share, err)
+        open_ |= 255 & ~(above(magnitude(p), bound) & above(size, bound))
+        bits = above(p, zero) ^ above(q, zero)
+        while bits:
+            hit[nth(changes)] = v + lowest(bits)
+            changes += 1
+            bits &= bits - 1
+        v += 8
+    store(room, 0, most)
+    for k in range(8):
+        top = max(top, room[nth(k)])
+    while v < n:
+        p, q = Z[nth(i), nth(v)], Z[nth(i + 1), nth(v)]
         bound = e + ratio * abs(p - q)
-        open_ += 1 - ((abs(p) > bound) & (abs(q) > bound))
-        changes += (p > 0) != (q > 0)
-    return changes, open_
+        open_ |= not (abs(p) > bound and abs(q) > bound)
+        top = max(top, abs(q))
+        if (p > 0) != (q > 0):
+            hit[nth(changes)] = v
+            changes += 1
+        v += 1
+    return changes, open_, top
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)
-def _roots(a, b, n, ta, tb, reach, e, first, t, d, label, slope, at, count):
-    """Append the `count` roots in an interval, in order, from place `at` on; False where one is uncertain."""
-    dt, many = tb - ta, 0
-    for v in range(n):
-        p, q = a[v], b[v]
-        if (p > 0) == (q > 0):
-            continue
+def _roots(a, b, hit, ta, tb, reach, e, first, t, d, label, slope, at, count):
+    """Append the roots of the `count` hinges in `hit`, in order, from place `at` on; False where one is uncertain."""
+    dt = tb - ta
+    for j in range(count):
+        v = hit[nth(j)]
+        p, q = a[nth(v)], b[nth(v)]
         gap = abs(q - p)
         if gap < 8 * e:
             return False
-        r, s = ta + dt * (p / (p - q)), gap / dt
-        k = at + many
+        r, s, k = ta + dt * (p / (p - q)), gap / dt, at + j
         while k > at and t[nth(k - 1)] > r:
             t[nth(k)], d[nth(k)] = t[nth(k - 1)], d[nth(k - 1)]
             label[nth(k)], slope[nth(k)] = label[nth(k - 1)], slope[nth(k - 1)]
             k -= 1
         t[nth(k)], d[nth(k)], label[nth(k)], slope[nth(k)] = r, 3 * e / s + 4 * _U * (dt + reach), first + v, s
-        many += 1
-    return many == count
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def _products(Z, count, n, weight, at, m, Y, on, h, block):
-    """Y[i] += W max(0, Z[i]) for all nodes i: eight nodes and sixteen rows in registers, for hinges that are on at one of the nodes.
-
-    Arguments:
-        on, h: Room: of each eight nodes how many and which hinges are on; the hinges' values there.
-        block: Room for sixteen columns of the weights, which stay in the nearest cache.
-    """
-    wide = Y.shape[1]
-    for i in range(0, count, 8):  # there are seven rows more than nodes
-        some, place, start = 0, (i >> 3) * (wide + 1), i * wide
-        for u in range(n):
-            most = 0.0
-            for j in range(8):
-                z = Z[nth(i + j), nth(u)] if i + j < count else 0.0
-                z = z if z > 0.0 else 0.0
-                h[nth(start + 8 * some + j)] = z
-                most = z if z > most else most
-            on[nth(place + 1 + some)] = u
-            some += most > 0.0
-        on[nth(place)] = some
-    for v in range(0, m, 16):
-        for u in range(n):
-            store(block, nth(16 * u), load(weight, nth(at + u * m + v)))
-            if v + 8 < m:
-                store(block, nth(16 * u + 8), load(weight, nth(at + u * m + v + 8)))
-        for i in range(0, count, 8):
-            y, place, start = i * wide + v, (i >> 3) * (wide + 1), i * wide
-            a0, b0 = load(Y, nth(y)), load(Y, nth(y + 8))
-            a1, b1 = load(Y, nth(y + wide)), load(Y, nth(y + wide + 8))
-            a2, b2 = load(Y, nth(y + 2 * wide)), load(Y, nth(y + 2 * wide + 8))
-            a3, b3 = load(Y, nth(y + 3 * wide)), load(Y, nth(y + 3 * wide + 8))
-            a4, b4 = load(Y, nth(y + 4 * wide)), load(Y, nth(y + 4 * wide + 8))
-            a5, b5 = load(Y, nth(y + 5 * wide)), load(Y, nth(y + 5 * wide + 8))
-            a6, b6 = load(Y, nth(y + 6 * wide)), load(Y, nth(y + 6 * wide + 8))
-            a7, b7 = load(Y, nth(y + 7 * wide)), load(Y, nth(y + 7 * wide + 8))
-            for k in range(on[nth(place)]):
-                w, r = 16 * on[nth(place + 1 + k)], start + 8 * k
-                p, q = load(block, nth(w)), load(block, nth(w + 8))
-                x = spread(h[nth(r)])
-                a0, b0 = multiply_add(p, x, a0), multiply_add(q, x, b0)
-                x = spread(h[nth(r + 1)])
-                a1, b1 = multiply_add(p, x, a1), multiply_add(q, x, b1)
-                x = spread(h[nth(r + 2)])
-                a2, b2 = multiply_add(p, x, a2), multiply_add(q, x, b2)
-                x = spread(h[nth(r + 3)])
-                a3, b3 = multiply_add(p, x, a3), multiply_add(q, x, b3)
-                x = spread(h[nth(r + 4)])
-                a4, b4 = multiply_add(p, x, a4), multiply_add(q, x, b4)
-                x = spread(h[nth(r + 5)])
-                a5, b5 = multiply_add(p, x, a5), multiply_add(q, x, b5)
-                x = spread(h[nth(r + 6)])
-                a6, b6 = multiply_add(p, x, a6), multiply_add(q, x, b6)
-                x = spread(h[nth(r + 7)])
-                a7, b7 = multiply_add(p, x, a7), multiply_add(q, x, b7)
-            store(Y, nth(y), a0)
-            store(Y, nth(y + 8), b0)
-            store(Y, nth(y + wide), a1)
-            store(Y, nth(y + wide + 8), b1)
-            store(Y, nth(y + 2 * wide), a2)
-            store(Y, nth(y + 2 * wide + 8), b2)
-            store(Y, nth(y + 3 * wide), a3)
-            store(Y, nth(y + 3 * wide + 8), b3)
-            store(Y, nth(y + 4 * wide), a4)
-            store(Y, nth(y + 4 * wide + 8), b4)
-            store(Y, nth(y + 5 * wide), a5)
-            store(Y, nth(y + 5 * wide + 8), b5)
-            store(Y, nth(y + 6 * wide), a6)
-            store(Y, nth(y + 6 * wide + 8), b6)
-            store(Y, nth(y + 7 * wide), a7)
-            store(Y, nth(y + 7 * wide + 8), b7)
+    return True
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True, fastmath=FAST)
@@ -152,32 +103,19 @@ def _between(a, b, dt, t, label, slope, at, count, end, first, weight, w_at, m, 
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _largest(Z, count, n):
-    """Largest entry by size; a NaN is left to `_sign_changes`, which calls it uncertain."""
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    for i in range(count):
-        row, v = Z[i], 0
-        while v + 4 <= n:
-            a, b = max(a, abs(row[nth(v)])), max(b, abs(row[nth(v + 1)]))
-            c, d = max(c, abs(row[nth(v + 2)])), max(d, abs(row[nth(v + 3)]))
-            v += 4
-        while v < n:
-            a = max(a, abs(row[nth(v)]))
-            v += 1
-    return max(max(a, b), max(c, d))
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def sweep(net, lower, upper, t, d, label, slope, Z, Y, Q, on, block, G, pattern):
+def sweep(net, lower, upper, t, d, label, slope, Z, Q, on, h, block, G, hit, to, every, across, pattern):
     """Nodes into t[0], labels into label[0]; returns why it ended, and how many nodes there are.
 
     Arguments:
-        t, d, label, slope: Shape (2, room): place, error radius, hinge, and size of the slope of the hinge; two for merging.
-        Z, Y, Q: Shape (room + 8, widest stage, rounded up to a multiple of sixteen).
-        on, block, G: Room (see `_products`), and for one stage.
+        t, d, label, slope: Shape (2, room + 8): place, error radius, hinge, and size of the slope of the hinge; two for merging.
+        Z, Q: Shape (room + 8, widest stage, rounded up to a multiple of sixteen).
+        on, h, block, G: Room (see `products`), and for one stage.
+        hit, to: Room for one stage, and for all nodes: where in the new list each is.
+        every: The numbers from 0 on, as many as rows of Z.
+        across: Rows of the last stage's weights, as wide as Z; empty where that stage is to be like the others.
         pattern: Gates that are on at the lower end.
     """
-    room, last, count = t.shape[1], len(net.size) - 1, 2
+    room, last, count = t.shape[1] - 8, len(net.size) - 1, 2
     reach = max(abs(lower), abs(upper))
     now, then = 0, 1
     t[0, 0], t[0, 1], d[0, 0], d[0, 1], label[0, 0], label[0, 1] = lower, upper, 0.0, 0.0, -1, -2
@@ -188,60 +126,71 @@ def sweep(net, lower, upper, t, d, label, slope, Z, Y, Q, on, block, G, pattern)
     e = net.shift_error[0] + net.slope_error[0] * reach
     for l in range(last):
         n, first = net.size[l], net.first[l]
-        start = Z[0]
+        start, top = Z[0], 0.0
         for v in range(n):
+            top = max(top, abs(start[v]))
             if start[v] > 0:
                 set_on(pattern, first + v)
         total, most = 1, 0
-        t[then, 0], d[then, 0], label[then, 0] = lower, 0.0, -1
+        t[then, 0], d[then, 0], label[then, 0], to[0] = lower, 0.0, -1, 0
         for i in range(count - 1):
             ta, tb = t[now, i], t[now, i + 1]
-            changes, open_ = _sign_changes(Z[i], Z[i + 1], n, e, max(d[now, i], d[now, i + 1]) / (tb - ta))
+            changes, open_, top = _changes(Z, i, n, e, max(d[now, i], d[now, i + 1]) / (tb - ta), hit, top, block)
             if open_:
                 return DOUBT, 0
             if total + changes + 1 > room:
                 return FULL, 0
             if changes and not _roots(
-                Z[i], Z[i + 1], n, ta, tb, reach, e, first, t[then], d[then], label[then], slope[then], total, changes
+                Z[i], Z[i + 1], hit, ta, tb, reach, e, first, t[then], d[then], label[then], slope[then], total, changes
             ):
                 return DOUBT, 0
             total += changes
-            t[then, total], d[then, total], label[then, total] = tb, d[now, i + 1], label[now, i + 1]
+            t[then, total], d[then, total], label[then, total], to[i + 1] = tb, d[now, i + 1], label[now, i + 1], total
             for k in range(total - changes, total + 1):
-                if not t[then, k] - t[then, k - 1] > 2 * (d[then, k] + d[then, k - 1]) + _NEAR * reach:
+                if not t[then, k] - t[then, k - 1] > 2 * (d[then, k] + d[then, k - 1]) + NEAR * reach:
                     return DOUBT, 0
             total += 1
             most = max(most, changes)
         if l + 1 < last:
-            m, at = net.size[l + 1], net.direct_at[l + 1]
-            size = 0.0
-            slopes, offsets = net.direct[at : at + m], net.direct[at + m : at + 2 * m]
+            m, at, w, R, size = net.size[l + 1], net.direct_at[l + 1], net.weight_at[l + 1], net.row_sum[l + 1], 0.0
             for v in range(m):
-                size = max(size, abs(slopes[v]) * reach + abs(offsets[v]))
-            for i in range(count):
-                y, x = Y[i], t[now, i]
-                for v in range(m):
-                    y[v] = slopes[v] * x + offsets[v]
-            _products(Z, count, n, net.weight, net.weight_at[l + 1], m, Y, on, Q.reshape(Q.size), block)
-            k = 0
-            for i in range(count):
-                y, q = Y[i], Q[k]
-                for v in range(m):
-                    q[v] = y[v]
-                more = 0
-                while k + 1 + more < total and label[then, k + 1 + more] >= first:
-                    more += 1
-                if more and i + 1 < count:
+                size = max(size, abs(net.direct[at + v]) * reach + abs(net.direct[at + m + v]))
+            size += R * top  # no value of the next stage is larger
+            e = R * (e + 6 * _U * top + net.slope_error[l] * reach) + 4 * _U * (n + 4 + 3 * (most + 8)) * size
+            if l + 2 == last and count >= _MANY and len(across):
+                return finish(
+                    net,
+                    l,
+                    Z,
+                    Q,
+                    count,
+                    total,
+                    t,
+                    d,
+                    label,
+                    slope,
+                    now,
+                    then,
+                    to,
+                    every,
+                    on,
+                    h,
+                    block,
+                    across,
+                    e,
+                    reach,
+                    pattern,
+                )
+            for i in range(count, count + 7):
+                to[i] = room
+            products(Z, every, count, n, net.weight, w, m, False, net.direct, at, t[now], Q, to, on, h, block)
+            for i in range(count - 1):
+                k, more = to[i], to[i + 1] - to[i] - 1
+                if more:
                     _between(
-                        y, Y[i + 1], t[now, i + 1] - t[now, i], t[then], label[then], slope[then], k + 1, more, t[now, i + 1], first,
-                        net.weight, net.weight_at[l + 1], m, Q, k + 1, G,
+                        Q[k], Q[k + more + 1], t[now, i + 1] - t[now, i], t[then], label[then], slope[then], k + 1, more, t[now, i + 1],
+                        first, net.weight, w, m, Q, k + 1, G,
                     )  # fmt: skip
-                k += 1 + more
-            R, top = net.row_sum[l + 1], _largest(Z, count, n)
-            size += R * top
-            e = R * (e + 6 * _U * top + net.slope_error[l] * reach) + _U * (
-                4 * (n + 4) * size + 4 * (most + 8) * (_largest(Q, total, m) + size)
-            )
             Z, Q = Q, Z
         count = total
         now, then = then, now
@@ -252,11 +201,20 @@ def sweep(net, lower, upper, t, d, label, slope, Z, Y, Q, on, block, G, pattern)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def patterns_between(label, count, pattern, patterns):
-    """The pattern of each piece: each node flips its hinge."""
+def pieces_between(
+    t, label, count, pattern, hinges, points, entries, masks, pairs, facets, walls, neighbors, patterns
+):  # fmt: skip
+    """The arrays of `Cells` from nodes in order: each node flips its hinge."""
+    for k in range(count):
+        points[k, 0], entries[k] = t[k], 2 * k
     for k in range(count - 1):
         if k:
             g = label[k]
             pattern[g >> 6] ^= np.uint64(1) << np.uint64(g & 63)
         for i in range(len(pattern)):
             patterns[k, i] = pattern[i]
+        for j in range(2):
+            g, at = label[k + j], 2 * k + j
+            masks[0, at], pairs[at], facets[at] = j + 1, k + j, g
+            walls[at] = hinges - 1 - g if g < 0 else g
+            neighbors[at] = k - 1 if j == 0 else (k + 1 if k + 2 < count else -1)
