@@ -183,6 +183,33 @@ def test_frozen_and_whole_inputs(norm):
     assert checked >= 2
 
 
+@pytest.mark.parametrize("norm", [np.inf, 2, 1])
+def test_inputs_in_steps(norm):
+    """Steps of 0.5 and 0.3 from where the input stands, one of them frozen in a second question; every pair is tried."""
+    checked, steps = 0, {0: 0.5, 1: 0.3}
+    box = Box(np.array([-2.0, -2.0, -3.0]), np.array([2.0, 2.0, 3.0]))
+    for seed in range(4):
+        network, x = small(50 + seed)[4:]
+        x = np.clip(x, -1.9, 1.9)
+        source = int(network.decide(x))
+        reach = [[x[i] + k * d for k in range(-20, 21) if -2 <= x[i] + k * d <= 2] for i, d in steps.items()]
+        for frozen in ((), (1,)):
+            found = relukit.flip(network, x, norm, within=box, steps=steps, frozen=frozen, timeout=20)
+            best = np.inf
+            for p in itertools.product(reach[0], [x[1]] if frozen else reach[1]):
+                line = np.array([*p, 0.0]) + np.linspace(-3, 3, 20001)[:, None] * np.array([0, 0, 1.0])
+                flipped = line[network.decide(line) != source]
+                if len(flipped):
+                    best = min(best, np.linalg.norm(flipped - x, norm, axis=1).min())
+            assert found.lower <= best + 1e-7
+            if found.status == "proven" and found.witness is not None:
+                k = (found.witness - x)[:2] / (0.5, 0.3)
+                assert np.allclose(k, np.round(k), atol=1e-6)
+                assert best - 1e-3 <= found.upper <= best + 1e-6
+                checked += 1
+    assert checked >= 4
+
+
 def test_no_flip_at_all_is_proven():
     network = from_layers([np.array([[1.0]]), np.array([[1.0], [0.0]])], [np.zeros(1), np.array([1.0, 0.0])], [RELU])
     found = relukit.flip(network, np.array([0.5]), within=Box([0.0], [1.0]), timeout=10)
@@ -224,7 +251,7 @@ def test_what_is_refused():
     for options, words in (
         ({"norm": 3}, "norm must be"), ({"target": 0}, "already"), ({"target": 7}, "none of the decisions"),
         ({"margin": -1.0}, "margin"), ({"probability": 1.0}, "probability"), ({"frozen": (5,)}, "names input 5"),
-        ({"integer": (1,)}, "whole numbers"), ({"within": Box([2.0, 2.0], [3.0, 3.0])}, "outside"), ({"timeout": 0}, "timeout"),
+        ({"integer": (1,)}, "whole numbers"), ({"steps": {1: 0.0}}, "positive number"), ({"steps": {7: 1.0}}, "steps names input 7"), ({"within": Box([2.0, 2.0], [3.0, 3.0])}, "outside"), ({"timeout": 0}, "timeout"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=words):
             relukit.flip(network, x if "integer" not in options else np.array([1.0, 0.5]), **options)
@@ -243,9 +270,14 @@ def test_exact_radius_of_a_known_image(data_folder):
     assert found.upper - found.lower <= 1e-6
 
 
-def test_where_rounding_hides_the_nearest_flip_the_bounds_still_close_in():
-    """A table in its own units, up to 4,000, for a float32 network: points that it can hold lie farther apart than the gap that counts as proven."""
+def test_a_table_in_its_own_units():
+    """Inputs of 1e-3 to 4e3 for a float32 network, which holds points farther apart than the gap that counts as proven."""
     x, y = load_breast_cancer(return_X_y=True)
     network = relukit.fit(x, y, hidden=(30,), epochs=8).network
-    found = relukit.flip(network, x[3], 1, timeout=30)
-    assert found.status == "bounded" and found.lower >= 0.995 * found.upper
+    for row, norm in ((100, np.inf), (3, 1), (20, 1)):
+        found = relukit.flip(network, x[row], norm, timeout=30)
+        assert found.status == "proven" and found.witness is not None
+        assert np.array_equal(found.witness, found.witness.astype(np.float32))
+        seen = x[row].astype(np.float32).astype(float)
+        assert np.linalg.norm(found.witness - seen, norm) == pytest.approx(found.upper, rel=1e-12)
+        assert np.argmax(network.replay(found.witness)) == found.to != found.from_

@@ -18,6 +18,7 @@ def command(
     target: int | None = typer.Option(None, help="Ask for this decision only"),
     frozen: str = typer.Option("", help="Inputs that stay as they are: numbers and ranges, like 0,3,7-9"),
     integer: str = typer.Option("", help="Inputs that take whole numbers only: numbers and ranges"),
+    steps: str = typer.Option("", help="Inputs that move in steps, with the step: 4:0.5,7:10"),
     margin: float = typer.Option(0.0, help="By how much the new decision must lead every other output"),
     probability: float | None = typer.Option(None, help="Probability that the new decision must have"),
     row: int = typer.Option(0, help="Which row of the file"),
@@ -55,6 +56,7 @@ def command(
     options: dict[str, Any] = {
         "target": target, "margin": margin, "probability": probability,
         "frozen": _numbers(frozen, "--frozen"), "integer": _numbers(integer, "--integer"),
+        "steps": _steps(steps),
     }  # fmt: skip
     within = _limits(data.x, low, high, bounds, network.inputs)
     if every:
@@ -157,6 +159,22 @@ def _numbers(text: str, option: str) -> list[int]:
         if int(last or first) > 10_000_000:
             raise InvalidInput(f"{option}: no network has an input {last or first}")
         found.extend(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _steps(text: str) -> dict[int, float]:
+    """`4:0.5,7:10` as input and step."""
+    from relukit._errors import InvalidInput
+
+    found = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        place, sign, step = part.partition(":")
+        try:
+            found[int(place)] = float(step)
+        except ValueError as error:
+            raise InvalidInput(f"--steps takes inputs and their steps like 4:0.5,7:10, got '{part}'") from error
+        if not sign:
+            raise InvalidInput(f"--steps takes inputs and their steps like 4:0.5,7:10, got '{part}'")
     return found
 
 

@@ -1,11 +1,10 @@
 """The search for the smallest flip: a descent from counterexamples, and one proof at the end."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from relukit._errors import InvalidInput
 from relukit._types import Array, IntArray
 from relukit.bounds import compact, linear
 from relukit.network import Network
@@ -17,6 +16,7 @@ from relukit.search._many import Case, decide_cases
 from relukit.search._relaxation import OFF, ON, distance_program
 from relukit.sets import AbstractSet, Ball, Box
 from relukit.verification._flip_descent import Descent, size_of
+from relukit.verification._flip_grid import Grid
 from relukit.verification._flip_near import Near
 from relukit.verification._flip_question import Question
 
@@ -25,7 +25,7 @@ _OPEN = 1e-4  # what stays open, as a share of the distance, where rounding deci
 _FEW = 12  # up to so many moving inputs, inputs are split rather than gates
 _GATES = 600  # above this many gates the linear program of a piece costs more than it brings
 _JITTER = 24  # points around a candidate that the original nearly turns at
-_GRID = 100_000  # boxes of whole numbers at most
+_GRID = 100_000  # boxes of values in steps at most
 
 
 class FlipSearch:
@@ -44,22 +44,22 @@ class FlipSearch:
         starts: Array | None,
         frozen: IntArray,
         integer: IntArray,
+        steps: Mapping[int, float],
         margin: float,
         probability: float | None,
     ) -> None:
+        x = _held(x, network.dtype, within, np.union1d(integer, list(steps)).astype(np.int64))
         self.network, self.x, self.norm, self.tell = network, x, norm, tell
         self.stop, self.seed = time.perf_counter() + timeout, seed
         self.question = Question(network, x, target, margin, probability)
         self.generator = np.random.default_rng(seed)
         self.starts = None if starts is None else network.rows(starts)[0]
-        self.integer = np.setdiff1d(integer, frozen)
-        if len(self.integer) and np.any(x[self.integer] != np.round(x[self.integer])):
-            raise InvalidInput("an input that is to take whole numbers only is none at the start; round it first")
         far = 1e3 * (float(np.abs(x).max(initial=0.0)) + 1.0)
         limits = Box(x - far, x + far) if within is None else within
         lower, upper = limits.lower.astype(np.float64), limits.upper.astype(np.float64)
         lower[frozen] = upper[frozen] = x[frozen]
         self.within = Box(lower, upper)
+        self.grid = Grid(x, integer, steps, frozen, self.within)
         self.bounded = within is not None  # the allowed box is the question's own
         self.upper, self.nodes, self.lower = np.inf, 0, 0.0
         self.witness: Array | None = None
@@ -67,7 +67,7 @@ class FlipSearch:
         self.descent = Descent(network, x, self.question, norm, lower - x, upper - x, self.attempt)
         self.near: Near | None = None
         self.rows: Rows | None = None
-        if all(len(g.b) == 1 for g in self.question.goals.values()) and not len(self.integer):
+        if all(len(g.b) == 1 for g in self.question.goals.values()) and not len(self.grid):
             A, b = (np.concatenate([getattr(g, k) for g in self.question.goals.values()]) for k in ("A", "b"))
             rows = Rows(network.append(A, b))
             self.rows = rows if rows.layers is not None else None
@@ -138,11 +138,9 @@ class FlipSearch:
     def attempt(self, point: Array) -> bool:
         """Bisect from x to a point for the first flip that the original model confirms; keep it if it is closer."""
         point, base = self.within.project(point), self.x
-        if len(self.integer):
+        if len(self.grid):
             base = self.x.copy()
-            base[self.integer] = point[self.integer] = np.clip(
-                np.round(point[self.integer]), self.within.lower[self.integer], self.within.upper[self.integer]
-            )
+            base[self.grid.i] = point[self.grid.i] = self.grid.nearest(point[self.grid.i])
         step = point - base
         beyond = lambda s: any(
             self.question.rows(t, y)[0] <= 0
@@ -183,8 +181,11 @@ class FlipSearch:
         return point, None
 
     def _representable(self, point: Array) -> Array:
-        """The nearest point that the original can hold and that is allowed."""
-        near = representable(self.within.project(point)[None], self.within, self.network.dtype)[0]
+        """A point beside this one that the original can hold and that is allowed, no input farther from x."""
+        dtype = self.network.dtype
+        near = representable(self.within.project(point)[None], self.within, dtype)[0]
+        inwards = np.nextafter(near.astype(dtype), self.x.astype(dtype)).astype(np.float64)
+        near = np.where(np.abs(near - self.x) > np.abs(point - self.x), inwards, near)
         return np.where((near < self.within.lower) | (near > self.within.upper), point, near)
 
     def _polish(self) -> None:
@@ -196,7 +197,7 @@ class FlipSearch:
         for _ in range(6):
             before = self.upper
             self.descent.home(self.witness, self._target())
-            if self.norm == np.inf and not len(self.integer):
+            if self.norm == np.inf and not len(self.grid):
                 self._piece()
             if self.upper > 0.999 * before or time.perf_counter() > self.stop:
                 return
@@ -244,8 +245,8 @@ class FlipSearch:
 
     def _decide(self, radius: float, limit: float) -> Decision:
         """Whether the ball holds a flip; `sat` where a closer one than the incumbent was kept."""
-        if len(self.integer):
-            return self._decide_whole(radius, limit)
+        if len(self.grid):
+            return self._decide_in_steps(radius, limit)
         return self._decide_on(self._region(radius), radius, limit)
 
     def _decide_on(self, region: AbstractSet, radius: float, limit: float) -> Decision:
@@ -274,50 +275,37 @@ class FlipSearch:
         self.nodes += found.boxes
         return found
 
-    def _decide_whole(self, radius: float, limit: float) -> Decision:
-        """As `_decide` where some inputs take whole numbers: their ranges are halved until one number is left."""
-        i, box = self.integer, Ball(self.x, radius, self.norm, self.within).box()
-        todo, tried = [(np.ceil(box.lower[i] - 1e-9), np.floor(box.upper[i] + 1e-9))], 0
+    def _decide_in_steps(self, radius: float, limit: float) -> Decision:
+        """As `_decide` where some inputs move in steps: their ranges are halved until one value is left."""
+        grid, box = self.grid, Ball(self.x, radius, self.norm, self.within).box()
+        todo, tried = [grid.range(box.lower[grid.i], box.upper[grid.i])], 0
         while todo:
             low, high = todo.pop()
-            moved = np.maximum(np.maximum(low - self.x[i], self.x[i] - high), 0.0)
-            if np.any(low > high) or size_of(moved, self.norm) > radius:
+            if np.any(low > high) or size_of(grid.moved(low, high), self.norm) > radius:
                 continue
             tried += 1
             if time.perf_counter() > limit or tried > _GRID:
-                return Decision("unknown", None, tried, "whole numbers", "time is up in the search over whole numbers")
+                return Decision("unknown", None, tried, "steps", "time is up in the search over values in steps")
             single = bool(np.all(low == high))
-            found = self._decide_on(self._whole(low, high, radius, box), radius, limit if single else self._soon(limit))
+            part = grid.part(self.x, low, high, radius, self.norm, box)
+            found = self._decide_on(part, radius, limit if single else self._soon(limit))
             if found.status == "sat":
                 return found
             if found.status == "unsat":
                 continue
             if single:
                 return found
-            k = int(np.argmax(high - low))
+            k = int(np.argmax(grid.step * (high - low)))
             middle = np.floor(0.5 * (low[k] + high[k]))
             first, second = high.copy(), low.copy()
             first[k], second[k] = middle, middle + 1
             parts = [(low, first), (second, high)]
-            todo += parts if self.x[i][k] > middle else parts[::-1]
-        return Decision("unsat", None, tried, "whole numbers")
+            todo += parts if middle < 0 else parts[::-1]
+        return Decision("unsat", None, tried, "steps")
 
     @staticmethod
     def _soon(limit: float) -> float:
         return min(limit, time.perf_counter() + 0.2)
-
-    def _whole(self, low: Array, high: Array, radius: float, box: Box) -> AbstractSet:
-        """The points of the ball whose whole numbers lie in a range: the ball around x moved there where the range is one point."""
-        i = self.integer
-        lower, upper = box.lower.copy(), box.upper.copy()
-        lower[i], upper[i] = low, high
-        part = Box(lower, upper)
-        if self.norm == np.inf or not np.all(low == high):
-            return part
-        center, spent = self.x.copy(), size_of(low - self.x[i], self.norm)
-        center[i] = low
-        left = radius - spent if self.norm == 1 else np.sqrt(max(radius**2 - spent**2, 0.0))
-        return Ball(center, float(left) * (1 + 1e-12) + 1e-300, self.norm, part)
 
     def _fall_back(self) -> None:
         """The proof at the incumbent's radius did not end: smaller balls, for the bound that can be had."""
@@ -356,3 +344,13 @@ class FlipSearch:
             safe = all(part.max() > 0 for part in np.split(least, ends))
             low, high = (middle, high) if safe else (low, middle)
         self.lower = max(self.lower, low)
+
+
+def _held(x: Array, dtype: np.dtype, within: Box | None, in_steps: IntArray) -> Array:
+    """The input as the original receives it: rounded to its precision, where that is allowed."""
+    near = x.astype(dtype).astype(np.float64)
+    keep = ~np.isfinite(near)
+    keep[in_steps] = True
+    if within is not None:
+        keep |= (near < within.lower) | (near > within.upper)
+    return np.where(keep, x, near)

@@ -1,6 +1,6 @@
 """The smallest perturbation that changes a decision."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +31,7 @@ class Flip(Shown):
         replayed: Whether the original model, in its own precision, decides otherwise at the witness.
         nodes: Nodes of the proofs.
         cpu_seconds: Of work by this process; `load_seconds` went to loading or compiling code, once in a process.
-        x: The input, flat; `input_shape` is how the network takes it.
+        x: The input as the model receives it (rounded to its precision), flat: what distances are measured from; `input_shape` is its shape.
     """
 
     status: str
@@ -98,6 +98,7 @@ def flip(
     starts: Array | None = None,
     frozen: Sequence[int] = (),
     integer: Sequence[int] = (),
+    steps: Mapping[int, float] | None = None,
     margin: float = 0.0,
     probability: float | None = None,
 ) -> Flip:
@@ -118,6 +119,7 @@ def flip(
         starts: Other inputs, for instance rows of a data set: where the network is flat around x, the way to one that is decided otherwise crosses a boundary.
         frozen: Numbers of inputs that stay as they are.
         integer: Numbers of inputs that take whole numbers only.
+        steps: For inputs that move in steps the size of the step: input i takes the values `x[i] + k * steps[i]` for whole k.
         margin: The new decision must lead every other output by so much (a single output: lie so far beyond 0).
         probability: The new decision must have this probability after softmax or sigmoid.
         seed: Of everything that is drawn at random; the same seed gives the same answer.
@@ -151,7 +153,7 @@ def flip(
 
     search = FlipSearch(
         network, rows[0], float(norm), within, target, timeout, on_progress or (lambda a, b: None), seed, starts,
-        _numbers(frozen, "frozen", network.inputs), _numbers(integer, "integer", network.inputs), margin, probability,
+        _numbers(frozen, "frozen", network.inputs), _numbers(integer, "integer", network.inputs), _steps(steps or {}, network.inputs), margin, probability,
     )  # fmt: skip
     lower, proven = search.run()
     return Flip(
@@ -166,7 +168,7 @@ def flip(
         search.nodes,
         clock.seconds,
         clock.loading,
-        rows[0],
+        search.x,
         tuple(network.input_shape),
     )
 
@@ -219,3 +221,8 @@ def _numbers(given: Sequence[int], name: str, inputs: int) -> np.ndarray:
             f"{name} names input {found[0] if found[0] < 0 else found[-1]}, the network has 0 to {inputs - 1}"
         )
     return found
+
+
+def _steps(given: Mapping[int, float], inputs: int) -> dict[int, float]:
+    _numbers(list(given), "steps", inputs)
+    return {int(k): float(step) for k, step in given.items()}
