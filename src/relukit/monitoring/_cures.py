@@ -53,7 +53,7 @@ def _gain(watch: Any, layer: Any) -> float:
         return math.sqrt(2)
     if kinds & (LEAKY - {"SELU"}):
         return 1.4
-    return 5 / 3 if "Tanh" in kinds else 1.0
+    return 1.0
 
 
 def reinitialize(watch: Any, finding: Finding) -> str:

@@ -82,7 +82,7 @@ def _gain(layer: Any, linear: list[Any]) -> float:
         return math.sqrt(2)
     if kind in LEAKY - {"SELU"}:
         return math.sqrt(2 / (1 + _slope(layer, linear) ** 2))
-    return 5 / 3 if kind == "Tanh" else 1.0
+    return 1.0  # for tanh too: orthogonal maps at gain 1 keep gradients at any depth, at 5/3 it saturates (Pennington et al., 2017)
 
 
 def _pass_on(shape: Any, layer: Any, linear: list[Any], generator: Any) -> Any:
