@@ -4,7 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import relukit
+from relukit import Box
+from relukit.bounds import linear
 from relukit.network import curves
 
 # name, curve, formula, where it is defined
@@ -78,3 +83,46 @@ def test_what_is_unbounded_says_so():
     assert high == np.inf
     low, high = one(curves.Wave(), -1e9, 1e9)
     assert (low, high) == (-1, 1)
+
+
+class Written(nn.Module):
+    """An activation in several operators."""
+
+    def __init__(self, formula):
+        super().__init__()
+        self.first, self.formula = nn.Linear(2, 3), formula
+
+    def forward(self, x):
+        return self.formula(self.first(x))
+
+
+def _hat(z):
+    """A bump of width 0.006 between points that a coarse grid would compare."""
+    return torch.relu(z - 0.01) - 2 * torch.relu(z - 0.013) + torch.relu(z - 0.016)
+
+
+@pytest.mark.parametrize(
+    ("formula", "read"),
+    [
+        (lambda z: z * torch.sigmoid(z), "silu"),
+        (lambda z: 0.5 * z * (1 + torch.erf(z / 1.41421356)), "gelu"),
+        (lambda z: z * nn.functional.relu6(z + 3) / 6, "hardswish"),
+        (lambda z: torch.clamp(z, -10, 10) * torch.sigmoid(z), None),  # a silu up to 10 alone
+        (lambda z: torch.clamp(z, max=4000.0) * torch.sigmoid(z), None),
+        (lambda z: z * (torch.sigmoid(z) + _hat(z)), None),
+    ],
+)
+def test_an_activation_in_several_operators_is_read_as_one_only_where_it_is_one(formula, read):
+    torch.manual_seed(0)
+    module = Written(formula).double().eval()
+    network = relukit.load(module, input_shape=(2,))
+    kinds = {node.op.name for node in network.nodes if node.is_activation}
+    assert kinds == {read} if read else not kinds & {"silu", "gelu", "hardswish"}
+    g = np.random.default_rng(0)
+    box = Box([-300.0, -300.0], [300.0, 300.0])
+    for scale in (1e-2, 1.0, 30.0, 300.0):
+        x = np.clip(g.standard_normal((500, 2)) * scale, box.lower, box.upper)
+        expected = module(torch.tensor(x)).detach().numpy()
+        np.testing.assert_allclose(network(x), expected, rtol=2e-6, atol=2e-7)
+        lower, upper = linear(network, Box(x.min(0), x.max(0))).output
+        assert np.all(lower <= expected) and np.all(expected <= upper)  # the source's own values, not the reading's

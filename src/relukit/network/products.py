@@ -9,6 +9,7 @@ References:
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,9 +19,13 @@ from relukit.network import curves
 from relukit.network._network import Affine
 from relukit.network.affine import Identity, Scale
 from relukit.network.rewrite import Builder, size_of
-from relukit.piecewise import AbstractActivation, PiecewiseLinear
+from relukit.piecewise import AbstractActivation, PiecewiseLinear, Smooth
 
-_GRID = np.linspace(-9, 9, 721)  # where a function written in several operators is compared with those of the catalogue
+# Where a function written in several operators is compared with those of the catalogue, and how far it may be from them: constants
+# like the root of 2 are written in float32.
+_FAR = np.geomspace(9, 1e6, 200)
+_GRID = np.concatenate([-_FAR[::-1], np.linspace(-9, 9, 721), _FAR])
+_LOOSE = 4e-7
 _KNOWN = (("silu", {}), ("gelu", {}), ("gelu", {"approximate": "tanh"}), ("mish", {}), ("hardswish", {}), ("tanh", {}), ("sigmoid", {}))  # fmt: skip
 _WALK = 24  # nodes looked at before a value to find the one that it is a function of
 MOST = 4_000_000  # products of one operator at most
@@ -127,14 +132,19 @@ def _as_one_function(b: Builder, left: int, right: int, name: str, source: str) 
             continue
         with np.errstate(all="ignore"):
             value = f(_GRID) * g(_GRID)
+        bends = _bends(b, left, base) + _bends(b, right, base)
         for kind, parameters in _KNOWN:
             known = catalogue.get(kind, **parameters)
+            # A bend may hide between two points of the grid: it is no part of a smooth function, and a hardswish has one clip.
+            if bends > (2 if kind == "hardswish" else 0):
+                continue
             shape = known.fast(_GRID)
             factor = float(shape @ value / (shape @ shape))
             size = np.abs(value) + np.abs(factor * shape) + 1e-3
-            if np.isfinite(factor) and factor and np.all(np.abs(value - factor * shape) <= 4e-7 * size):
+            if np.isfinite(factor) and factor and np.all(np.abs(value - factor * shape) <= _LOOSE * size):
                 factor = round(factor, 6) if abs(factor - round(factor, 6)) < 1e-6 * abs(factor) else factor
                 b.notes.append(f"what makes '{name}' is read as {kind}{f' times {factor:g}' if factor != 1 else ''}")
+                known = replace(known, loose=4 * _LOOSE) if isinstance(known, Smooth) else known
                 done = b.activation(base, known, name, source)
                 return done if factor == 1 else b.scale(done, factor)
         return None
@@ -151,6 +161,22 @@ def _before(b: Builder, index: int) -> list[int]:
             found.append(k)
             waiting.extend(b.nodes[k].inputs)
     return found
+
+
+def _bends(b: Builder, index: int, base: int) -> int:
+    """Knots of the piecewise-linear functions between a value and the one that it is a function of."""
+    found, waiting = set(), {index}
+    while waiting:
+        k = waiting.pop()
+        if k > base and k not in found:
+            found.add(k)
+            waiting.update(b.nodes[k].inputs)
+    ops = [b.nodes[k].op for k in found]
+    return sum(
+        len(op.knots) if isinstance(op, PiecewiseLinear) else 99
+        for op in ops
+        if isinstance(op, PiecewiseLinear | curves.Jump)
+    )
 
 
 def _function(b: Builder, index: int, base: int, depth: int = 0) -> Callable[[Array], Array] | None:

@@ -30,6 +30,7 @@ class Smooth(AbstractActivation):
         limits: Values at minus and plus infinity (`inf` where unbounded).
         far_slopes: Derivatives there.
         kinks: Points where the derivative jumps.
+        loose: How far, as a share of its value (and of 1e-3), a network's own way of writing the function may lie from this one.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Smooth(AbstractActivation):
     limits: tuple[float, float] = (-np.inf, np.inf)
     far_slopes: tuple[float, float] = (0.0, 1.0)
     kinks: tuple[float, ...] = ()
+    loose: float = 0.0
 
     def __call__(self, x: Array) -> Array:
         """Value within 2 ulp: computed in the next wider type and rounded once."""
@@ -109,6 +111,10 @@ class Smooth(AbstractActivation):
         reach = np.maximum(np.abs(l), np.abs(u))
         scale = np.maximum(np.abs(low), np.abs(high)) + (constant + np.abs(a)) * reach + np.finfo(np.float64).tiny
         low, high = widen(low, high, scale, ulps=32.0)
+        if self.loose:
+            # The derivative is monotone between the points, so |f| is largest at one of them or where it meets 0, at most one slope away.
+            size = np.maximum.reduce([np.abs(self.value(x)) for x in points]) + constant * (u - l)
+            low, high = low - self.loose * (size + 1e-3), high + self.loose * (size + 1e-3)
         if lower.dtype == np.float64:
             return low, high
         return np.nextafter(low.astype(lower.dtype), -np.inf, dtype=lower.dtype), np.nextafter(
