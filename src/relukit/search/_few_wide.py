@@ -15,7 +15,7 @@ import numpy as np
 
 from relukit._numerics import gamma, unit_roundoff
 from relukit._types import Array, BoolArray, IntArray
-from relukit.bounds import Bounds, CompactNetwork, compact
+from relukit.bounds import Bounds, CompactNetwork, compact, linear
 from relukit.bounds._bounds import undecided
 from relukit.bounds._interval import activation_interval, lines
 from relukit.network import Affine, Network
@@ -124,7 +124,12 @@ class Forward:
             else:
                 source = node.inputs[0]
                 planes.append(_bent(node.op, *planes[source], *found[source]))
-                found.append(tuple(v.T for v in activation_interval(node.op, *(v.T for v in found[source]))))
+                low, high = found[source]
+                if _is_relu(node.op):
+                    found.append((np.maximum(low, 0), np.maximum(high, 0)))
+                else:
+                    low, high = activation_interval(node.op, low.T, high.T)
+                    found.append((low.T, high.T))
             for j in node.inputs:
                 if readers[j] == i and i < len(self.network) - 1:
                     planes[j] = None
@@ -269,6 +274,9 @@ class Pieces:
         self.lower, self.upper = box.lower[None], box.upper[None]
         self.ready: list[tuple[Box, CompactNetwork]] = []
         self.forward = Forward(rows)
+        self.back = any(
+            isinstance(m, Conv) for n in rows.nodes if isinstance(n.op, Affine) for m in n.op.maps
+        )  # the rows, at last
         self._numbers = max(node.size for node in rows.nodes) * (len(box.lower) + 1)
 
     @property
@@ -288,6 +296,10 @@ class Pieces:
     def _carry(self, lower: Array, upper: Array) -> BoolArray:
         found = self.forward.bounds(lower, upper, self.shared if self.boxes == len(lower) else None)
         open_ = ~(found[-1][0] > 0).any(axis=0)
+        if open_.any() and self.back:
+            k = np.flatnonzero(open_)
+            start = Bounds(self.rows, tuple(v[0].T[k] for v in found), tuple(v[1].T[k] for v in found))
+            open_[k] = ~(linear(self.rows, Box(lower[k], upper[k]), start, budget=0).output[0] > 0).any(axis=1)
         need = self.forward.needed(found)
         small = self.forward.open(found, need) <= self.gates
         for k in np.flatnonzero(open_ & small):

@@ -167,7 +167,7 @@ class GraphDual(GraphPoints):
     def certify(  # type: ignore[override]
         self, rows: ValueRows, P: Array | None, S: np.ndarray | None
     ) -> Bounded:
-        """Bounds that hold in real arithmetic; the usual slopes where no parameters are given.
+        """Bounds that hold in real arithmetic; the usual slopes where no parameters are given, and no minimizers then.
 
         Where time is up the rows that are left get the bound minus infinity.
         """
@@ -175,7 +175,8 @@ class GraphDual(GraphPoints):
 
         columns = self.K if P is None else P.shape[1]
         self._check(rows, columns)
-        bound, x = np.full(len(rows), -np.inf), np.tile(self.center, (len(rows), 1))
+        bound = np.full(len(rows), -np.inf)
+        x = np.tile(self.center, (len(rows), 1)) if P is not None else np.zeros((len(rows), 0))
         coefficients = np.zeros((len(rows), columns if P is not None else 0), _SINGLE)
 
         def work(item: tuple[IntArray, Pass]) -> None:
@@ -184,8 +185,9 @@ class GraphDual(GraphPoints):
             kept[:] = 0
             value = self._safe(batch, *self._parameters(mine, P, S, np.float64), kept)
             bound[mine] = value[: batch.count]
-            if P is not None:
-                from_lanes(kept, mine, coefficients)
+            if P is None:
+                return
+            from_lanes(kept, mine, coefficients)
             inputs = batch.active[-1]
             if inputs[0] == 0:
                 units_from_lanes(self._buffer("values", 0, np.float64), inputs[1], mine, x)
