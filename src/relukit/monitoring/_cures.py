@@ -20,7 +20,7 @@ from relukit.monitoring._optimizer import (
     settle,
 )
 from relukit.monitoring._output_cures import remove_output_activation, scale_output
-from relukit.monitoring._swaps import leaky_activation, relu_activation, widen
+from relukit.monitoring._swaps import centered_activation, leaky_activation, relu_activation, widen
 
 # Up to here torch's own start carries signals, and what it leaves small keeps small data from being learned by heart:
 # on 350 rows of diabetes He's start ends at R2 0.4 where torch's ends at 0.5.
@@ -232,6 +232,7 @@ BY_USER = {
     "scale_output": "divide the targets by their standard deviation, and multiply predictions by it",
     "standardize_input": "standardize the inputs to mean 0 and deviation 1",
     "relu_activation": "the activations are written in forward(): use relu there",
+    "centered_activation": "the activations are written in forward(): use relu there, or tanh with an orthogonal start in deep chains",
     "leaky_activation": "the activations are written in forward(): use leaky_relu there",
     "lower_learning_rate": "pass optimizer= to watch, or lower the learning rate tenfold",
     "widen": "make the hidden layers wider than their inputs",
@@ -243,7 +244,7 @@ CURES: dict[str, Callable[[Any, Finding], str]] = {
     "lower_learning_rate": lower_learning_rate, "raise_learning_rate": raise_learning_rate,
     "familiar_learning_rate": familiar_learning_rate, "clip_gradients": clip_gradients,
     "standardize_input": standardize_input, "remove_output_activation": remove_output_activation,
-    "relu_activation": relu_activation, "leaky_activation": leaky_activation, "restore_if_broken": restore_if_broken, "restart": restart,
+    "relu_activation": relu_activation, "centered_activation": centered_activation, "leaky_activation": leaky_activation, "restore_if_broken": restore_if_broken, "restart": restart,
     "widen": widen, "scale_output": scale_output, "change_loss": nothing, "clean_input": nothing,
 }  # fmt: skip
 
@@ -256,7 +257,7 @@ PLANS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "learning_rate_too_low"): ("raise_learning_rate",),
     ("", "unscaled_input"): ("standardize_input", "restart", "familiar_learning_rate"),
     ("", "shifted_input"): ("standardize_input", "restart", "familiar_learning_rate"),
-    ("", "saturating_activation"): ("relu_activation", "reinitialize", "familiar_learning_rate"),
+    ("", "saturating_activation"): ("centered_activation", "reinitialize", "familiar_learning_rate"),
     ("", "too_deep_for_init"): ("reinitialize", "familiar_learning_rate"),
     ("", "too_narrow"): ("widen", "leaky_activation", "reinitialize", "familiar_learning_rate"),
     ("", "wrong_output_layer"): ("remove_output_activation",),

@@ -19,7 +19,7 @@ REMEDIES = {
     "learning_rate_too_low": ("raise_learning_rate",),
     "unscaled_input": ("standardize_input", "restart"),
     "shifted_input": ("standardize_input", "revive_dead_units"),
-    "saturating_activation": ("relu_activation", "reinitialize", "normalization"),
+    "saturating_activation": ("centered_activation", "relu_activation", "reinitialize", "normalization"),
     "too_deep_for_init": ("reinitialize", "normalization", "skip_connections"),
     "too_narrow": ("leaky_activation", "reinitialize", "widen"),
     "wrong_output_layer": ("remove_output_activation",),
