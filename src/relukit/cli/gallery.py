@@ -87,7 +87,7 @@ def score(
     """
     from relukit._errors import UnreadableFile
     from relukit.cli._frame import print_json
-    from relukit.gallery import output_folder, study, trained
+    from relukit.gallery import output_folder, study, told, trained
 
     chosen = study(name)
     module = chosen.load()
@@ -98,7 +98,7 @@ def score(
             raise UnreadableFile(f"data file {file} does not exist")
     needs_training = getattr(module, "NEEDS_TRAINING", True)
     folder = trained(chosen.name, out) if needs_training else output_folder(chosen.name, out)
-    answer = module.score(folder, files, **_known(module.score, options, name))
+    answer = told(module.score(folder, files, **_known(module.score, options, name, 2)))
     if as_json:
         print_json(answer)
         return
@@ -124,22 +124,31 @@ def use(
     if not hasattr(module, "use"):
         raise InvalidInput(f"the study '{name}' has no use besides `score`")
     options, files = _rest(context.args)
-    answer = module.use(trained(chosen.name, out), *files, **_known(module.use, options, name))
+    answer = module.use(trained(chosen.name, out), *files, **_known(module.use, options, name, 1 + len(files)))
     if answer is not None:
         print(module.to_csv(answer) if hasattr(module, "to_csv") else answer, end="")
 
 
-def _known(function: Any, options: dict, name: str) -> dict:
-    """The options, if the study's function takes each of them."""
+def _known(function: Any, options: dict, name: str, given: int) -> dict:
+    """The options, if the study's function takes each of them and they are all that it needs besides the first `given` arguments."""
     import inspect
 
     from relukit._errors import InvalidInput
 
-    taken = [k for k, p in inspect.signature(function).parameters.items() if p.default is not p.empty]
-    unknown = ["--" + k.replace("_", "-") for k in options if k not in taken]
+    spell = lambda names: ", ".join("--" + k.replace("_", "-") for k in names)
+    parameters = inspect.signature(function).parameters.values()
+    named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    if given > len(named) and len(named) == len(parameters):
+        raise InvalidInput(f"the study '{name}' takes at most {len(named) - 1} files here, {given - 1} are given")
+    taken = {p.name: p.default for p in named[given:]}
+    unknown = [k for k in options if k not in taken]
     if unknown:
-        offered = ", ".join("--" + k.replace("_", "-") for k in taken) or "none of its own"
-        raise InvalidInput(f"the study '{name}' has no option {', '.join(unknown)}; it takes {offered}")
+        raise InvalidInput(
+            f"the study '{name}' has no option {spell(unknown)}; it takes {spell(taken) or 'none of its own'}"
+        )
+    needed = [k for k, default in taken.items() if default is inspect.Parameter.empty and k not in options]
+    if needed:
+        raise InvalidInput(f"the study '{name}' needs {spell(needed)} (or a file in its place)")
     return options
 
 

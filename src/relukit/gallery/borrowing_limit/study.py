@@ -51,6 +51,8 @@ def score(out: Path, files: Sequence[Path], seeds: int = 10) -> dict[str, Any]:
     if not chosen:
         raise UnreadableFile("expected a calibration (.json) with its reference (.csv) beside it")
     given = {f.stem: f for f in map(Path, files) if f.suffix == ".csv"}
+    if len(chosen) == len(given) == 1:  # one of each belong together, whatever they are called
+        given = {chosen[0].stem: next(iter(given.values()))}
     parts = [_one(f, int(seeds), out, given.get(f.stem)) for f in chosen]
     worst = lambda key: {k: max((p[key][k] for p in parts), key=_size) for k in parts[0][key]}
     return {

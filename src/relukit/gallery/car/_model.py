@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import UnreadableFile
 from relukit.gallery._life import seeded, train_module
+from relukit.gallery._tables import complete, read_csv, with_numbers
 
 Array = np.ndarray
 INPUTS = ["time(s)", "vx(m/s)", "delta(rad)", "ax(m/s^2)", "throttle_ped_cmd(%)", "brake_ped_cmd(kPa)"]
@@ -26,12 +26,10 @@ NAMES = ("speed [m/s]", "longitudinal acceleration [m/s^2]", "throttle [%]", "br
 
 
 def read(path: Any) -> Any:
-    import pandas as pd
-
-    table = pd.read_csv(path)
-    missing = [c for c in [*INPUTS, TARGET] if c not in table.columns]
-    if missing:
-        raise UnreadableFile(f"{path} lacks the columns {', '.join(missing)}")
+    """A log; rows that lack one of the numbers needed are left out, and counted in its `attrs`."""
+    needed = [*INPUTS, TARGET]
+    table, left_out = complete(with_numbers(read_csv(path, needed), needed, path), needed, path)
+    table.attrs["left_out"] = left_out
     return table
 
 

@@ -218,8 +218,10 @@ def score(out: Path, files: Sequence[Path], seed: int | None = None, runs: int =
             "give logs with the columns of the training logs: --data LOG.csv, or --seed N for new simulated runs"
         )
     ours, each, base, truth, seen = [], [], {"understeer": [], "lagged_formula": [], "plain_mlp": []}, [], 0
+    left_out = 0
     for file in files:
         table = _model.read(file)
+        left_out += table.attrs["left_out"]
         car = car_of(out, table["time(s)"].to_numpy(float))
         notes, residuals = load(out, car)
         training = _model.read(fetch() / LOGS[car])
@@ -244,7 +246,7 @@ def score(out: Path, files: Sequence[Path], seed: int | None = None, runs: int =
             "median_relative_radius_error": float(np.median(radius)) if turning.any() else None,
         },
         "baselines": {k: {"yaw_rate_rmse": _rmse(np.concatenate(v), y)} for k, v in base.items()},
-        "rows": len(y), "rows_seen_in_training": seen,
+        "rows": len(y), "rows_left_out": left_out, "rows_seen_in_training": seen,
     }  # fmt: skip
 
 

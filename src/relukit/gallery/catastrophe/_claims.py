@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import UnreadableFile
+from relukit.gallery._tables import read_csv, with_numbers
 
 CLAIMS, STORMS, HAZUS = (
     "nfip_claims_sample_dev.csv.gz",
@@ -39,6 +40,7 @@ def feet(raw: np.ndarray, year: np.ndarray) -> np.ndarray:
 
 
 NEEDED = ("yearOfLoss", "dateOfLoss", "waterDepth", "occupancyType", "buildingPropertyValue", "buildingDamageAmount")
+_NUMBERS = [c for c in NEEDED if c != "dateOfLoss"]
 HELPFUL = (
     "state", "countyCode", "reportedZipCode", "latitude", "longitude", "causeOfDamage", "ratedFloodZone", "floodEvent",
     "basementEnclosureCrawlspaceType", "elevatedBuildingIndicator", "numberOfFloorsInTheInsuredBuilding", "originalConstructionDate",
@@ -52,19 +54,13 @@ def read(path: Path) -> Any:
     """The scored rows of a claims file: single-family, value up to 2 M$, damage and value known.
 
     Raises:
-        UnreadableFile: A column of `NEEDED` is missing, or no row is left. What is `HELPFUL` may be missing.
+        UnreadableFile: A column of `NEEDED` is missing or holds text, or no row is left. What is `HELPFUL` may be missing.
     """
     import pandas as pd
 
-    try:
-        table = pd.read_csv(path, low_memory=False)
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
-    missing = [c for c in NEEDED if c not in table.columns]
-    if missing:
-        raise UnreadableFile(
-            f"{path}: a claims file (OpenFEMA, FimaNfipClaims v2) needs the columns {', '.join(missing)} too"
-        )
+    table = with_numbers(read_csv(path, NEEDED, low_memory=False), _NUMBERS, path)
+    date = pd.to_datetime(table.dateOfLoss, errors="coerce")
+    table = table.assign(dateOfLoss=date, yearOfLoss=table.yearOfLoss.fillna(date.dt.year))[date.notna()]
     table = table.assign(**{c: np.nan for c in HELPFUL if c not in table.columns})
     table = table.astype(dict.fromkeys(TEXT, object))  # a text column that is empty throughout is read as numbers
     value, damage = table.buildingPropertyValue, table.buildingDamageAmount

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import UnreadableFile
+from relukit.gallery._tables import read_csv, with_numbers
 
 BAGS, UNITS, DECAY = 40, 6, 20.0  # networks on the line's residuals, units each, their weight decay
 RIDGE, BEND = 1.0, 0.7  # pull of the line's slopes to 0; residual (in ln) from which a storm counts in proportion only
-COLUMNS = ("LF.WindsMPH", "LF.PressureMB", "LF.times", "AffectedStates")
+COLUMNS, TARGET = ("LF.WindsMPH", "LF.PressureMB", "LF.times", "AffectedStates"), "NDAM2014"
 
 # Insured value of the coastal counties, billions of dollars at the end of 2012: what damage "normalized to 2014" stands on.
 # The Coastline at Risk: 2013 Update, AIR Worldwide, 2013.
@@ -25,12 +26,8 @@ NORTH = frozenset("NC VA MD DE NJ NY CT RI MA NH ME PA".split())
 
 
 def is_storms(path: Path) -> bool:
-    import pandas as pd
-
-    try:
-        return "NDAM2014" in pd.read_csv(path, nrows=1).columns
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
+    """By the columns: claims have neither of these."""
+    return not {TARGET, COLUMNS[1]}.isdisjoint(read_csv(path).columns)
 
 
 def states(text: Any) -> list[str]:
@@ -40,14 +37,11 @@ def states(text: Any) -> list[str]:
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Inputs (rows, 7) and ln(NDAM2014); never deaths or another damage column. Rows without damage are left out."""
-    import pandas as pd
-
-    table = pd.read_csv(path)
-    missing = [c for c in COLUMNS if c not in table.columns]
-    if missing:
-        raise UnreadableFile(f"{path}: a table of storms needs the columns {', '.join(missing)} too")
-    table = table[table.NDAM2014 > 0]
-    return inputs(table), np.log(table.NDAM2014.to_numpy(float))
+    table = with_numbers(read_csv(path, [*COLUMNS, TARGET]), [*COLUMNS[:3], TARGET], path)
+    table = table[table[TARGET] > 0]
+    if table.empty:
+        raise UnreadableFile(f"{path}: no storm with a positive {TARGET}")
+    return inputs(table), np.log(table[TARGET].to_numpy(float))
 
 
 def inputs(table: Any) -> np.ndarray:
@@ -157,10 +151,7 @@ def rmse(a: np.ndarray, b: np.ndarray | float) -> float:
     return float(np.sqrt(np.mean((a - b) ** 2)))
 
 
-def evaluate(network: Any, line: np.ndarray, path: Path) -> dict[str, Any]:
-    x, y = read(path)
-    if not len(y):
-        raise UnreadableFile(f"{path}: no storm with a positive NDAM2014")
+def evaluate(network: Any, line: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     return {
         "metrics": {"rmse_ln": rmse(network(x)[:, 0], y)},
         "baselines": {"pressure_alone": {"rmse_ln": rmse(np.polyval(line, deficit(x)), y)}},

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from relukit._errors import UnreadableFile
 from relukit._numerics import write_json
 from relukit.gallery._life import data_folder, t_interval
 from relukit.gallery.catastrophe import _claims, _model, _storms, proof
@@ -170,29 +171,36 @@ def _metrics(predicted: np.ndarray, y: np.ndarray, value: np.ndarray) -> dict[st
 
 def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     """Claims or storms, by the file's columns: our metrics, and every baseline rerun on the same rows."""
+    if not files:
+        raise UnreadableFile("give claims or storms to score: --data FILE (OpenFEMA's claims, or storms with NDAM2014)")
     parts: dict[str, Any] = {"study": NAME, "metrics": {}, "baselines": {}, "rows": 0}
-    for file in map(Path, files):
-        found = _storm_part(out, file) if _storms.is_storms(file) else _claim_part(out, file)
+    storms = [f for f in map(Path, files) if _storms.is_storms(f)]
+    claims = [f for f in map(Path, files) if f not in storms]
+    for part, some in ((_claim_part, claims), (_storm_part, storms)):
+        if not some:
+            continue
+        found = part(out, some)
         for key in ("metrics", "baselines"):
             parts[key].update(found[key])
         parts["rows"] += found["rows"]
     return parts
 
 
-def _storm_part(out: Path, file: Path) -> dict[str, Any]:
+def _storm_part(out: Path, files: Sequence[Path]) -> dict[str, Any]:
+    x, y = (np.concatenate(p) for p in zip(*map(_storms.read, files), strict=True))
     networks, line = restore(out, "storm"), np.load(out / "settings.npz")["pressure"]
     together = lambda x: np.mean([n(x) for n in networks], 0)
-    found = _storms.evaluate(together, line, file)
-    each = [_storms.evaluate(n, line, file)["metrics"]["rmse_ln"] for n in networks]
+    found = _storms.evaluate(together, line, x, y)
+    each = [_storms.evaluate(n, line, x, y)["metrics"]["rmse_ln"] for n in networks]
     found["metrics"]["rmse_ln_of_seeds"] = t_interval(each)
     return found
 
 
-def _claim_part(out: Path, file: Path) -> dict[str, Any]:
+def _claim_part(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     import pandas as pd
     from lightgbm import Booster
 
-    table = _claims.read(file)
+    table = pd.concat([_claims.read(f) for f in files], ignore_index=True)
     others = pd.read_csv(out / "around.csv.gz", dtype=dict.fromkeys(_claims.AROUND[:4], str), keep_default_na=False)
     x, y, value = _claims.inputs(table, others), _claims.target(table), table.buildingPropertyValue.to_numpy(float)
     each = [_model.ratio(n, x)[:, 0] for n in restore(out)]

@@ -7,6 +7,7 @@ import numpy as np
 
 from relukit._errors import UnreadableFile
 from relukit.gallery._life import Array
+from relukit.gallery._tables import complete, read_csv, with_numbers
 
 FIRST, SECOND = "fc_plus_res_dev.csv", "Aguirre2016_activity.csv"
 # (30-mer, gene, activity): the ranks of Doench 2014/2016, and the log fold changes of the viability screens
@@ -34,18 +35,13 @@ class Screen:
 
 def read(path: Path) -> Screen:
     """Read a screen. Prediction columns that some files carry are never looked at."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
+    frame = read_csv(path)
     for kind, (sequence, gene, activity) in enumerate(_LAYOUTS):
         if {sequence, gene, activity} <= set(frame.columns):
-            frame = frame.dropna(subset=[sequence, activity])
+            frame, _ = complete(with_numbers(frame.dropna(subset=[sequence]), [activity], path), [activity], path)
             return Screen(
-                [s.upper() for s in frame[sequence]],
-                frame[gene].astype(str).to_numpy(),
+                [str(s).strip().upper() for s in frame[sequence]],
+                frame[gene].fillna("no gene").astype(str).to_numpy(str),
                 frame[activity].to_numpy(float),
                 kind,
             )

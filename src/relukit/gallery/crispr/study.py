@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import RelukitError
+from relukit._errors import InvalidInput, RelukitError
 from relukit._numerics import write_json
 from relukit.gallery._life import Array, bootstrap_difference, data_folder, load_states, t_interval
 from relukit.gallery.crispr import _baselines, _model
@@ -81,6 +81,8 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
 
     The score averages the networks and the boosting that saw the same rows; `network_alone` is given beside it.
     """
+    if not files:
+        raise InvalidInput("give a screen to score: --data SCREEN.csv")
     loaded = load_states(out / "model.pt", NAME)
     screens = [read(Path(f)) for f in files]
     screen = Screen(

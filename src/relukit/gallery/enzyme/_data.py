@@ -1,11 +1,12 @@
 """Kinetics as curves: one per replicate, each starting from its own first reading."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from relukit._errors import UnreadableFile
+from relukit.gallery._tables import read_csv, with_numbers
 from relukit.training.hybrid import Curve
 
 ABTS, OXIDASE, PUROMYCIN = "abts_laccase_dev.csv", "gox_deactivation.csv", "puromycin.csv"
@@ -13,16 +14,9 @@ ABTS, OXIDASE, PUROMYCIN = "abts_laccase_dev.csv", "gox_deactivation.csv", "puro
 
 def read(path: str | Path) -> list[Curve]:
     """Curves of a table with `measurement`, `time`, `rep0`, `rep1`, .. and `init_p0` (enzyme), each from its own first reading on."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
-    missing = {"measurement", "time", "rep0", "init_p0"} - set(frame.columns)
-    if missing:
-        raise UnreadableFile(f"{path}: columns {', '.join(sorted(missing))} are missing")
-    replicates = [c for c in frame.columns if c.startswith("rep")]
+    frame = read_csv(path, ["measurement", "time", "rep0", "init_p0"])
+    replicates = [c for c in frame.columns if re.fullmatch(r"rep\d+", str(c))]
+    frame = with_numbers(frame, ["time", "init_p0", *replicates], path)
     curves = []
     for name, run in frame.groupby("measurement", sort=False):
         run = run.sort_values("time")

@@ -105,13 +105,34 @@ def _accuracies(out: Path, kind: str, x: np.ndarray, y: np.ndarray) -> list[floa
     return [_share(_model.decide(m, x), y) for m in restore(out, kind)]
 
 
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images as bytes, digits (n, 28, 28) or pets (n, 32, 32, 3), and their labels; floats in [0, 1] become bytes.
+
+    Raises:
+        UnreadableFile: The file holds something else.
+    """
+    try:
+        with np.load(path) as source:
+            x, y = source["x"], source["y"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise UnreadableFile(f"{path}: expected an .npz file with images x and labels y ({error})") from error
+    if x.shape[1:] not in ((28, 28), (32, 32, 3)) or y.shape != x.shape[:1] or not len(x):
+        raise UnreadableFile(
+            f"{path}: expected x of shape (n, 28, 28) or (n, 32, 32, 3) and y of shape (n,), got {x.shape} and {y.shape}"
+        )
+    if x.dtype != np.uint8:
+        if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 255):
+            raise UnreadableFile(f"{path}: images of {x.dtype} must lie in [0, 1] or [0, 255]")
+        x = np.round(x * (255 if x.max() <= 1 else 1)).astype(np.uint8)
+    return x, y
+
+
 def score(out: Path, files: Sequence[Path], flips: int = 0) -> dict[str, Any]:
     """Accuracy on one file of digits or pets; with `flips`, exact distances of that many digits (784-256-256-10)."""
     if len(files) != 1:
         raise UnreadableFile("expected one .npz file with images x and labels y")
-    source = np.load(files[0])
-    x, y = _model.flat(source["x"]), source["y"]
-    pet = source["x"].ndim == 4
+    pictures, y = read(Path(files[0]))
+    x, pet = _model.flat(pictures), pictures.ndim == 4
     each = _accuracies(out, "pets" if pet else "cnn", x, y)
     line = np.load(out / f"logistic_{'pets' if pet else 'digits'}.npz")
     answer: dict[str, Any] = {

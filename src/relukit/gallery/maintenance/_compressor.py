@@ -44,7 +44,7 @@ def read(path: Path) -> Any:
     """Rows by time, numbers checked."""
     import pandas as pd
 
-    table = _files.frame(path, ["timestamp", *ANALOG, *DIGITAL])[["timestamp", *ANALOG, *DIGITAL]]
+    table = _files.frame(path, [*ANALOG, *DIGITAL], ["timestamp"])[["timestamp", *ANALOG, *DIGITAL]]
     times = pd.to_datetime(table.pop("timestamp"), errors="coerce")
     if times.isna().any():
         raise UnreadableFile(f"{path}: row {int(np.argmax(times.isna())) + 2} has a timestamp that is no date")

@@ -1,23 +1,16 @@
 """Which of the formats a file has: C-MAPSS tables, C-MAPSS RUL lists, AI4I rows, CNC experiments or MetroPT-3."""
 
-import gzip
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from relukit._errors import UnreadableFile
+from relukit.gallery._tables import complete, opened, read_csv, with_numbers
 
 CMAPSS = "cmapss_train_FD001.txt.gz"
 AI4I = "ai4i2020_dev.csv"
 MILL = "cnc_mill_dev.csv.gz"
-
-
-def opened(path: Path) -> Any:
-    """A text stream, through gzip where the file is packed (by its first bytes, not by its name)."""
-    with Path(path).open("rb") as f:
-        packed = f.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rt", encoding="utf-8-sig") if packed else Path(path).open(encoding="utf-8-sig")
 
 
 def kind_of(first_line: str) -> str:
@@ -49,26 +42,25 @@ def read_kind(path: Path) -> str:
     try:
         with opened(path) as f:
             return kind_of(f.readline())
-    except UnreadableFile as error:
+    except (OSError, ValueError, EOFError) as error:
         raise UnreadableFile(f"{path}: {error}") from None
 
 
 def numbers(path: Path) -> np.ndarray:
     """A C-MAPSS table or list."""
-    with opened(path) as f:
-        table = np.loadtxt(f, ndmin=2)
+    try:
+        with opened(path) as f:
+            table = np.loadtxt(f, ndmin=2)
+    except ValueError as error:
+        raise UnreadableFile(f"{path}: not a table of numbers ({str(error).split(';')[0]})") from None
     if not np.all(np.isfinite(table)):
         raise UnreadableFile(f"{path} holds values that are not finite numbers")
     return table
 
 
-def frame(path: Path, needed: list[str]) -> Any:
-    """A CSV as a pandas frame, with its columns checked."""
-    import pandas as pd
-
-    with opened(path) as f:
-        table = pd.read_csv(f)
-    missing = [c for c in needed if c not in table.columns]
-    if missing:
-        raise UnreadableFile(f"{path} lacks the columns {', '.join(missing)}")
+def frame(path: Path, numeric: list[str], text: list[str] | None = None) -> Any:
+    """A CSV as a pandas frame with those columns; rows that lack one of the numbers are left out, and counted in its `attrs`."""
+    table = with_numbers(read_csv(path, [*(text or []), *numeric]), numeric, path)
+    table, left_out = complete(table, numeric, path)
+    table.attrs["left_out"] = left_out
     return table

@@ -8,14 +8,26 @@ layer of ReLUs; the vote is a sentence in the feature's own unit. More votes wer
 """
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from relukit.gallery.maintenance import _files
 
 Array = np.ndarray
 WINDOW, STEP, KNOTS, VOTES = 50, 25, 12, 1
 SETUP = ["Machining_Process", "tool_condition", "experiment", "feedrate", "clamp_pressure"]
 KINDS = ("mean", "standard deviation", "mean step", "largest size")
+
+
+def read(path: Path, columns: list[str] | None = None) -> Any:
+    """Rows of experiments; those that lack one of the numbers are left out.
+
+    Arguments:
+        columns: The signals that are needed; without them, whatever is there besides the set-up (the training file).
+    """
+    return _files.frame(path, ["experiment", *(columns or [])], ["tool_condition"])
 
 
 def window_features(w: Array) -> Array:

@@ -6,9 +6,12 @@ K_j come from the gap between neighboring training rows. Gradient descent on the
 failures are 3 % of the rows, and what counts is where exactly a threshold lies.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from relukit.gallery.maintenance import _files
 
 Array = np.ndarray
 TYPES = ("L", "M", "H")
@@ -20,6 +23,11 @@ FEATURES = (
 )  # fmt: skip
 PRICE = 2.0  # failures that a side of a box has to be worth
 Rule = dict[int, float]  # j < 7: x_j > t; j >= 7: -x_(j - 7) > t
+
+
+def read(path: Path) -> Any:
+    """AI4I rows; those that lack one of the numbers are left out."""
+    return _files.frame(path, [*COLUMNS[1:], TARGET], COLUMNS[:1])
 
 
 def features(table: Any) -> Array:

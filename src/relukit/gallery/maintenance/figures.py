@@ -24,7 +24,7 @@ def figures(out: Path, data: Path) -> list[Path]:
         left.plot(cycles, notes["left"][rows], "--", lw=1, color=f"C{k}")
     left.set(xlabel="cycle", ylabel="remaining cycles", title="Turbofans kept from training (dashed: truth)")
     left.legend(fontsize=8)
-    table = _files.frame(data / _files.AI4I, [*_process.COLUMNS, _process.TARGET])
+    table = _process.read(data / _files.AI4I)
     X, y = _process.features(table), table[_process.TARGET].to_numpy(bool)
     middle.plot(X[~y, 1], X[~y, 2], ".", ms=2, color="0.75", label="works")
     middle.plot(X[y, 1], X[y, 2], ".", ms=4, color="C3", label="failed")
@@ -36,7 +36,7 @@ def figures(out: Path, data: Path) -> list[Path]:
         title="Milling process: failures lie beyond thresholds",
     )
     middle.legend(fontsize=8)
-    mill = _files.frame(data / _files.MILL, _mill.SETUP)
+    mill = _mill.read(data / _files.MILL)
     experiments = _mill.windows(mill, _mill.signals(mill))
     scores = _mill.left_out(experiments)
     order = sorted(scores, key=lambda k: (experiments[k]["feed"], experiments[k]["worn"]))

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from relukit._errors import InvalidInput, UnreadableFile
+from relukit.gallery._tables import opened
 from relukit.gallery.maintenance import _engines, _files, _mill, _process
 from relukit.gallery.maintenance.study import load_engines, load_process
 
@@ -32,7 +33,7 @@ def warnings(out: Path, source: str | Path = "-", follow: float = 0) -> Iterator
     """The same as a generator."""
     if str(source) != "-" and not Path(source).exists():
         raise UnreadableFile(f"{source} does not exist")
-    stream = sys.stdin if str(source) == "-" else _files.opened(Path(source))
+    stream = sys.stdin if str(source) == "-" else opened(Path(source))
     try:
         lines = _lines(stream, follow)
         first = next(lines, None)
@@ -45,7 +46,10 @@ def warnings(out: Path, source: str | Path = "-", follow: float = 0) -> Iterator
         said = makers[kind](out, first)
         rows = lines if kind != "engines" else _with(first, lines)
         for number, line in enumerate(rows, 1):
-            warning = said(line)
+            try:
+                warning = said(line)
+            except ValueError as error:  # a row may say nothing of a machine; the rows after it still do
+                raise InvalidInput(f"row {number} is not readable: {error}") from None
             if warning is not None:
                 yield {"row": number, **warning}
     finally:

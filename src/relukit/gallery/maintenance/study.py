@@ -70,7 +70,7 @@ def _train_process(data: Path, out: Path, quick: bool) -> dict[str, Any]:
 
     import relukit
 
-    table = _files.frame(data / _files.AI4I, [*_process.COLUMNS, _process.TARGET])
+    table = _process.read(data / _files.AI4I)
     X, y = _process.features(table), table[_process.TARGET].to_numpy(int)
     rules = _process.learn(X, y)
     net = _process.network(rules, X)
@@ -89,7 +89,7 @@ def _train_process(data: Path, out: Path, quick: bool) -> dict[str, Any]:
 def _train_mill(data: Path, out: Path, quick: bool) -> dict[str, Any]:
     import relukit
 
-    table = _files.frame(data / _files.MILL, _mill.SETUP)
+    table = _mill.read(data / _files.MILL)
     experiments = _mill.windows(table, columns := _mill.signals(table))
     net, vote = _mill.fit(experiments)
     relukit.save(net, out / "mill.npz")
@@ -158,17 +158,21 @@ def score(out: Path, files: Sequence[Path], download: str | None = None) -> dict
         return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": rows}
     if "process" in by_kind:
         needed = [*_process.COLUMNS, _process.TARGET]
-        table = pd.concat([_files.frame(f, needed) for f in by_kind["process"]], ignore_index=True)
-        training = _files.frame(data / _files.AI4I, needed)
+        parts, training = [_process.read(f) for f in by_kind["process"]], _process.read(data / _files.AI4I)
+        table = pd.concat(parts, ignore_index=True)
         net, rules, spread, read = load_process(out)
         metrics, baselines = _process.score(net, rules, spread, training, table)
         seen = len(pd.merge(table[needed], training[needed].drop_duplicates()))
-        return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": len(table),
+        return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": len(table), "rows_left_out": sum(t.attrs["left_out"] for t in parts),
                 "rows_seen_in_training": seen, "rules": read}  # fmt: skip
-    table = pd.concat([_files.frame(f, _mill.SETUP[1:3]) for f in by_kind["mill"]], ignore_index=True)
-    reference = _files.frame(data / _files.MILL, _mill.SETUP)
-    experiments = _mill.windows(table, _mill.signals(reference))
-    training = _mill.windows(reference, _mill.signals(reference))
+    reference = _mill.read(data / _files.MILL)
+    signals = _mill.signals(reference)
+    parts = [_mill.read(f, signals) for f in by_kind["mill"]]
+    experiments = _mill.windows(pd.concat(parts, ignore_index=True), signals)
+    if not experiments:
+        raise InvalidInput(f"no experiment of these files has {_mill.WINDOW} rows, one window of 5 seconds")
+    training = _mill.windows(reference, signals)
     metrics, baselines = _mill.score(relukit.load(out / "mill.npz"), experiments, training)
     rows = sum(len(p["features"]) for p in experiments.values())
-    return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": rows, "experiments": len(experiments)}
+    return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": rows, "experiments": len(experiments),
+            "rows_left_out": sum(t.attrs["left_out"] for t in parts)}  # fmt: skip

@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from relukit._errors import UnreadableFile
 from relukit.gallery._life import Array
+from relukit.gallery._tables import read_csv
 
 EDGES, LABELS = "PPNet_edges.txt.gz", "labels_dev.csv"
 TABLES = {
@@ -89,14 +90,7 @@ class Labels:
 
 def read_labels(path: Path, names: dict[str, int]) -> Labels:
     """Labels of a table with the columns gene and driver."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{path}: not a CSV table ({error})") from error
-    if not {"gene", "driver"} <= set(frame.columns):
-        raise UnreadableFile(f"{path}: columns gene and driver are needed, it has {list(frame.columns)[:10]}")
+    frame = read_csv(path, ["gene", "driver"], keep_default_na=False)
     text = frame["driver"].astype(str).str.strip().str.lower()
     driver = text.map({"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0})
     if driver.isna().any():

@@ -155,6 +155,8 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     """AUPRC and AUROC on label files (columns gene, driver); genes outside the network are counted and left out."""
     from sklearn.metrics import average_precision_score
 
+    if not files:
+        raise UnreadableFile("give labels to score: --data LABELS.csv with the columns gene and driver")
     saved = load_scores(out)
     index = {str(n): i for i, n in enumerate(saved["names"])}
     parts = [read_labels(Path(f), index) for f in files]
