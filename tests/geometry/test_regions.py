@@ -8,9 +8,14 @@ import pytest
 import relukit
 from relukit import Box, InvalidInput, UnsupportedOperation
 from relukit.activations import get
+from relukit.geometry import _enumerate
 from relukit.network import from_layers
 from relukit.network.affine import Conv, Dense
 from relukit.network.rewrite import RELU, Builder
+
+
+def relu_network(weights, biases):
+    return from_layers(weights, biases, [get("relu")] * (len(weights) - 1))
 
 
 @pytest.mark.parametrize(
@@ -101,3 +106,50 @@ def test_planes_of_one_network_do_not_mix():
         A, c = found.maps
         center = found.polygon(0).mean(axis=0)
         np.testing.assert_allclose(A[0] @ center + c[0], network(found.plane.points(center)), atol=1e-10)
+
+
+@pytest.mark.parametrize("inputs", [2, 3])
+def test_what_is_found_is_kept_where_memory_ends(inputs, monkeypatch):
+    g = np.random.default_rng(0)
+    weights = [g.standard_normal((40, inputs)), g.standard_normal((40, 40)), g.standard_normal((1, 40))]
+    network = relu_network(weights, [g.standard_normal(40), g.standard_normal(40), np.zeros(1)])
+    box = relukit.Box(-np.ones(inputs), np.ones(inputs))
+    monkeypatch.setattr(_enumerate, "_memory_left", lambda: 4e6)
+    found = relukit.regions(network, box, partial=True)
+    assert len(found) > 0 and not found.complete and found.stopped_by == "memory"
+    with pytest.raises(relukit.UnsupportedOperation, match="too many pieces for memory"):
+        relukit.regions(network, box)
+    monkeypatch.undo()
+    whole = relukit.regions(network, box)
+    assert len(whole) > len(found) and {p.tobytes() for p in found.patterns} < {p.tobytes() for p in whole.patterns}
+
+
+def test_files_hold_what_the_pieces_are(tmp_path):
+    g = np.random.default_rng(1)
+    for inputs in (2, 3):
+        network = relu_network(
+            [g.standard_normal((7, inputs)), g.standard_normal((2, 7))], [g.standard_normal(7), np.zeros(2)]
+        )
+        found = relukit.regions(network, relukit.Box(-np.ones(inputs), np.ones(inputs)))
+        with np.load(found.save(tmp_path / "a.npz")) as file:
+            arrays = dict(file)
+        told = json.loads(found.save(tmp_path / "a.json").read_text())
+        assert arrays["owners"].tolist() == told["owners"] == found.owners.tolist() and told["gates"] == 7
+        sizes = arrays["areas" if inputs == 2 else "volumes"]
+        assert sizes.sum() == pytest.approx(2.0**inputs, rel=1e-12) and len(sizes) == len(found)
+        if inputs == 2:
+            assert told["lines"] == [found.lines[a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:])]
+            ends = arrays["boundary"].reshape(-1, 2)
+            assert len(ends) and np.abs(np.diff(network(ends), axis=1)).max() < 1e-12
+            shapes = json.loads(found.save(tmp_path / "a.geojson").read_text())["features"]
+            assert [s["properties"]["area"] for s in shapes] == sizes.tolist()
+            middle = np.array([np.mean(s["geometry"]["coordinates"][0][:-1], axis=0) for s in shapes])
+            assert [s["properties"]["decision"] for s in shapes] == network.decide(middle).tolist()
+        else:
+            at, rows = arrays["facet_offsets"], arrays["half_spaces_A"]
+            for k in range(len(found)):
+                gap = arrays["half_spaces_b"][at[k] : at[k + 1]] - rows[at[k] : at[k + 1]] @ found.cell(k).T
+                assert gap.min() > -1e-12 and np.sort(gap, axis=1)[:, inputs - 1].max() < 1e-12  # n corners on each
+                depth = arrays["half_spaces_b"][at[k] : at[k + 1]] - rows[at[k] : at[k + 1]] @ arrays["centers"][k]
+                assert depth.min() == pytest.approx(arrays["radii"][k], abs=1e-12)
+            assert told["half_spaces"][0]["A"] == rows[: at[1]].tolist()

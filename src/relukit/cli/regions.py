@@ -49,6 +49,7 @@ def command(
         "cpu_seconds": seconds,
         "timed_call": call,
         "stopped_at": None if found.complete else len(found),
+        "stopped_by": found.stopped_by or None,
     }
     if content["area_error"] != content["area_error"]:
         content["area_error"] = None
@@ -68,8 +69,10 @@ def command(
     else:
         _say(content)
     if not found.complete:
-        say_error(f"stopped after {len(found):,} pieces: these are right, further ones are missing")
-        if len(found) < limit:
+        memory = found.stopped_by == "memory"
+        why = "memory for no more: stopped" if memory else "stopped"
+        say_error(f"{why} after {len(found):,} pieces: these are right, further ones are missing")
+        if found.stopped_by == "Ctrl-C":
             raise typer.Exit(INTERRUPTED)
 
 
@@ -183,7 +186,7 @@ def _timed(network: Any, domain: Any, where: Any, limit: int, threads: int) -> t
                 threads=threads,
             )
             seconds = time.process_time() - started
-            if call == 2 or seconds > _LONG or (not found.complete and len(found) < limit):
+            if call == 2 or seconds > _LONG or found.stopped_by in ("memory", "Ctrl-C"):
                 return found, seconds, call
 
 

@@ -35,7 +35,7 @@ class Cells(Shown):
         patterns: Gates that are on in each cell as packed bits (`numpy.packbits`, little), shape `(R, bytes)`.
         gates: Number of gates.
         owners: Node and unit of each gate, shape `(gates, 2)`.
-        complete: False where the walk was stopped, by the limit or by Ctrl-C.
+        complete: False where the walk was stopped; `stopped_by` says by what: "limit", "memory" or "Ctrl-C".
         unmatched: Facets inside the domain without a neighbor: 0 for a complete list, as a run-time check.
         exact: As in `Regions`: every sign is certain, by rational arithmetic where floats cannot tell.
         exact_tests: Signs that needed rational arithmetic.
@@ -62,6 +62,7 @@ class Cells(Shown):
     form: Form = field(repr=False)
     raw: Any = field(repr=False)  # the walk's facet labels and pattern words
     gate_pattern: Callable[[Array], BoolArray] = field(repr=False)
+    stopped_by: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -104,9 +105,10 @@ class Cells(Shown):
         bit = lambda f: (self.masks[f >> 6, part] >> np.uint64(f & 63)) & np.uint64(1) == 1
         return [inside[bit(f)] for f in range(count)]
 
-    def half_spaces(self, k: int) -> Rows:
-        """Irredundant half-spaces `A x <= b` of cell k, rows of length one, in the order of `walls(k)`."""
-        return self._half_spaces(k, k + 1)
+    def half_spaces(self, k: int | slice) -> Rows:
+        """Irredundant half-spaces `A x <= b` of cell k, rows of length one, in the order of `walls(k)`; of cells in a row with a slice, as in `facets`."""
+        first, stop, _ = k.indices(len(self)) if isinstance(k, slice) else (k, k + 1, 1)
+        return self._half_spaces(first, stop)
 
     def _half_spaces(self, first: int, stop: int) -> Rows:
         from relukit.geometry._measures import half_spaces
@@ -156,6 +158,11 @@ class Cells(Shown):
         reals = np.empty((D, D)), np.empty(D + 1)
         volumes(self.offsets, self.indices, self.masks, self.vertices, D, 0, len(self), *room, *reals, out)
         return out
+
+    @property
+    def volumes_are_dear(self) -> bool:
+        """Whether so many volumes of so many inputs would take minutes: summaries and files leave them out then."""
+        return len(self) * _VOLUME * _GROWTH ** (self.dimension - 7) > _PATIENCE
 
     @property
     def area(self) -> float:
@@ -238,7 +245,7 @@ class Cells(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Counts and checks; `area` and `area_error` are None where the volumes of so many cells of so many inputs would take minutes."""
-        dear = len(self) * _VOLUME * _GROWTH ** (self.dimension - 7) > _PATIENCE
+        dear = self.volumes_are_dear
         return {
             "regions": len(self), "vertices": len(self.vertices), "edges": self.edges, "facets": self.facet_count, "dimension": self.dimension,
             "area": None if dear else self.area, "area_error": None if dear else self.area_error, "unmatched_facets": self.unmatched, "exact": self.exact,

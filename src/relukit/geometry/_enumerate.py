@@ -18,27 +18,58 @@ Progress = Callable[[int], Any]
 
 
 def memory_full(found: Any) -> bool:
-    """Whether arrays four times as large, the next ones, would not fit in this machine's memory."""
+    """Whether arrays four times as large, the next ones, and half as much to put pieces together, would not fit in the memory that is left."""
+    return 6 * sum(array.nbytes for array in found) > _memory_left()
+
+
+def _memory_left() -> float:
+    """Bytes that this process may still take: of the machine, of its group of processes, and of its own limit."""
     import os
 
+    left = [float("inf")]
     try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        left.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):  # not on this system
-        memory = 8 << 30
-    return 4 * sum(array.nbytes for array in found) > memory
+        left.append(8 << 30)
+    try:
+        with open("/proc/meminfo") as lines:
+            left += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")]
+        with open("/sys/fs/cgroup/memory.max") as limit, open("/sys/fs/cgroup/memory.current") as now:
+            left.append(int(limit.read()) - int(now.read()))
+    except (OSError, ValueError):  # another system, or no limit ("max")
+        pass
+    try:
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if most != resource.RLIM_INFINITY:
+            with open("/proc/self/statm") as pages:
+                left.append(most - int(pages.read().split()[0]) * resource.getpagesize())
+    except (ImportError, OSError, ValueError):
+        pass
+    return min(left)
+
+
+def stopped_by(walk: Any, limit: int | None) -> str:
+    """Why a walk ended before its time: "limit", "memory" or "Ctrl-C"."""
+    from relukit.geometry._walk import CELLS, FULL
+
+    if limit is not None and walk.counts[CELLS] >= limit:
+        return "limit"
+    return "memory" if walk.counts[FULL] else "Ctrl-C"
 
 
 def stopped(found: Any, walk: Any, limit: int | None) -> BaseException:
-    """What to raise for an unfinished walk: the limit, no more memory, or Ctrl-C."""
+    """What to raise for an unfinished walk."""
     from relukit.geometry._walk import CELLS
 
-    count = int(walk.counts[CELLS])
-    if limit is not None and count >= limit:
+    why = stopped_by(walk, limit)
+    if why == "limit":
         return UnsupportedOperation(f"more than {limit} pieces: raise limit=, take a smaller domain, or stream them")
-    if memory_full(found):
+    if why == "memory":
         size = sum(array.nbytes for array in found) / 1e9
         return UnsupportedOperation(
-            f"too many pieces for memory: {count:,} so far fill {size:.1f} GB; take a smaller domain, partial=True, or geometry.stream"
+            f"too many pieces for memory: {walk.counts[CELLS]:,} so far fill {size:.1f} GB; take a smaller domain, partial=True, or geometry.stream"
         )
     return KeyboardInterrupt()
 
@@ -98,7 +129,7 @@ def walk_on(
         halted: Asked between slices; a walk on another thread may have been interrupted.
     """
     from relukit.geometry._planar import walk_polygons
-    from relukit.geometry._walk import BUDGET, CELLS, DONE
+    from relukit.geometry._walk import BUDGET, CELLS, DONE, FULL
 
     pace = Pace(_SLICE)
     stop = int(walk.counts[CELLS]) + pace.step
@@ -110,9 +141,11 @@ def walk_on(
             if halted():
                 return found, walk, False
             if why != BUDGET:
-                if memory_full(found):
+                room = None if memory_full(found) else within_memory(_grown, found, walk, why)
+                if room is None:
+                    walk.counts[FULL] = 1
                     return found, walk, False
-                found, walk = _grown(found, walk, why)
+                found, walk = room
                 continue
             if on_progress is not None:
                 on_progress(int(walk.counts[CELLS]))
@@ -141,7 +174,7 @@ def give_back(form: Form, walk: Any, found: Any) -> None:
 def start_polygons(form: Form, lower: Array, upper: Array) -> tuple[Any, Any]:
     """The domain's box as the only waiting polygon: the walk and its arrays."""
     from relukit.geometry._clip import HEAD
-    from relukit.geometry._walk import CELLS, EXACT, INDICES, INNER, RANGE, STACK, VERTICES, walk_of
+    from relukit.geometry._walk import CELLS, EXACT, FULL, INDICES, INNER, RANGE, STACK, VERTICES, walk_of
 
     spare = _SPARE.get(form)
     try:
@@ -175,7 +208,7 @@ def start_polygons(form: Form, lower: Array, upper: Array) -> tuple[Any, Any]:
     for k in range(3):
         walk.rows[k * step : k * step + n] = form.net.direct[k * n : (k + 1) * n]
     walk.lower[:], walk.upper[:] = lower, upper
-    walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE]] = 0
+    walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE, FULL]] = 0
     walk.counts[STACK], walk.counts[VERTICES] = 1, 4
     return walk, found
 
@@ -206,6 +239,14 @@ def longer_line(array: Array, count: int) -> Array:
     out = room_for(count, array.dtype)
     out[: len(array)] = array
     return out
+
+
+def within_memory(grown: Callable[..., Any], *state: Any) -> Any:
+    """What `grown` makes of a walk's arrays; None where there is no memory for it: what was found stays as it is."""
+    try:
+        return grown(*state)
+    except MemoryError:
+        return None
 
 
 def _grown(found: Any, walk: Any, why: int) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from relukit._errors import UnsupportedOperation
 from relukit._types import Array
-from relukit.geometry._enumerate import Pace, longer, memory_full
+from relukit.geometry._enumerate import Pace, longer, memory_full, within_memory
 from relukit.geometry._form import Form
 
 DIMENSIONS = 12  # a box has 2^D corners, and an exact sign takes 2^(D + 1) minors
@@ -46,7 +46,7 @@ def slices(
         KeyboardInterrupt: Ctrl-C, with `forget`; otherwise what was found so far comes as the last one.
     """
     from relukit.geometry._solid import walk_cells
-    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, INDICES, VERTICES
+    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, FULL, INDICES, VERTICES
 
     D = form.dimension
     if D > DIMENSIONS:
@@ -70,14 +70,20 @@ def slices(
                 yield found, walk, True
                 return
             if why == FACETS_FULL:
-                words *= 2
-                found = _widened(found, words)
-                continue
-            if why != BUDGET:
-                if memory_full(found):
+                room = within_memory(_widened, found, 2 * words)
+                if room is None:
+                    walk.counts[FULL] = 1
                     yield found, walk, False
                     return
-                found, walk = _grown(found, walk, why, words)
+                found, words = room, 2 * words
+                continue
+            if why != BUDGET:
+                room = None if memory_full(found) else within_memory(_grown, found, walk, why, words)
+                if room is None:
+                    walk.counts[FULL] = 1
+                    yield found, walk, False
+                    return
+                found, walk = room
                 continue
             done, ahead = int(walk.counts[CELLS]), pace.next()
             if limit is not None and done >= limit:

@@ -67,7 +67,7 @@ def forces(network: Network, path: Array, output: int = 0) -> Forces:
     Example:
         >>> relukit.forces(network, [[0, 0], [1, 0], [1, 1]]).jumps
     """
-    network.require_piecewise_linear("jumps of its derivative")
+    network.require_piecewise_linear("a list of its jumps")
     path = np.asarray(path, float)
     if path.ndim != 2 or path.shape[1] != network.inputs:
         raise ShapeMismatch(f"a path has shape (corners, {network.inputs}), got {path.shape}")

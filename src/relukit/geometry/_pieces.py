@@ -1,6 +1,7 @@
 """From a network and a domain to its pieces: polygons on a plane, cells in a box."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ from relukit._errors import EmptySet, InvalidInput
 from relukit._types import Array
 from relukit.geometry._along import Raw, cells_along
 from relukit.geometry._cells import Cells
-from relukit.geometry._enumerate import Progress, stopped
+from relukit.geometry._enumerate import Progress, stopped, stopped_by
 from relukit.geometry._form import Form, form_of, gates_at
 from relukit.geometry._polygons import polygons
 from relukit.geometry._regions import Plane, Regions
@@ -49,7 +50,7 @@ def regions(
         >>> found = relukit.regions(relukit.load("net.npz"), relukit.Box([-1, -1], [1, 1]))
         >>> len(found), found.exact
     """
-    network.require_piecewise_linear("exact pieces")
+    network.require_piecewise_linear("an exact list of pieces")
     if plane is None and network.inputs != 2:
         plane = _own_plane(network) if domain is None or domain.size != network.inputs else None
         if plane is not None and domain is None:
@@ -64,13 +65,18 @@ def regions(
         if line is not None:
             return line
     found, walk, complete = solids(form, lower, upper, limit, on_progress)
-    from relukit.geometry._walk import CELLS
+    from relukit.geometry._walk import CELLS, FULL
 
     if not complete and not partial:
         raise stopped(found, walk, limit)
     if complete and not walk.counts[CELLS]:
         raise EmptySet("the polytope holds no piece of positive volume")
-    return cells_of(form, lower, upper, rows, found, walk, complete)
+    try:
+        result = cells_of(form, lower, upper, rows, found, walk, complete)
+    except MemoryError:
+        walk.counts[FULL] = 1
+        raise stopped(found, walk, None) from None
+    return result if complete else replace(result, stopped_by=stopped_by(walk, limit))
 
 
 def stream(
@@ -90,7 +96,7 @@ def stream(
     Raises:
         As `regions`.
     """
-    network.require_piecewise_linear("exact pieces")
+    network.require_piecewise_linear("an exact list of pieces")
     from relukit.geometry._enumerate_cells import slices
 
     form, lower, upper, rows = _domain(network, domain)

@@ -1,12 +1,13 @@
 """Linear pieces of a network on its two inputs or on a plane, as exact polygons."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from relukit._errors import EmptySet, InvalidInput
 from relukit._types import Array
-from relukit.geometry._enumerate import Progress, planar, stopped
+from relukit.geometry._enumerate import Progress, planar, stopped, stopped_by
 from relukit.geometry._form import Form, form_of, gates_at
 from relukit.geometry._regions import Plane, Regions
 from relukit.network import Network
@@ -32,7 +33,8 @@ def polygons(
     found, walk, complete = planar(form, lower, upper, limit, on_progress, threads)
     if not complete and not partial:
         raise stopped(found, walk, limit)
-    return _result(form, where, found, walk, lower, upper, complete, rows)
+    result = _result(form, where, found, walk, lower, upper, complete, rows)
+    return result if complete else replace(result, stopped_by=stopped_by(walk, limit))
 
 
 def _where(network: Network, domain: Any, plane: Any) -> tuple[Plane, Box | Polytope]:

@@ -44,7 +44,7 @@ class Regions(Shown):
             convolutions, residual connections): decisions are then certain for the product rounded to float64.
         patterns: Gates that are on in each polygon as packed bits (`numpy.packbits`, little), shape `(R, bytes)`, or None.
         gates: Number of gates.
-        complete: False where the walk was stopped, by the limit or by Ctrl-C.
+        complete: False where the walk was stopped; `stopped_by` says by what: "limit", "memory" or "Ctrl-C".
         exact_tests: Signs that needed rational arithmetic.
         owners: Node and unit of each gate, shape (gates, 2).
     """
@@ -65,6 +65,7 @@ class Regions(Shown):
     counted_edges: int | None = None
     exact_tests: int = 0
     owners: Any = None
+    stopped_by: str = ""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -78,6 +79,15 @@ class Regions(Shown):
     def lines(self) -> IntArray:
         """For each entry of `indices` the gate whose line the edge from that corner to the next lies on; `gates + s` for side s of the domain."""
         return self.make_lines()
+
+    @cached_property
+    def areas(self) -> Array:
+        """Area of each polygon, in plane coordinates; shape `(R,)`."""
+        start = self.vertices[self.indices[self.offsets[:-1]]][
+            self.owner
+        ]  # from a corner of its own: tiny pieces keep their digits
+        a, b = self.vertices[self.indices] - start, self.vertices[self.indices[self.following]] - start
+        return 0.5 * np.add.reduceat(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], self.offsets[:-1])
 
     def polygon(self, k: int) -> Array:
         return self.vertices[self.indices[self.offsets[k] : self.offsets[k + 1]]]
@@ -191,11 +201,14 @@ class Regions(Shown):
         return graph
 
     def geojson(self) -> dict[str, Any]:
-        """Polygons as a GeoJSON-like feature collection, in plane coordinates."""
-        features = [
-            {"type": "Feature", "properties": {"piece": k}, "geometry": {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]}}
-            for k, ring in ((k, self.polygon(k)) for k in range(len(self)))
-        ]  # fmt: skip
+        """Polygons as a GeoJSON-like feature collection, in plane coordinates; `decision` is that in a polygon's middle."""
+        A, c = self.maps
+        features = []
+        for k in range(len(self)):
+            ring = self.polygon(k)
+            out = A[k] @ ring.mean(axis=0) + c[k]
+            about = {"piece": k, "area": float(self.areas[k]), "decision": int(out.argmax()) if len(out) > 1 else int(out[0] > 0), "A": A[k].tolist(), "c": c[k].tolist()}  # fmt: skip
+            features.append({"type": "Feature", "properties": about, "geometry": {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]}})  # fmt: skip
         return {"type": "FeatureCollection", "features": features}
 
     def save(self, path: str | Path) -> Path:

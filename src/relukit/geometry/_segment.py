@@ -98,7 +98,7 @@ def breakpoints(network: Network, start: Array, end: Array) -> Segment:
         InvalidInput: They are the same point, or not finite.
         UnsupportedOperation: An activation is smooth.
     """
-    network.require_piecewise_linear("breakpoints")
+    network.require_piecewise_linear("a list of breakpoints")
     start, end = (np.asarray(p, float).ravel() for p in (start, end))
     if start.shape != (network.inputs,) or end.shape != (network.inputs,):
         raise ShapeMismatch(f"the ends have {start.size} and {end.size} entries, the network takes {network.inputs}")

@@ -20,7 +20,7 @@ from relukit.geometry._bits import nth
 from relukit.geometry._clip import AFTER, HEAD, OTHER, known_cut, name_of, remember_cut
 from relukit.geometry._enumerate import NEEDED, longer, longer_line, start_polygons, walk_on
 from relukit.geometry._form import Form, Stage, pack
-from relukit.geometry._walk import CELLS, EXACT, INDICES, INNER, RANGE, STACK, STAMP, VERTICES
+from relukit.geometry._walk import CELLS, EXACT, FULL, INDICES, INNER, RANGE, STACK, STAMP, VERTICES
 
 _HINGES = 9  # that cut the domain into the parts that are shared out: up to 46
 _HEADS: WeakKeyDictionary[Form, Form] = WeakKeyDictionary()  # of each form its first hinges
@@ -48,7 +48,7 @@ def polygons_on_threads(
     def work() -> tuple[Any, Any, bool]:
         walk, found = _taken(form) or start_polygons(form, lower, upper)
         walk.lower[:], walk.upper[:] = lower, upper
-        walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE]], found.area[:] = 0, 0.0
+        walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE, FULL]], found.area[:] = 0, 0.0
         found = _with_room(found, parts, prefix, share, len(walk.on))
         walk.counts[VERTICES] = prefix
         while True:
@@ -196,7 +196,7 @@ def _together(done: list[tuple[Any, Any, bool]], prefix: int, pool: ThreadPoolEx
     total.counts[[CELLS, INDICES, VERTICES]] = cells, entries, vertices
     for part, other, _ in done[1:]:
         whole.area[:] += part.area
-        total.counts[[INNER, EXACT, RANGE]] += other.counts[[INNER, EXACT, RANGE]]
+        total.counts[[INNER, EXACT, RANGE, FULL]] += other.counts[[INNER, EXACT, RANGE, FULL]]
     return whole, total
 
 

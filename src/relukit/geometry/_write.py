@@ -17,7 +17,10 @@ def write_regions(found: Any, path: Path) -> Path:
     A, c = found.maps
     kind = path.suffix.lower()
     if kind == ".npz":
-        more = {} if found.patterns is None else {"patterns": found.patterns, "lines": found.lines}
+        more = (
+            {} if found.patterns is None else {"patterns": found.patterns, "lines": found.lines, "owners": found.owners}
+        )
+        more["areas"], more["boundary"] = found.areas, found.boundary()
         plane = {"origin": found.plane.origin, "u": found.plane.u, "v": found.plane.v}
         return _arrays(
             path, vertices=found.vertices, offsets=found.offsets, indices=found.indices, A=A, c=c, neighbors=found.neighbors, complete=found.complete, **more, **plane
@@ -27,7 +30,8 @@ def write_regions(found: Any, path: Path) -> Path:
     if kind == ".json":
         return write_json(path, found.to_dict() | {
             "vertices_xy": found.vertices, "polygons": [p.tolist() for p in found.polygons], "A": A, "c": c,
-            "neighbors": np.split(found.neighbors, found.offsets[1:-1]), "patterns_packed": found.patterns,
+            "neighbors": np.split(found.neighbors, found.offsets[1:-1]), "patterns_packed": found.patterns, "gates": found.gates,
+            "lines": np.split(found.lines, found.offsets[1:-1]), "owners": found.owners, "areas": found.areas, "decision_boundary": found.boundary(),
             "plane": {"origin": found.plane.origin, "u": found.plane.u, "v": found.plane.v},
         })  # fmt: skip
     if kind in (".ply", ".obj"):
@@ -42,16 +46,23 @@ def write_cells(found: Any, path: Path) -> Path:
     """Cells; a mesh is the set of all facets in three inputs."""
     A, c = found.maps
     kind = path.suffix.lower()
+    if kind in (".npz", ".json"):
+        rows = found.half_spaces(slice(None))
+        centers, radii = found.centers
+        sizes = {} if found.volumes_are_dear else {"volumes": found.volumes}
+        more = {"gates": found.gates, "owners": found.owners, "centers": centers, "radii": radii} | sizes
     if kind == ".npz":
         return _arrays(
             path, vertices=found.vertices, offsets=found.offsets, indices=found.indices, masks=found.masks, facet_offsets=found.facet_offsets,
             facets=found.facets, neighbors=found.neighbors, patterns=found.patterns, A=A, c=c, complete=found.complete,
+            half_spaces_A=rows.A, half_spaces_b=rows.b, **more,
         )  # fmt: skip
     if kind == ".json":
-        return write_json(path, found.to_dict() | {
-            "corners": found.vertices, "cells": [p.tolist() for p in found.polygons], "A": A, "c": c,
-            "walls": [found.walls(k).tolist() for k in range(len(found))],
-            "neighbors": np.split(found.neighbors, found.facet_offsets[1:-1]), "patterns_packed": found.patterns,
+        split = lambda values: np.split(values, found.facet_offsets[1:-1])
+        return write_json(path, found.to_dict() | more | {
+            "corners": found.vertices, "cells": [p.tolist() for p in found.polygons], "A": A, "c": c, "walls": split(found.facets),
+            "half_spaces": [{"A": a, "b": b} for a, b in zip(split(rows.A), split(rows.b))],
+            "neighbors": split(found.neighbors), "patterns_packed": found.patterns,
         })  # fmt: skip
     if kind in (".ply", ".obj"):
         if found.dimension != 3:
