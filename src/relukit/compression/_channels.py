@@ -28,15 +28,15 @@ class Channels:
 def channel_form(network: Network, bounds: Bounds) -> Channels | None:
     """Convolutions and dense layers with fewer channels and units; None where nothing goes.
 
-    A layer is cut if its affine node is a sum of convolutions without groups, matrices and selections, and what reads its activation mixes or selects
-    channels, directly or behind poolings, depthwise convolutions and changes of shape. A skip connection then selects what is left.
+    A layer is cut if its affine node is a sum of convolutions without groups, matrices and selections, and what reads it mixes or selects channels,
+    behind activations, poolings, depthwise convolutions and changes of shape. A skip connection then selects what is left.
     """
     draft, merged, rounded, changed = Draft.of(network, bounds), 0, 0, False
     unread: list[tuple[int, int]] = []
     follow: list[tuple[int, int, int, float]] = []  # layer, unit, unit that it follows, factor
     number = {i: k for k, i in enumerate(network.activations)}
-    for at in network.activations:
-        layer = Layer.of(draft, at)
+    for source in range(1, len(network)):
+        layer = Layer.of(draft, source)
         if layer is None:
             continue
         gone = layer.fold()
@@ -71,14 +71,13 @@ def channel_form(network: Network, bounds: Bounds) -> Channels | None:
 def has_copies(network: Network) -> bool:
     """Whether a layer holds a multiple of another unit or channel, a unit without weights, or one that nothing reads."""
     draft = Draft.of(network, None)
-    for at in network.activations:
-        layer = Layer.of(draft, at)
+    for source in range(1, len(network)):
+        layer, op = Layer.of(draft, source), network.nodes[source].op
         if layer is not None:
             rows = layer.rows()
             if not layer.read().all() or (rows.shape[1] > 1 and not rows[:, :-1].any(axis=1).all()):
                 return True
         else:
-            op = network.nodes[network.nodes[at].inputs[0]].op
             if not isinstance(op, Affine) or len(op.maps) != 1 or not isinstance(op.maps[0], Dense | Conv):
                 continue
             m = op.maps[0]

@@ -63,11 +63,11 @@ class Draft:
 
 @dataclass
 class Layer:
-    """An affine node whose rows can go channel by channel, and its group: the activation that reads it and all nodes behind it that keep channels
-    apart (poolings, depthwise convolutions, changes of shape).
+    """An affine node whose rows can go channel by channel, and its group: the activations and other nodes behind it that keep channels apart
+    (poolings, depthwise convolutions, changes of shape).
 
     Arguments:
-        group: Node numbers, the activation first; a channel goes in all of them.
+        group: Numbers of these nodes, in order; a channel goes in all of them.
         readers: Maps behind the group that mix or select channels.
     """
 
@@ -78,19 +78,17 @@ class Layer:
     channels: int
 
     @staticmethod
-    def of(draft: Draft, at: int) -> "Layer | None":
-        nodes, network = draft.nodes, draft.network
-        source = nodes[at].inputs[0]
-        op = nodes[source].op
-        if not isinstance(op, Affine) or network.consumers[source] != (at,) or not all(_mixes(m) for m in op.maps):
+    def of(draft: Draft, source: int) -> "Layer | None":
+        nodes, op = draft.nodes, draft.nodes[source].op
+        if not isinstance(op, Affine) or not all(_mixes(m) for m in op.maps):
             return None
-        counts = {m.kernel.shape[0] for m in op.maps if isinstance(m, Conv)} or {nodes[at].size}
-        if len(counts) > 1 or not nodes[at].size:
+        counts = {m.kernel.shape[0] for m in op.maps if isinstance(m, Conv)} or {nodes[source].size}
+        if len(counts) > 1 or not nodes[source].size:
             return None
         channels, last = counts.pop(), len(nodes) - 1
-        group, readers = [at], []
-        for j in range(at + 1, len(nodes)):
-            inside = [i in group for i in nodes[j].inputs]
+        group, readers = [], []
+        for j in range(source + 1, len(nodes)):
+            inside = [i == source or i in group for i in nodes[j].inputs]
             if not any(inside):
                 continue
             reader = nodes[j].op
@@ -101,7 +99,7 @@ class Layer:
             elif all(inside) and j != last and all(_apart(m, channels) for m in reader.maps):
                 group.append(j)
             else:
-                found = [(j, p) for p, i in enumerate(nodes[j].inputs) if i in group]
+                found = [(j, p) for p, yes in enumerate(inside) if yes]
                 for m in (reader.maps[p] for _, p in found):
                     if not _mixes(m) or (isinstance(m, Conv) and m.in_shape[0] != channels):
                         return None
@@ -112,9 +110,6 @@ class Layer:
         """Entries of a node of the group that belong to channels, in order."""
         size = self.draft.nodes[i].size // self.channels
         return (np.asarray(channels)[:, None] * size + np.arange(size)).ravel()
-
-    def _blocks(self, i: int, values: Array) -> Array:
-        return values.reshape(self.channels, -1)
 
     def rows(self) -> Array:
         """Weights and bias of each channel; nothing is compared beside selections."""
@@ -127,19 +122,18 @@ class Layer:
 
     def constants(self) -> dict[int, tuple[np.ndarray, Array]]:
         """For each node of the group: which channels are constant over the domain, and the values of all entries (0 where not constant)."""
-        draft, bounds, found = self.draft, self.draft.bounds, {}
-        assert bounds is not None
+        draft, bounds = self.draft, self.draft.bounds
         op = draft.nodes[self.source].op
-        assert isinstance(op, Affine)
-        weights = np.concatenate([np.abs(_weights_by_row(m, self.channels)) for m in op.maps], axis=1)
-        still = {self.source: (~weights.any(axis=1), op.bias)}
+        assert bounds is not None and isinstance(op, Affine)
+        still = ~np.any([_weights_by_row(m, self.channels).any(axis=1) for m in op.maps], axis=0)
+        found = {self.source: (still, np.where(np.repeat(still, len(op.bias) // self.channels), op.bias, 0.0))}
         for j in self.group:
             node = draft.nodes[j]
             if isinstance(node.op, Affine):
                 fixed = np.all([found[i][0] for i in node.inputs], axis=0)
                 value = node.op(*(found[i][1] for i in node.inputs))
             else:
-                before, known = still.get(node.inputs[0]) or found[node.inputs[0]]
+                before, known = found[node.inputs[0]]
                 flat = bounds.off(j)[draft.kept[j]].reshape(self.channels, -1).all(axis=1)
                 low = bounds.lower[draft.network.nodes[j].inputs[0]][draft.kept[j]]
                 fixed = before | flat
