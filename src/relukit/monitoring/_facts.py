@@ -44,6 +44,7 @@ class Facts:
     first_update: float  # largest relative update seen at any time
     overshoots: bool  # outputs vary far more than what they are compared with
     beside: bool  # all targets lay on one side of the outputs, far off
+    stalled: bool  # little better than a constant, standing still, with inputs out of scale or no steps
 
 
 def facts_of(record: Record) -> Facts:
@@ -89,23 +90,33 @@ def facts_of(record: Record) -> Facts:
     if beside and told is not None:  # an old look says nothing once the loss has gone
         beside = bool(np.mean(record.losses[-5:]) > 0.5 * record.loss_at(told.step))
     level, error = reference_of([a.target for a in record.activity if a.target is not None])
+    update = float(np.nanmax(updates[weights])) if np.any(np.isfinite(updates[weights])) else math.nan
+    input_std = float(np.median(live))
+    shift = (
+        float(np.median(np.abs(mean) / np.maximum(std, 1e-12)))
+        if seen is not None and len(live) > len(std) / 2
+        else 0.0
+    )
+    odd = _input_cause(input_std, shift, float(live.max() / np.median(live))) is not None
+    relative = record.level()[1] / level if record.step >= 5 else math.nan
+    # Little better than a constant, and no longer getting better: inputs out of scale can do that, or steps of size 0.
+    stalled = record.step >= 40 and relative > 0.8 and record.stands() and (odd or update < 1e-8)
     return Facts(
         record,
         record.step,
         drop,
         _learns(record, drop, level, error)
+        and not stalled
         and not (record.step >= 16 and (constant or beside or (overshoots and not math.isfinite(level)))),
         silent,
         early,
         float(np.median(steep[-4:])) if steep else math.nan,
         steep[0] if steep else math.nan,
         zero,
-        float(np.nanmax(updates[weights])) if np.any(np.isfinite(updates[weights])) else math.nan,
+        update,
         float(np.nanmedian(updates[weights])) if np.any(np.isfinite(updates[weights])) else math.nan,
-        float(np.median(live)),
-        float(np.median(np.abs(mean) / np.maximum(std, 1e-12)))
-        if seen is not None and len(live) > len(std) / 2
-        else 0.0,
+        input_std,
+        shift,
         float(live.max() / np.median(live)),
         seen.input_finite if seen is not None else True,
         scale,
@@ -114,7 +125,7 @@ def facts_of(record: Record) -> Facts:
         rms[-1] / max(rms[0], 1e-30) if len(rms) > 1 else 1.0,
         max(saturated, default=0.0),
         bool(np.all(np.isfinite(losses))),
-        record.level()[1] / level if record.step >= 5 else math.nan,
+        relative,
         record.losses[0] / level,
         error,
         target,
@@ -122,6 +133,7 @@ def facts_of(record: Record) -> Facts:
         max((float(np.nanmax(u[weights])) for _, u in record.updates if np.any(np.isfinite(u[weights]))), default=0.0),
         overshoots,
         beside,
+        stalled,
     )
 
 
@@ -187,11 +199,15 @@ def finding(
 
 def input_cause(f: Facts) -> str | None:
     """What is wrong with the inputs, if anything: their scale, one feature's scale, or their offset."""
-    if f.input_std > 8 or (f.input_spread > 100 and f.input_std * f.input_spread > 10):
+    return _input_cause(f.input_std, f.input_shift, f.input_spread)
+
+
+def _input_cause(std: float, shift: float, spread: float) -> str | None:
+    if std > 8 or (spread > 100 and std * spread > 10):
         return "unscaled_input"
-    if f.input_std < 0.02 and f.input_shift < 20:
+    if std < 0.02 and shift < 20:
         return "unscaled_input"
-    if f.input_shift > 4 and f.input_std > 0.05:
+    if shift > 4 and std > 0.05:
         return "shifted_input"
     return None
 

@@ -101,6 +101,12 @@ class Record:
         before, now = self.level()
         return (before - now) / max(abs(before), 1e-12) if math.isfinite(before) and math.isfinite(now) else -math.inf
 
+    def stands(self) -> bool:
+        """Whether the last quarter of the losses lies no lower than the quarter before."""
+        quarter = len(self.losses) // 4
+        now, before = self.losses[-quarter:], self.losses[-2 * quarter : -quarter]
+        return quarter > 0 and float(np.mean(now)) > 0.97 * float(np.mean(before))
+
     def trend(self) -> float:
         """t statistic of the slope of the loss over all steps after the first few: well below 0 where it falls steadily."""
         losses = np.asarray(self.losses[3:])

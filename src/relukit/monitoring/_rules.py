@@ -216,7 +216,7 @@ def slow(f: Facts) -> list[Finding]:
     """The loss stands still, or falls so slowly that a thousand steps would not do."""
     if f.learning or f.steps < 32 or not f.finite:
         return []
-    if f.drop > 0.04 and not f.level > 0.95 and not (f.overshoots and math.isnan(f.level)):
+    if f.drop > 0.04 and not f.level > 0.95 and not f.stalled and not (f.overshoots and math.isnan(f.level)):
         return []
     update = f.update
     evidence = {"update_over_weight": update, "input_std": f.input_std}
