@@ -148,7 +148,7 @@ def test_files_hold_what_the_pieces_are(tmp_path):
         else:
             at, rows = arrays["facet_offsets"], arrays["half_spaces_A"]
             for k in range(len(found)):
-                gap = arrays["half_spaces_b"][at[k] : at[k + 1]] - rows[at[k] : at[k + 1]] @ found.cell(k).T
+                gap = arrays["half_spaces_b"][at[k] : at[k + 1], None] - rows[at[k] : at[k + 1]] @ found.cell(k).T
                 assert gap.min() > -1e-12 and np.sort(gap, axis=1)[:, inputs - 1].max() < 1e-12  # n corners on each
                 depth = arrays["half_spaces_b"][at[k] : at[k + 1]] - rows[at[k] : at[k + 1]] @ arrays["centers"][k]
                 assert depth.min() == pytest.approx(arrays["radii"][k], abs=1e-12)
