@@ -86,12 +86,13 @@ def test_checker_stands_by_itself():
     assert "relukit" not in "".join(line for line in text.splitlines(True) if line.startswith(("import", "from")))
     assert len(text.splitlines()) < 400
     modules = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import", "from"))}
-    assert modules <= {"functools", "gzip", "re", "struct", "sys", "fractions", "numpy"}
+    assert modules <= {"functools", "gzip", "hashlib", "re", "struct", "sys", "fractions", "numpy"}
 
 
 def changed(path, target, **changes):
+    """A copy with other entries and without its seal, so that the checker has to see what they prove."""
     with np.load(path) as file:
-        arrays = {k: file[k] for k in file.files}
+        arrays = {k: file[k] for k in file.files if k != "seal"}
     for name, change in changes.items():
         arrays[name] = change(arrays[name].copy())
     np.savez(target, **arrays)
@@ -158,6 +159,24 @@ def test_corrupted_entries_are_rejected(proof, tmp_path):
         assert rejected(changed(certificate, tmp_path / "m.npz", **change), network, prop), what
 
 
+def test_any_change_after_writing_shows(proof, tmp_path):
+    """Also one that leaves a valid proof: other weights of a leaf, or an entry that no leaf reads."""
+    network, prop, certificate = proof
+    with np.load(certificate) as file:
+        arrays = {k: file[k] for k in file.files}
+    assert checker.check(certificate, network, prop)
+    for name in arrays:
+        worse = {k: v.copy() for k, v in arrays.items()}
+        if not worse[name].size or name == "seal":
+            continue
+        worse[name].ravel()[-1] += 1
+        np.savez(tmp_path / "m.npz", **worse)
+        assert "changed after it was written" in rejected(tmp_path / "m.npz", network, prop), name
+        del worse[name]
+        np.savez(tmp_path / "m.npz", **worse)
+        assert rejected(tmp_path / "m.npz", network, prop), name
+
+
 def test_another_network_or_property_is_rejected(proof, tmp_path):
     network, prop, certificate = proof
     text = prop.read_text()
@@ -179,7 +198,7 @@ def test_random_damage_never_proves_what_is_false(proof, tmp_path_factory, data)
     network, prop, certificate = proof
     folder = tmp_path_factory.mktemp("damage")
     with np.load(certificate) as file:
-        arrays = {k: file[k] for k in file.files}
+        arrays = {k: file[k] for k in file.files if k != "seal"}
     false = {**arrays, "0_d": arrays["0_d"] - 0.3, "1_d": arrays["1_d"] - 3.0}  # counterexamples exist now
     lines = prop.read_text()
     values = [

@@ -217,7 +217,7 @@ def write_proof(path: str | Path, record: Record, original: str | Path, small: s
         try:
             record.certificate.save(named)
             with np.load(named) as file:
-                arrays = {k: file[k] for k in file.files}
+                arrays = {k: file[k] for k in file.files if k != "seal"}  # of the trees alone
         finally:
             named.unlink(missing_ok=True)
         table = lambda rows, width, kind: np.array(rows, kind).reshape(-1, width)

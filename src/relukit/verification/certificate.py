@@ -1,5 +1,6 @@
 """Certificates: claims about a network with proof trees, in one `.npz` file that `relukit check` follows by itself."""
 
+import hashlib
 import io
 import time
 from dataclasses import dataclass, field
@@ -73,6 +74,8 @@ class Certificate(Shown):
                 f"{i}_beta_row": np.array([b[0] for b in t.beta], np.int64), f"{i}_beta_gate": np.array([b[1] for b in t.beta], np.int64),
                 f"{i}_beta": np.array([b[2] for b in t.beta], float),
             }  # fmt: skip
+        parts = (k.encode() + np.asarray(arrays[k]).tobytes() for k in sorted(arrays))
+        arrays["seal"] = np.array(hashlib.sha256(b"".join(parts)).hexdigest())  # any change in the file shows
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         return write_bytes(path, buffer.getvalue())

@@ -13,6 +13,7 @@ widens its bound by `eps` times the magnitudes it went through. With `exact` all
 # fmt: off
 import functools
 import gzip
+import hashlib
 import re
 import struct
 import sys
@@ -77,8 +78,7 @@ def read_onnx(content):
     constants = {message(t)[8][0]: tensor(t) for t in graph.get(5, [])}
     inputs = [message(i) for i in graph[11] if message(i)[1][0] not in constants]
     demand(len(inputs) == len(graph[12]) == 1, "the checker reads networks with one input and one output")
-    described = message(message(message(inputs[0][2][0])[1][0])[2][0])
-    dims = [max(message(d).get(1, [1])[0], 1) for d in described.get(1, [])]
+    dims = [max(message(d).get(1, [1])[0], 1) for d in message(message(message(inputs[0][2][0])[1][0])[2][0]).get(1, [])]
     constants |= {n[2][0]: np.asarray(attribute(message(n[5][0]))) for n in map(message, graph[1]) if n[4][0] == b"Constant"}
     nodes, output = [n for n in map(message, graph[1]) if n[4][0] != b"Constant"], message(graph[12][0])[1][0]
     left = [name for node in nodes for name in node.get(1, [])] + [output]  # what is still to be read
@@ -292,9 +292,8 @@ class Claim:
         get = lambda name, kind: np.asarray(arrays[prefix + name]).astype(kind, casting="safe")
         n, self.layer = net.inputs, int(get("layer", np.int64).item())
         demand(0 <= self.layer <= len(net.relus), "a claim about a layer that does not exist")
-        self.at = [*net.relus, len(net.layers) - 1][self.layer]
         self.lower, self.upper, self.d = get("lower", float).reshape(n), get("upper", float).reshape(n), get("d", float).ravel()
-        R = len(self.d)
+        self.at, R = [*net.relus, len(net.layers) - 1][self.layer], len(self.d)
         self.C, self.D = get("C", float).reshape(R, len(net.layers[self.at][1])), get("D", float).reshape(R, n)
         self.split, self.fresh, self.row, self.child = (get(k, np.int64) for k in ("split", "fresh", "row", "child"))
         self.value, self.weights, beta = get("value", float), get("weights", float).reshape(-1, R), get("beta", float)
@@ -362,18 +361,19 @@ def check_nodes(net, claim, front, blocks):
                 beta[k] = net.number(np.zeros((len(left), len(net.layers[k][1])))) if beta[k] is None else beta[k]
                 beta[k][q, j] = -signs[number] * net.number([value])[0]
         w, C, D, d = (net.number(v) for v in (claim.weights[rows], claim.C, claim.D, claim.d))
-        W, b, _ = net.layers[claim.at]
-        first, reach = w @ C, np.maximum(abs(lo), abs(hi)).max(axis=0)
+        (W, b, _), first, reach = net.layers[claim.at], w @ C, np.maximum(abs(lo), abs(hi)).max(axis=0)
         slack = 2 * net.eps * (w @ (abs(C) @ size[claim.at] + abs(d) + abs(D) @ reach)) + net.tiny  # of these sums and the next product
-        part = [(L[left], H[left]) for L, H in found]
-        low = net.substitute(claim.at - 1, (first @ W)[:, None], (first @ b + w @ d)[:, None], part, lo[left], hi[left], size, (w @ D)[:, None], beta)
+        low = net.substitute(claim.at - 1, (first @ W)[:, None], (first @ b + w @ d)[:, None], [(L[left], H[left]) for L, H in found], lo[left], hi[left], size, (w @ D)[:, None], beta)
         good = [v > 0 and (net.exact or np.isfinite(v)) for v in low[:, 0] - slack]
         demand(all(good), f"leaf {front[left[int(np.argmin(good))]][0]} is not proven")
     return int(leaf.sum())
 def read_claims(path, net):
     try:
         with np.load(path, allow_pickle=False) as file:
-            return [Claim(file, f"{i}_", net) for i in range(int(file["claims"]))]
+            arrays = {k: file[k] for k in sorted(file.files)}
+        seal = hashlib.sha256(b"".join(k.encode() + v.tobytes() for k, v in arrays.items() if k != "seal")).hexdigest()
+        demand(str(arrays.get("seal", seal)) == seal, "it was changed after it was written")
+        return [Claim(arrays, f"{i}_", net) for i in range(int(arrays["claims"]))]
     except Exception as error:
         raise Rejected(f"the certificate is damaged: {error}") from error
 def check_claims(certificate, network, exact=False):
