@@ -232,6 +232,27 @@ def test_median_total_gives_one_huge_payment_to_its_likely_category():
     np.testing.assert_allclose(median, [[1e6 + 499.5, 499.5]], atol=60)  # 999 tosses: deviation 16
 
 
+def test_monthly_totals_do_not_depend_on_the_order_of_the_payments():
+    from relukit.gallery.retail_index.study import totals
+
+    rng = np.random.default_rng(0)
+    p, month = rng.dirichlet(np.ones(4), 2000), rng.integers(0, 3, 2000)
+    amount = rng.lognormal(3, 2, 2000) * rng.choice([1, -0.1], 2000)
+    mean, median = totals(p, amount, month)
+    shuffled = rng.permutation(2000)
+    for one, other in zip((mean, median), totals(p[shuffled], amount[shuffled], month[shuffled]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+    # against plain draws of every payment
+    drawn = (rng.random((4000, 2000, 1)) >= p.cumsum(1)[None, :, :-1]).sum(-1)
+    plain = np.stack(
+        [np.median([np.bincount(d[month == k], amount[month == k], 4) for d in drawn], 0) for k in range(3)]
+    )
+    spread = np.stack(
+        [np.std([np.bincount(d[month == k], amount[month == k], 4) for d in drawn[:400]], 0) for k in range(3)]
+    )
+    assert (np.abs(median - plain) < 0.15 * spread).all()
+
+
 def test_daily_sums_do_not_depend_on_how_files_are_cut(sorted_study, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 

@@ -101,7 +101,7 @@ def test_kinetics_start_from_the_first_reading_there_is(tmp_path):
     # a minute after its own start one replicate of a reads 6 and the other 7; of b there is one
     assert replicate_spread(curves) == pytest.approx(0.5**0.5) and np.isnan(replicate_spread(curves[2:]))
     (tmp_path / "y.csv").write_text("measurement,time\na,0\n")
-    with pytest.raises(UnreadableFile, match="init_p0, rep0"):
+    with pytest.raises(UnreadableFile, match="rep0, init_p0"):
         read(tmp_path / "y.csv")
 
 

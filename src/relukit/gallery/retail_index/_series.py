@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import UnreadableFile
+from relukit.gallery._tables import read_csv
 
 SPENDING = "spend_all"
 _LONGEST_GAP = 10  # days between two readings that are joined by a line; weekly readings lie 7 apart
@@ -21,11 +22,12 @@ def kind(path: Path) -> str:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        columns = set(pq.read_schema(path).names)
+        try:
+            columns = set(pq.read_schema(path).names)
+        except (OSError, ValueError) as error:
+            raise UnreadableFile(f"{path}: not a Parquet file ({error})") from error
     else:
-        import pandas as pd
-
-        columns = set(pd.read_csv(path, nrows=1).columns)
+        columns = set(read_csv(path, nrows=1).columns)
     for name, needed in (
         ("transactions", {"merchant", "amount"}),
         ("cards", {SPENDING}),
@@ -49,15 +51,16 @@ def read_cards(paths: Sequence[Path]) -> Any:
 
     parts = []
     for path in paths:
-        table = pd.read_csv(path)
+        table = read_csv(path)
         if "date" in table:
-            date = pd.to_datetime(table["date"])
+            date = pd.to_datetime(table["date"], errors="coerce")
         elif {"year", "month", "day"} <= set(table.columns):
-            date = pd.to_datetime(table[["year", "month", "day"]])
+            date = pd.to_datetime(table[["year", "month", "day"]], errors="coerce")
         else:
             raise UnreadableFile(f"{path} has neither a column 'date' nor 'year', 'month', 'day'")
         value = pd.to_numeric(table[SPENDING], errors="coerce")
-        parts.append(pd.Series(100 * np.log1p(value.where(value > -1).to_numpy(float)), index=date).dropna())
+        value = value.where((value > -1) & date.notna())
+        parts.append(pd.Series(100 * np.log1p(value.to_numpy(float)), index=date).dropna())
     joined = pd.concat(parts)
     return joined[~joined.index.duplicated(keep="last")].sort_index()
 
@@ -69,16 +72,22 @@ def read_official(paths: Sequence[Path]) -> Any:
     parts = []
     for path in paths:
         if kind(path) == "official":
-            table = pd.read_csv(path)
+            table = read_csv(path)
             day = next((c for c in ("observation_date", "DATE", "date") if c in table), None)
             if day is None:
                 raise UnreadableFile(f"{path} has no column 'observation_date'")
-            value, month = pd.to_numeric(table["RSAFS"], errors="coerce"), pd.to_datetime(table[day])
+            value, month = pd.to_numeric(table["RSAFS"], errors="coerce"), pd.to_datetime(table[day], errors="coerce")
         else:
-            table = pd.read_csv(path)
+            table = read_csv(path, ["date"])
             table = table[table.kind == "Retail and food services sales, total"]
-            value, month = pd.to_numeric(table["sales_musd_sa"], errors="coerce"), pd.to_datetime(table["date"])
-        parts.append(pd.Series(value.to_numpy(float), index=pd.PeriodIndex(month, freq="M")).dropna())
+            value, month = (
+                pd.to_numeric(table["sales_musd_sa"], errors="coerce"),
+                pd.to_datetime(table["date"], errors="coerce"),
+            )
+        kept = value.notna() & month.notna()
+        if not kept.any():
+            raise UnreadableFile(f"{path} has no month with sales")
+        parts.append(pd.Series(value[kept].to_numpy(float), index=pd.PeriodIndex(month[kept], freq="M")))
     joined = pd.concat(parts)
     return joined[~joined.index.duplicated(keep="last")].sort_index()
 

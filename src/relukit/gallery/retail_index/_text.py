@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import UnreadableFile
+from relukit.gallery._tables import read_csv
 
 BITS, TOP, OTHER = 17, 25, "Other"
 SIZES, PENCE, MONTHS = 100, 6, 12  # classes of amount (thirds of a doubling), of pence, of month
@@ -28,9 +29,12 @@ def read(path: Path, *more: str) -> Any:
 
     wanted = [*COLUMNS, "category", *more]
     if path.suffix == ".parquet":
-        table = pd.read_parquet(path)
+        try:
+            table = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise UnreadableFile(f"{path}: not a Parquet file ({error})") from error
     else:
-        table = pd.read_csv(path, usecols=lambda c: c in wanted)
+        table = read_csv(path, usecols=lambda c: c in wanted)
     missing = [c for c in COLUMNS if c not in table]
     if missing:
         raise UnreadableFile(f"{path} lacks column {missing[0]}; expected {', '.join(COLUMNS)}")
