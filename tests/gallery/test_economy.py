@@ -237,7 +237,7 @@ def test_monthly_totals_do_not_depend_on_the_order_of_the_payments():
 
     rng = np.random.default_rng(0)
     p, month = rng.dirichlet(np.ones(4), 2000), rng.integers(0, 3, 2000)
-    amount = rng.lognormal(3, 2, 2000) * rng.choice([1, -0.1], 2000)
+    amount = rng.lognormal(3, 1, 2000) * rng.choice([1, -0.1], 2000)
     mean, median = totals(p, amount, month)
     shuffled = rng.permutation(2000)
     for one, other in zip((mean, median), totals(p[shuffled], amount[shuffled], month[shuffled]), strict=True):
