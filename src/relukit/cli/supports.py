@@ -54,9 +54,8 @@ def capabilities() -> dict[str, list[str] | str]:
     """All capabilities by their names in the standard, and a few more."""
     from relukit.network.onnx import OPERATORS
 
-    refused = {"Sign", "Softmax", "LogSoftmax"}  # the last two are known as last operators alone
     proven = {"Add", "Constant", "Conv", "Dropout", "Flatten", "Gemm", "Identity", "MatMul", "Relu", "Reshape", "Sub"}
-    known = sorted(set(OPERATORS) - refused)
+    known = sorted(OPERATORS)
     return {
         "onnx-opset-versions": ["7", "21"],
         # Proofs are about real arithmetic; about a float execution where `--execution float32` can bound it.
