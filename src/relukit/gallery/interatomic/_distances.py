@@ -47,14 +47,15 @@ def errors(known: Sequence[Frame], frames: Sequence[Frame], kind: str, seed: int
         force = -np.concatenate([J, (J @ W) * on[:, None], np.zeros((*J.shape[:2], 1))], 2)
         return energy, force.reshape(-1, energy.shape[1])
 
-    H, h = 0.0, 0.0
+    size = r.shape[1] + HIDDEN + 1
+    H, h = np.zeros((size, size)), np.zeros(size)
     for start in range(0, len(known), 50):
         some = known[start : start + 50]
         A, B = rows(some)
         A, targets = A * ENERGY_WEIGHT, np.array([f.energy - middle for f in some]) * ENERGY_WEIGHT
         forces = np.concatenate([f.forces.ravel() for f in some])
         H, h = H + A.T @ A + B.T @ B, h + A.T @ targets + B.T @ forces
-    answer = np.linalg.solve(H + RIDGE * np.eye(len(h)), h)  # type: ignore[arg-type]
+    answer = np.linalg.solve(H + RIDGE * np.eye(len(h)), h)
     wrong = [[], []]
     for start in range(0, len(frames), 50):
         some = frames[start : start + 50]

@@ -102,7 +102,7 @@ def structures(path: Path) -> Sequence[Any]:
     from ase.io import read
 
     try:
-        return read(path, ":")  # type: ignore[return-value]
+        return list(read(path, ":"))
     except Exception as error:  # ASE's readers raise of everything: of its own, KeyError, AssertionError, StopIteration
         raise UnreadableFile(f"{path.name} is no file of structures that ASE reads: {error!r}") from error
 

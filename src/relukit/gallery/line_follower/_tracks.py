@@ -38,7 +38,7 @@ class Floor:
     line: float = _number(0.1, 0, 1)
     texture: float = _number(0.05, 0, 0.5)
     tiles: float = _number(0.0, 0, 10)
-    seed: int = _number(0, 0, 2**31)  # type: ignore[assignment]
+    seed: int = _number(0, 0, 2**31)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Robot:
 
     speed: float = _number(0.5, 0.05, 3)
     lag: float = _number(0.08, 0, 1)
-    latency: int = _number(1, 0, 5)  # type: ignore[assignment]
+    latency: int = _number(1, 0, 5)
     start_offset: float = _number(0.0, -0.2, 0.2)
     start_heading: float = _number(0.0, -60, 60)
 
