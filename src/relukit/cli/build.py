@@ -1,38 +1,117 @@
-"""`relukit build TABLE.csv`."""
+"""`relukit build TABLE.csv`, and `relukit build NETWORK`, the way back."""
 
 from pathlib import Path
+from typing import Any
 
 import typer
+
+_NETWORKS = (".onnx", ".gz", ".pt", ".pth", ".pt2", ".safetensors", ".keras", ".nnet")
 
 
 def command(
     table: Path = typer.Argument(
-        ..., help="Columns x, y; or two or three inputs and the value on a regular grid (.csv, .tsv, .npy)"
+        ...,
+        help="Columns x, y; or two or three inputs and the value (.csv, .tsv, .npy); a function's .json or .npz; a surface (.obj, .ply); "
+        "or a network, for the way back",
     ),
-    out: Path | None = typer.Option(None, "--out", "-o", help="Write the network: .onnx or .npz"),
-    form: str = typer.Option("", help="hinges, hats or anchored hats (default: the fewest units that stay accurate)"),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", help="Write the network: .onnx or .npz; of a network, its form: .json, .csv or .npz"
+    ),
+    form: str = typer.Option(
+        "",
+        help="hinges, hats or anchored hats (default: the fewest units that stay accurate); of a network: table, breakpoints, max-min, triangulation",
+    ),
     plain: bool = typer.Option(False, "--plain", help="Layers in a row only, no skip connections"),
     dtype: str = typer.Option("float32", help="float32 or float64: precision of the file"),
     sort: bool = typer.Option(False, "--sort", help="Sort the rows by x first"),
+    triangulate: bool = typer.Option(
+        False, "--triangulate", help="Points that fill no grid: make Delaunay's triangulation"
+    ),
+    box: str = typer.Option(
+        "", help="Of a network: all lower ends, then all upper ends (default: the file's lo and hi)"
+    ),
+    output: int = typer.Option(0, min=0, help="Of a network: which output"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """A network that equals the piecewise-linear function through the points of a table."""
+    """A network that equals the piecewise-linear function in a file; or, from a network, that function."""
     import relukit
     from relukit._errors import InvalidInput
     from relukit.cli._frame import print_json
 
+    if _is_network(table):
+        _back(table, out, form, box, output, as_json)
+        return
+    if box:
+        raise InvalidInput("--box belongs to the way back, from a network to its pieces; a table brings its own ends")
     if dtype not in ("float32", "float64"):
         raise InvalidInput(f"--dtype is float32 or float64, got '{dtype}'")
-    found = relukit.build(table, form=form, skip=not plain, dtype=dtype, sort=sort)
+    found = relukit.build(table, form=form, skip=not plain, dtype=dtype, sort=sort, triangulate=triangulate)
     if out is not None:
         relukit.save(found.network, out)
     if as_json:
         print_json(found.to_dict() | ({} if out is None else {"file": str(out)}))
         return
     print(found)
+    if found.largest_value > 4:
+        single = "" if dtype == "float64" else f"{found.relative_error_float32:.1e} and "
+        print(f"values reach {found.largest_value:.4g}: relative to that, errors are {single}{found.relative_error_float64:.1e}")  # fmt: skip
+    if found.relative_error_float32 > 1e-3:
+        print("float32 is too coarse for pieces this thin or steep: take --dtype float64")
     if found.error_bound_float64 is not None:
         single = "" if found.error_bound_float32 is None else f"{found.error_bound_float32:.1e} in float32, "
         print(f"bounds for every point: {single}{found.error_bound_float64:.1e} in float64")
     for row in found.tried[:-1]:
         errors = ", ".join(f"{v:.1e} in {k[10:]}" for k, v in row.items() if k.startswith("max_error"))
         print(f"{row['form']} would take {row['hidden_units']} units, with errors {errors}")
+
+
+def _is_network(path: Path) -> bool:
+    if path.suffix.lower() != ".npz":
+        return path.suffix.lower() in _NETWORKS
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as file:
+            return "W0.npy" in file.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False  # said by the reader of functions
+
+
+def _back(path: Path, out: Path | None, form: str, box: str, output: int, as_json: bool) -> None:
+    import relukit
+    from relukit._errors import InvalidInput
+    from relukit.cli._frame import print_json
+    from relukit.cli._points import numbers
+    from relukit.construction._files import write_function
+
+    network = relukit.load(path)
+    domain = None
+    if box:
+        ends = numbers(box, "--box")
+        ends = [ends[0]] * network.inputs + [ends[1]] * network.inputs if len(ends) == 2 else ends
+        if len(ends) != 2 * network.inputs:
+            raise InvalidInput(f"--box takes {2 * network.inputs} numbers, all lower ends and then all upper ends, or two for all; got '{box}'")  # fmt: skip
+        domain = relukit.Box(ends[: network.inputs], ends[network.inputs :])
+    elif network.box is None:
+        raise InvalidInput(f"{path.name} brings no box (lo, hi): give --box=low,...,high,...")
+    found = relukit.unbuild(network, domain, form, output)
+    content: dict[str, Any] = {"form": form or ("table" if network.inputs == 1 else "triangulation"), "pieces": found.pieces, "exact": found.exact}  # fmt: skip
+    if not found.exact:
+        content["fractions"] = _strings(found.fractions)
+    if out is not None:
+        if content["form"] == "breakpoints":
+            raise InvalidInput("breakpoints are printed (--json); write the table, which holds their values too")
+        write_function(found.form, out, content)
+        content["file"] = str(out)
+    elif as_json:
+        content |= {"breakpoints": found.form} if content["form"] == "breakpoints" else found.form.to_dict()
+        content.pop("fractions", None)
+    if as_json:
+        print_json(content)
+    else:
+        print(found, f"with {found.pieces} pieces")
+
+
+def _strings(numbers: Any) -> Any:
+    """Fractions as "p/q", in lists as they come."""
+    return [_strings(v) for v in numbers] if isinstance(numbers, list | tuple) else str(numbers)

@@ -5,8 +5,8 @@ from relukit.construction._back import Unbuilt as Unbuilt
 from relukit.construction._back import largest_difference as largest_difference
 from relukit.construction._back import same_function as same_function
 from relukit.construction._back import unbuild as unbuild
-from relukit.construction._build import Built as Built
 from relukit.construction._build import build as build
+from relukit.construction._built import Built as Built
 from relukit.construction._maxima import Difference as Difference
 from relukit.construction._maxima import MaxMin as MaxMin
 from relukit.construction._maxima import max_affine as max_affine

@@ -177,13 +177,19 @@ def _values(f: Callable[..., Any], axes: tuple[Array, ...]) -> Array:
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes))
     try:
         values = np.asarray(f(points), float).reshape(-1)
-    except Exception:  # f may take one point only; where it fails there too, its own error is raised below
+    except Exception:  # f may take one point only; where it fails there too, that error is told below
         values = None
     if values is None or len(values) != len(points):
         one = (lambda p: f(p[0])) if len(axes) == 1 else f
         found = []
         for p in points:
-            v = np.asarray(one(p), float)
+            try:
+                v = np.asarray(one(p), float)
+            except Exception as error:
+                raise InvalidInput(
+                    f"f takes neither rows of {len(axes)} input(s) nor one: {type(error).__name__}: {error}. The box decides how many: "
+                    "box=([0, 0], [1, 1]) has two."
+                ) from error
             if v.size != 1:
                 raise ShapeMismatch(f"f must return one number for each point, got shape {v.shape}")
             found.append(float(v.reshape(())))

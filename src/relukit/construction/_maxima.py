@@ -82,6 +82,11 @@ class MaxMin(Shown):
     def inputs(self) -> int:
         return self.A.shape[1]
 
+    @property
+    def scale(self) -> float:
+        """Largest size of a piece with inputs up to 1."""
+        return float((np.abs(self.A).sum(axis=1) + np.abs(self.b)).max())
+
     def node(self, builder: "Builder", skip: bool) -> int:
         """Its value as a node of a network under construction."""
         pieces, place = _distinct(self.A, self.b)
@@ -137,6 +142,13 @@ class Difference:
     @property
     def inputs(self) -> int:
         return self.first.inputs
+
+    @property
+    def scale(self) -> float:
+        return max(self.first.scale, self.second.scale)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"first": self.first.to_dict(), "second": self.second.to_dict()}
 
     def node(self, builder: "Builder", skip: bool) -> int:
         a, b = self.first.node(builder, skip), self.second.node(builder, skip)

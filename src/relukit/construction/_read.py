@@ -8,7 +8,7 @@ import numpy as np
 from relukit._errors import InvalidInput, UnreadableFile
 from relukit._types import Array
 
-_LIMIT = 200 << 20  # bytes: about 5 million rows, more than a network of hats would serve
+LIMIT = 200 << 20  # bytes: about 5 million rows, more than a network of hats would serve
 
 
 def read_columns(path: str | Path) -> Array:
@@ -22,8 +22,8 @@ def read_columns(path: str | Path) -> Array:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _LIMIT:
-            raise UnreadableFile(f"{path} has {path.stat().st_size >> 20} MiB; tables are read up to {_LIMIT >> 20} MiB")  # fmt: skip
+        if path.stat().st_size > LIMIT:
+            raise UnreadableFile(f"{path} has {path.stat().st_size >> 20} MiB; tables are read up to {LIMIT >> 20} MiB")  # fmt: skip
         if path.suffix == ".npy":
             return np.atleast_2d(np.load(path, allow_pickle=False)).astype(np.float64)
         text = path.read_text(encoding="utf-8-sig")
