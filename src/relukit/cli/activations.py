@@ -112,15 +112,22 @@ def _compare(
         _table(one.rows)
 
 
+def _width(r: dict) -> str:
+    """The median over seeds, and where it lies with 95 %."""
+    low, high = (">32" if w is None else str(w) for w in r["smallest_width_interval"])
+    middle = ">32" if r["smallest_width"] is None else str(r["smallest_width"])
+    return middle if low == high == middle else f"{middle} ({low}-{high})"
+
+
 def _table(rows: tuple) -> None:
     print(
-        f"{'activation':11} {'layers':>6} {'score':>16} {'gap':>8} {'steps':>6} {'width':>6} {'zeros':>6} {'dead':>6} {'mean':>7} {'reach':>9} {'ms':>6} {'KiB':>7}"
+        f"{'activation':11} {'layers':>6} {'score':>16} {'gap':>8} {'steps':>6} {'width':>11} {'zeros':>6} {'dead':>6} {'mean':>7} {'reach':>9} {'ms':>6} {'KiB':>7}"
     )
     for r in rows:
         score = f"{r['score']['mean']:.4f}+-{r['score']['half_width']:.4f}"
         level = "-" if r["steps_to_level"] is None else f"{r['steps_to_level']:.0f}"
-        width = "-" if r["smallest_width"] is None else r["smallest_width"]
+        width = "-" if r["smallest_width_interval"] is None else _width(r)
         print(
-            f"{r['activation']:11} {r['hidden_layers']:6} {score:>16} {r['gap']['mean']:8.4f} {level:>6} {width:>6} {r['zero_share']['mean']:6.2f} "
+            f"{r['activation']:11} {r['hidden_layers']:6} {score:>16} {r['gap']['mean']:8.4f} {level:>6} {width:>11} {r['zero_share']['mean']:6.2f} "
             f"{r['dead_share']['mean']:6.2f} {r['mean_activation']['mean']:7.3f} {r['gradient_reach']['mean']:9.2g} {r['milliseconds_per_step']['mean']:6.2f} {r['bytes_kept'] / 1024:7.0f}"
         )

@@ -6,7 +6,10 @@ import typer
 
 
 def command(
-    data: Path = typer.Argument(..., help="Table (.csv, .csv.gz) with a header, or .npz with x and y"),
+    data: Path = typer.Argument(
+        ...,
+        help="Table (.csv, .csv.gz) with a header, .npz with x and y, or a folder of images: a subfolder for each class",
+    ),
     target: str = typer.Option("y", help="Column to predict"),
     output: Path = typer.Option(
         Path("trained"), "-o", "--output", help="Folder for model.onnx, .npz, .safetensors and train.json"
@@ -14,7 +17,10 @@ def command(
     drop: list[str] = typer.Option([], help="Columns to leave out"),
     hidden: str = typer.Option("64,32", help="Widths of the hidden layers"),
     activation: str = typer.Option("relu", help="A name of `relukit activations`"),
-    architecture: str = typer.Option("mlp", help="mlp, or cnn for images in an .npz"),
+    architecture: str | None = typer.Option(
+        None, help="mlp, or cnn for images; by default cnn for a folder of images, else mlp"
+    ),
+    size: str | None = typer.Option(None, help="Bring all images of a folder to this height and width, such as 32x32"),
     task: str | None = typer.Option(None, help="classification or regression; told by the target if not given"),
     epochs: int = typer.Option(60, min=1),
     sparsity: float = typer.Option(
@@ -38,13 +44,20 @@ def command(
     from relukit.report import read_data
     from relukit.training.table import read_table
 
-    if data.suffix in (".npz", ".npy"):
+    if data.is_dir():
+        from relukit.training.images import read_images
+
+        x, y = read_images(data, _size(size))
+        columns: list[str] = []
+        architecture = architecture or "cnn"
+    elif data.suffix in (".npz", ".npy"):
         x, y = read_data(data)
         if y is None:
             raise InvalidInput(f"{data} holds no targets: give an .npz with arrays x and y")
-        columns: list[str] = []
+        columns = []
     else:
         x, y, columns = read_table(data, target, drop)
+    architecture = architecture or "mlp"
     try:
         widths = [int(w) for w in hidden.split(",") if w.strip()]
     except ValueError as error:
@@ -98,6 +111,17 @@ def command(
     for finding in fitted.findings:
         print(finding)
     print(f"written to {output}: {', '.join(answer['files'])}, train.json")
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    from relukit._errors import InvalidInput
+
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(p.isdecimal() and 4 <= int(p) <= 4096 for p in parts):
+        raise InvalidInput(f"--size wants height and width like 32x32 (4 to 4096), got '{text}'")
+    return int(parts[0]), int(parts[1])
 
 
 def _split(y, kind: str, share: float, seed: int):

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput, ShapeMismatch
+from relukit._errors import InvalidInput
 from relukit._shown import Shown
 from relukit._types import Array, IntArray
 from relukit.activations import get, row
 from relukit.activations.catalogue import prelu
 from relukit.monitoring import watch
 from relukit.network import Network, from_layers, load
+from relukit.training._rates import COOLED, PEAK, RATE, constant_loss, one_cycle, raise_if_stuck
+from relukit.training._rows import checked, held_rows, image_shape, one_unit, standard
 from relukit.training._state import Activity, Checkpoint, State, threads
 
 _NOISE = 0.3
@@ -23,13 +25,6 @@ _NOISE = 0.3
 # rows per input the full noise helps (digits, diabetes); 7,000 rows of 5 inputs lose a point of accuracy by it.
 _PER_INPUT = 50
 _BATCH = 64
-_HELD = 0.1  # share of the rows that early stopping watches
-_RATE, _RAISE = 3e-3, 10 / 3
-_PEAK = 0.2  # share of the passes until the rate is highest
-# Where the loss is still above this share of a constant's by then, the rate was too low to get anywhere (two spirals of two turns:
-# 0.9 to 0.96, and 64 to 71 % right in the end, 84 to 92 % with the raised rate); tables that learn stand below 0.6.
-_NO_HEADWAY = 0.85
-_COOLED = 0.6  # share of the passes before which nothing stops: the rate is still high, and scores still jump
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,16 +128,16 @@ def fit(
 
     started = time.process_time()
     place = _place(device)
-    rows, targets, task, classes = _checked(X, y, task)
+    rows, targets, task, classes = checked(X, y, task)
     generator = np.random.default_rng(seed)
-    held = _held_rows(targets, task, generator)
-    shape = _image_shape(X, architecture)
-    center, spread = _standard(rows[~held])
-    if shape is not None or _one_unit(np.asarray(X), rows):
+    held = held_rows(targets, task, generator)
+    shape = image_shape(X, architecture)
+    center, spread = standard(rows[~held])
+    if shape is not None or one_unit(np.asarray(X), rows):
         spread = np.full(len(spread), np.sqrt(np.mean(rows[~held].var(axis=0))) or 1.0)
     if shape is not None:
         center = np.zeros_like(center)  # a convolution pads with zeros: an offset could not be folded into it
-    low, scale = (np.zeros(1), np.ones(1)) if task == "classification" else _standard(targets[~held])
+    low, scale = (np.zeros(1), np.ones(1)) if task == "classification" else standard(targets[~held])
     outputs = len(classes) if classes is not None else targets.shape[1]
     chooser = torch.Generator().manual_seed(seed)
     module = _module([rows.shape[1], *hidden, outputs], activation, chooser, shape).to(place)
@@ -157,11 +152,11 @@ def fit(
     )
     if noise is None:
         noise = 0.0 if shape is not None else _NOISE * min(1.0, (_PER_INPUT * inputs.shape[1] / len(inputs)) ** 0.5)
-    rate = _RATE if learning_rate is None else learning_rate
+    rate = RATE if learning_rate is None else learning_rate
     optimizer = torch.optim.AdamW(decay_groups(module, weight_decay), rate)
     batch_size = min(_BATCH, max(8, len(train) // 20))  # at least 20 steps per pass, also for small tables
     steps = -(-len(train) // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps, pct_start=_PEAK)
+    schedule = one_cycle(optimizer, rate, epochs * steps)
     state = State(module, optimizer, schedule, chooser)
     recipe = (
         architecture,
@@ -187,7 +182,7 @@ def fit(
         watch(module, optimizer=optimizer) as health,
     ):
         for epoch in range(resumed, epochs):
-            if state.since >= patience and epoch >= _COOLED * epochs:
+            if state.since >= patience and epoch >= COOLED * epochs:
                 break
             order, total = train[torch.randperm(len(train), generator=chooser)], 0.0
             for k in range(0, len(order), batch_size):
@@ -207,8 +202,8 @@ def fit(
             with torch.no_grad():
                 score, held_loss = _score(module(inputs[kept_out]), goals[kept_out], loss_of, task)
             state.record({"loss": total / len(train), "score": score}, score - 1e-3 * held_loss)
-            if learning_rate is None and epoch + 1 == max(1, round(_PEAK * epochs)):
-                _raise_if_stuck(optimizer, total / len(train), _constant_loss(goals[train], loss_of))
+            if learning_rate is None and epoch + 1 == max(1, round(PEAK * epochs)):
+                raise_if_stuck(optimizer, total / len(train), constant_loss(goals[train], loss_of))
             if on_progress is not None:
                 on_progress(epoch + 1, epochs, state.history[-1])
             if saved is not None:
@@ -224,25 +219,6 @@ def fit(
     return Fit(network, task, classes, score, tuple(state.history), spent, module, tuple(health.findings), resumed)
 
 
-def _constant_loss(goals: Any, loss_of: Any) -> float:
-    """Loss of the best output that is the same for all rows."""
-    import torch
-
-    if goals.is_floating_point():
-        return float(loss_of(goals.mean(0).expand_as(goals), goals))
-    shares = torch.bincount(goals).clamp_min(1).float() / len(goals)
-    return float(loss_of(shares.log().expand(len(goals), -1), goals))
-
-
-def _raise_if_stuck(optimizer: Any, loss: float, constant: float) -> None:
-    """A higher rate for the rest of the schedule, whose corners are part of the optimizer's state."""
-    if loss <= _NO_HEADWAY * constant:
-        return
-    for group in optimizer.param_groups:
-        for key in ("max_lr", "initial_lr", "min_lr", "lr"):
-            group[key] *= _RAISE
-
-
 def _place(device: str) -> Any:
     import torch
 
@@ -254,90 +230,6 @@ def _place(device: str) -> Any:
             f"torch cannot use the device {device!r} here ({str(error).splitlines()[0]}); `relukit doctor` shows what it sees"
         ) from error
     return place
-
-
-def _image_shape(X: Any, architecture: str) -> tuple[int, int, int] | None:
-    """Channels, height and width of the images that a CNN takes; None for an MLP."""
-    if architecture == "mlp":
-        return None
-    if architecture != "cnn":
-        raise InvalidInput(f"architecture must be 'mlp' or 'cnn', got '{architecture}'")
-    shape = np.shape(X)
-    if len(shape) not in (3, 4):
-        raise InvalidInput(
-            f"a cnn takes images of shape (rows, height, width) or (rows, channels, height, width), got {shape}"
-        )
-    channels, height, width = (1, *shape[1:]) if len(shape) == 3 else shape[1:]
-    if min(height, width) < 4:
-        raise InvalidInput(f"images of {height} by {width} are too small for the cnn (at least 4 by 4)")
-    return channels, height, width
-
-
-def _checked(X: Any, y: Any, task: str | None) -> tuple[Array, Any, str, Any]:
-    """Rows and targets as arrays, the task, and the classes."""
-    try:
-        rows = np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(
-            "X holds values that are not numbers; encode text columns first (one-hot) or drop them"
-        ) from error
-    rows = rows.reshape(len(rows), -1)
-    targets = np.asarray(y)
-    if len(targets) != len(rows):
-        raise ShapeMismatch(f"X has {len(rows)} rows and y has {len(targets)}")
-    if len(rows) < 10:
-        raise InvalidInput(f"n_samples={len(rows)} is too few to train on and hold some back; give at least 10 rows")
-    bad = np.argwhere(~np.isfinite(rows))
-    if len(bad):
-        raise InvalidInput(
-            f"X[{bad[0][0]}, {bad[0][1]}] is missing or infinite ({len(bad)} such entries); fill or drop them first"
-        )
-    if task not in (None, "classification", "regression"):
-        raise InvalidInput(f"task must be 'classification' or 'regression', got '{task}'")
-    task = task or ("regression" if targets.dtype.kind == "f" or targets.ndim > 1 else "classification")
-    if task == "regression":
-        targets = targets.astype(np.float64).reshape(len(rows), -1)
-        if not np.all(np.isfinite(targets)):
-            raise InvalidInput("y holds missing or infinite values")
-        return rows, targets, task, None
-    classes, numbers = np.unique(targets.ravel(), return_inverse=True)
-    if len(classes) < 2:
-        raise InvalidInput(f"y holds one class only ({classes[0]}): there is nothing to tell apart")
-    if 2 * len(classes) > len(rows):
-        raise InvalidInput(
-            f"y holds {len(classes)} classes in {len(rows)} rows, fewer than two rows for each: nothing to learn from; "
-            "is it a number (task='regression') or a name of the row (another target)?"
-        )
-    return rows, numbers.astype(np.int64), task, classes
-
-
-def _held_rows(targets: Any, task: str, generator: np.random.Generator) -> np.ndarray:
-    """A tenth of the rows, drawn within each class for classification; every class keeps a row to train on."""
-    held = np.zeros(len(targets), bool)
-    groups = (
-        [np.arange(len(targets))]
-        if task == "regression"
-        else [np.flatnonzero(targets == c) for c in np.unique(targets)]
-    )
-    for group in groups:
-        count = min(max(round(_HELD * len(group)), 1), len(group) - 1)
-        held[generator.permutation(group)[:count]] = True
-    return held
-
-
-def _standard(values: Array) -> tuple[Array, Array]:
-    """Mean and deviation by column; a constant column keeps its scale."""
-    spread = values.std(axis=0)
-    return values.mean(axis=0), np.where(spread > 1e-12 * (1 + np.abs(values).max(axis=0)), spread, 1.0)
-
-
-def _one_unit(X: Any, rows: Array) -> bool:
-    """Whether all columns are one quantity (pixels): then they share one scale, and rare ones are not blown up.
-
-    Images say so by their shape; flat rows by at least 16 columns that all start at the same value.
-    """
-    low = rows.min(axis=0)
-    return X.ndim > 2 or (rows.shape[1] >= 16 and bool(np.all(low == low[0])))
 
 
 def _module(sizes: list[int], activation: str, generator: Any, shape: tuple[int, int, int] | None = None) -> Any:

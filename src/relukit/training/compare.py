@@ -1,6 +1,7 @@
 """Activations side by side on the user's data: what the articles' table of pros and cons comes to, measured."""
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,9 @@ class Comparison(Shown):
 
     Columns: `score` on held rows at the best learning rate, `gap` (training score less held score), `steps_to_level` (optimizer steps until
     90 % of the best activation's held score, looked at after each epoch, None where a seed never gets there; `epochs_to_level` likewise),
-    `smallest_width` that reaches 95 % of it, `mean_activation` and `zero_share` of the
+    `smallest_width` of two to 32 that reaches 95 % of it in the median seed (None where more than half of the seeds need more; of the
+    shallowest depth only), `smallest_width_by_seed` and `smallest_width_interval` (95 % for the median width, by the order of the seeds;
+    None at its end means more than 32), `mean_activation` and `zero_share` of the
     hidden outputs, `dead_share`, `gradient_reach` (first over last layer's gradient norm at the start),
     `milliseconds_per_step`, and `bytes_kept` for the backward pass of one batch.
     """
@@ -78,10 +81,10 @@ def compare(
         InvalidInput: No name, or fewer than 50 rows.
     """
     from relukit.activations import row
-    from relukit.training._fit import _checked
+    from relukit.training._rows import checked
     from relukit.training._state import threads
 
-    X, y, task, classes = _checked(X, y, None)
+    X, y, task, classes = checked(X, y, None)
     if len(X) < 50:
         raise InvalidInput(f"comparing needs at least 50 rows, got {len(X)}")
     names = [row(name).name for name in names]
@@ -89,7 +92,7 @@ def compare(
         raise InvalidInput("name at least one activation")
     outputs = len(classes) if classes is not None else y.shape[1]
     data = _Data(X, y, task, outputs)
-    total = len(names) * len(depths) * seeds * len(rates) + len(names) * len(WIDTHS)
+    total = len(names) * seeds * (len(depths) * len(rates) + len(WIDTHS))
     done, table = 0, []
     with threads(1):
         for name, depth in itertools.product(names, depths):
@@ -105,24 +108,25 @@ def compare(
             table.append({"activation": name, "hidden_layers": depth} | _summary(runs))
         level = max(r["score"]["mean"] for r in table)
         shallow = min(depths)
-        smallest: dict[str, int | None] = {}
-        for name in names:
-            smallest[name] = None
+        smallest: dict[str, list[int | None]] = {name: [None] * seeds for name in names}
+        for name, seed in itertools.product(names, range(seeds)):
+            # At the rate that this seed chose at full width.
+            rate = next(r for r in table if r["activation"] == name and r["hidden_layers"] == shallow)[
+                "learning_rates"
+            ][seed]
             for w in WIDTHS:
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
-                if (
-                    smallest[name] is None
-                    and _train(data, name, shallow, w, rates[len(rates) // 2], 0, epochs)["score"] >= 0.95 * level
-                ):
-                    smallest[name] = w
+                if smallest[name][seed] is None:
+                    reached = _train(data, name, shallow, w, rate, seed, epochs)["score"] >= 0.95 * level
+                    smallest[name][seed] = w if reached else None
     for r in table:
         curves = r.pop("curves")
         reached = [next((k + 1 for k, s in enumerate(c) if s >= 0.9 * level), None) for c in curves]
         r["epochs_to_level"] = None if any(k is None for k in reached) else float(np.mean(reached))
         r["steps_to_level"] = None if r["epochs_to_level"] is None else r["epochs_to_level"] * r["steps_per_epoch"]
-        r["smallest_width"] = smallest[r["activation"]] if r["hidden_layers"] == shallow else None
+        r |= _widths(smallest[r["activation"]] if r["hidden_layers"] == shallow else [])
     share = [(r["zero_share"]["mean"], r["gap"]["mean"]) for r in table]
     spread = np.std(np.array(share), axis=0)
     correlation = float(np.corrcoef(np.array(share).T)[0, 1]) if np.all(spread > 0) else float("nan")
@@ -237,6 +241,22 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         half = float(t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v))) if len(v) > 1 else float("nan")
         found[key] = {"mean": float(v.mean()), "half_width": half}
     return found | {key: runs[0][key] for key in ("bytes_kept", "steps_per_epoch")}
+
+
+def _widths(found: list[int | None]) -> dict[str, Any]:
+    """The median of widths and its interval by order statistics: between which seeds it lies with 95 % (all of them, where few)."""
+    from scipy.stats import binom
+
+    if not found:
+        return {"smallest_width": None, "smallest_width_by_seed": [], "smallest_width_interval": None}
+    ranked = sorted(w if w is not None else math.inf for w in found)
+    count = len(ranked)
+    cut = int(binom.ppf(0.025, count, 0.5))  # P(fewer than cut of the seeds lie below the median) <= 2.5 %
+    low, high = ranked[max(cut - 1, 0)], ranked[min(count - cut, count - 1)] if cut else ranked[-1]
+    plain = lambda w: None if math.isinf(w) else int(w)
+    return {
+        "smallest_width": plain(ranked[count // 2]), "smallest_width_by_seed": found, "smallest_width_interval": [plain(low), plain(high)],
+    }  # fmt: skip
 
 
 def default_data() -> dict[str, tuple[Any, Any]]:
