@@ -424,22 +424,56 @@ def test_size_of_an_event_counts_a_claim_once():
     np.testing.assert_allclose(np.exp(crowd(own, known))[:, :2], [[3, 2], [3, 1], [1, 1]])
 
 
-@needs("catastrophe")
-def test_expected_loss_of_a_portfolio_rises_with_water_and_wind(tmp_path):
-    from relukit.gallery.catastrophe import expected_loss
+@pytest.fixture(scope="module")
+def floods(tmp_path_factory):
     from relukit.gallery.catastrophe.study import train
 
-    train(DATA / "catastrophe", tmp_path, seeds=1, quick=True)
+    out = tmp_path_factory.mktemp("floods")
+    train(DATA / "catastrophe", out, seeds=1, quick=True)
+    return out
+
+
+@needs("catastrophe")
+def test_claims_and_storms_score_the_same_in_one_file_and_in_several(floods, tmp_path):
+    import pandas as pd
+
+    from relukit.gallery.catastrophe.study import score
+
+    claims = pd.read_csv(DATA / "catastrophe" / "nfip_claims_sample_dev.csv.gz", low_memory=False)
+    parts = {
+        "claims": claims[claims.yearOfLoss == 2017],
+        "storms": pd.read_csv(DATA / "catastrophe" / "us_hurricanes_named_to_1999.csv"),
+    }
+    several = []
+    for name, table in parts.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        for k in range(2):
+            several.append(tmp_path / f"{name}{k}.csv")
+            table.iloc[k::2].to_csv(several[-1], index=False)
+    one = score(floods, [tmp_path / f"{name}.csv" for name in parts])
+    more = score(floods, several[::-1])
+    assert one["rows"] == more["rows"] > 72
+    for key in ("rmse", "gini", "total_ratio", "coverage", "rmse_ln"):
+        assert one["metrics"][key] == pytest.approx(more["metrics"][key], rel=1e-9), key
+    assert one["baselines"]["pressure_alone"] == pytest.approx(more["baselines"]["pressure_alone"])
+    with pytest.raises(relukit.UnreadableFile, match="give claims or storms"):
+        score(floods, [])
+
+
+@needs("catastrophe")
+def test_expected_loss_of_a_portfolio_rises_with_water_and_wind(floods, tmp_path):
+    from relukit.gallery.catastrophe import expected_loss
+
     homes = [{"value": 2e5, "latitude": 29.8, "longitude": -95.4}, {"value": 3e5, "material": "masonry", "floors": 2}]
     losses = [
-        expected_loss(homes, {"depth": d, "wind": w}, tmp_path)["loss"] for d, w in ((0, 0), (4, 0), (4, 50), (12, 90))
+        expected_loss(homes, {"depth": d, "wind": w}, floods)["loss"] for d, w in ((0, 0), (4, 0), (4, 50), (12, 90))
     ]
     for less, more in zip(losses, losses[1:], strict=False):
         assert (more >= less).all()
     assert (losses[-1] <= [2e5, 3e5]).all()
     assert (losses[0] > 0).all()
     with pytest.raises(relukit.InvalidInput, match="each of 2 buildings"):
-        expected_loss(homes, {"depth": [1.0, 2.0, 3.0]}, tmp_path)
+        expected_loss(homes, {"depth": [1.0, 2.0, 3.0]}, floods)
     with pytest.raises(relukit.UnreadableFile, match="gallery run catastrophe"):
         expected_loss(homes, {"depth": 1.0}, tmp_path / "nowhere")
 
