@@ -282,3 +282,20 @@ def test_claims_about_the_first_layer(tmp_path):
     proof.save(tmp_path / "c.npz")
     assert len(checker.check_claims(tmp_path / "c.npz", tmp_path / "n.npz")) == 1
     assert certify(network, [Claim(box, row, np.array([-2.5]), layer=0)], timeout=1) is None
+
+
+def test_a_gate_that_is_zero_throughout_goes_by_its_phase(tmp_path):
+    """In fractions its bound is 0 where float64 has a little less: both must follow the tree's phase (found by the fuzz of small networks)."""
+    weights = [
+        np.array([[0.875, -1.625], [-2, 0.25]]), np.array([[1.875, 1], [-0.875, 1.75], [-0.5, -0.125]]),
+        np.array([[1.875, -0.625, -0.625], [0, 0.25, -0.375], [0.25, -1.625, -0.125], [-0.25, -0.625, 1]]),
+        np.array([[-1.875, -0.25, 2, -0.5], [0, -2, 0.375, -1.375], [-0.375, 0.875, -0.25, 0.625]]),
+    ]  # fmt: skip
+    biases = [np.array(b) for b in ([-0.25, 0.25], [-1.625, -1, -0.5], [0, 1.375, 1.375, 0.125], [1.375, 1, 0.25])]
+    C, d = np.array([[0, 2, -2], [-1.5, -0.5, 1.5], [-2, 2, 1.5]]), np.array([1.25, 3.75, 4.5])
+    path = onnx_file(tmp_path / "n.onnx", weights, biases)
+    found = certify(relukit.load(path), [Claim(relukit.Box([0.875, -0.75], [2.25, 0.375]), C, d)], 20)
+    assert found is not None
+    found.save(tmp_path / "c.npz")
+    for exact in (False, True):
+        assert len(checker.check_claims(tmp_path / "c.npz", path, exact=exact)) == 1

@@ -218,9 +218,9 @@ class Certifier:
                     if self.first[k] <= gate < self.first[k + 1]:
                         j = gate - self.first[k]
                         if sign > 0:
-                            L[p, j] = max(L[p, j], 0.0)
-                        else:
-                            U[p, j] = min(U[p, j], 0.0)
+                            L[p, j], U[p, j] = max(L[p, j], 0.0), U[p, j] or 1.0
+                        else:  # a gate that is 0 throughout goes by its phase, as in the checker
+                            L[p, j], U[p, j] = L[p, j] or -1.0, min(U[p, j], 0.0)
             found.append((L, U))
         return found, planes
 

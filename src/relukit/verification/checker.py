@@ -337,16 +337,16 @@ def check_nodes(net, claim, front, blocks):
     lo, hi = np.array([f[1] for f in front]), np.array([f[2] for f in front])
     found = [tuple(np.array([f[4][k][side] for f in front]) for side in (0, 1)) for k in range(len(net.layers))]
     size = net.sizes([(L.min(axis=0), H.max(axis=0)) for L, H in found], lo.min(axis=0), hi.max(axis=0))
-    for p, f in enumerate(front):
-        for number, sign in f[3]:  # z >= 0 where the gate is on, z <= 0 where it is off
-            k, j = net.gate(number)
-            side = found[k][0 if sign > 0 else 1]
-            side[p, j] = max(side[p, j], 0) if sign > 0 else min(side[p, j], 0)
+    phased = [(p, *net.gate(number), sign) for p, f in enumerate(front) for number, sign in f[3]]
+    for p, k, j, sign in phased:  # z >= 0 where the gate is on, z <= 0 where it is off
+        found[k][sign < 0][p, j] = (max if sign > 0 else min)(found[k][sign < 0][p, j], 0)
     renew, leaf = (np.array(v) for v in zip(*((claim.fresh[f[0]] != 0 and not f[5], claim.split[f[0]] < 0) for f in front)))
     if renew.any():
         new = net.refresh([(L[renew], H[renew]) for L, H in found], lo[renew], hi[renew], size, claim.at)
         for pair, newer in zip(found, new):
             pair[0][renew], pair[1][renew] = newer
+    for p, k, j, sign in phased:  # a gate that is 0 throughout goes by its phase: the other bound, 0, is loosened
+        found[k][sign > 0][p, j] = found[k][sign > 0][p, j] or sign
     for p in np.flatnonzero(~leaf):
         blocks.append((*front[p][:4], [(L[p], H[p]) for L, H in found]))
     empty = np.any([0 * leaf, *(np.any(L > H, axis=1) for L, H in found[: claim.at])], axis=0)  # bounds contradict each other: no point is there
