@@ -158,3 +158,30 @@ def test_targets_in_the_hundreds_are_scaled_by_a_hook():
                 assert any("multiplies the model's output" in text for text in h.fix()["applied"])
     assert before > 200_000 and float(loss.detach()) < 0.3 * float(y.var())
     assert not [f for f in h.findings if f.severity == "error"]
+
+
+def _pinball(share):
+    return lambda a, b: torch.maximum(share * (b - a), (share - 1) * (b - a)).mean()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6, 0.4])
+def test_quantile_losses_of_ones_own(share):
+    g = torch.Generator().manual_seed(2)
+    y = torch.randn(512, 1, generator=g)
+    told = _told(0.1 * torch.randn(512, 1, generator=g), y, _pinball(share))
+    assert told.level == pytest.approx(_constant(y, _pinball(share)), rel=0.15)
+    above = _told(torch.zeros(512, 1), 500 + y, _pinball(share))
+    assert above.one_sided and above.mean == pytest.approx(500 + float(y.mean()), abs=0.5)
+    below = _told(torch.zeros(512, 1), -500 + y, _pinball(share))
+    assert below.one_sided and below.mean == pytest.approx(-500 + float(y.mean()), abs=0.5)
+
+
+@pytest.mark.parametrize("loss_of", [F.binary_cross_entropy_with_logits, F.mse_loss])
+def test_a_loss_over_a_part_of_the_batch(loss_of):
+    g = torch.Generator().manual_seed(4)
+    y = (torch.rand(64, 1, generator=g) < 0.3).float()
+    out = 2 * torch.randn(64, 1, generator=g)
+    for rows in (63, 40, 9):
+        told = _told(out, y, lambda a, b, rows=rows: loss_of(a[:rows], b[:rows]))
+        assert told.rows == rows and not told.mismatch
+        assert told.mean == pytest.approx(float(y[:rows].mean()), abs=1e-3)

@@ -68,16 +68,13 @@ def recovered(chain: list[str], seen: Any, loss: float) -> Target | None:
     if seen is None or not chain or not math.isfinite(loss):
         return None
     out, grad = (t.detach().float() for t in seen)
-    found = _solved(chain, out, grad, loss)
-    if found is not None and math.isfinite(found.level) and not found.mismatch:
-        return found
     # A loss over some rows of the batch only: the others get no gradient at all.
     covered = grad.reshape(len(grad), -1).ne(0).any(dim=1)
     if 3 < int(covered.sum()) < len(out):
         part = _solved(chain, out[covered], grad[covered], loss)
-        if part is not None and not part.mismatch:
+        if part is not None and math.isfinite(part.level) and not part.mismatch:
             return part
-    return found
+    return _solved(chain, out, grad, loss)
 
 
 def _solved(chain: list[str], out: Any, grad: Any, loss: float) -> Target | None:
