@@ -319,3 +319,29 @@ def test_what_ase_cannot_read_is_refused_by_name(tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(UnreadableFile, match=name):
             _frames.read(tmp_path / name)
+
+
+def test_images_are_read_as_bytes_or_shares_of_one_and_anything_else_refused(tmp_path):
+    from relukit.gallery.images.study import read
+
+    x = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    x[0, 0, 0] = 255
+    for name, pictures in (("bytes", x), ("shares", x.astype(np.float32) / 255), ("floats", x.astype(float))):
+        np.savez(tmp_path / f"{name}.npz", x=pictures, y=np.arange(3))
+        told, labels = read(tmp_path / f"{name}.npz")
+        assert told.dtype == np.uint8 and (told == x).all() and labels.tolist() == [0, 1, 2]
+    wrong = {
+        "flat": ({"x": x.reshape(3, -1), "y": np.arange(3)}, "expected x of shape"),
+        "short": ({"x": x, "y": np.arange(2)}, "expected x of shape"),
+        "none": ({"x": x[:0], "y": np.arange(0)}, "expected x of shape"),
+        "nan": ({"x": np.full((1, 28, 28), np.nan), "y": np.zeros(1)}, "must lie in"),
+        "negative": ({"x": -x.astype(float), "y": np.arange(3)}, "must lie in"),
+        "unlabeled": ({"x": x}, "images x and labels y"),
+    }
+    for name, (arrays, says) in wrong.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        with pytest.raises(relukit.UnreadableFile, match=says):
+            read(tmp_path / f"{name}.npz")
+    (tmp_path / "table.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(relukit.UnreadableFile, match="this is none"):
+        read(tmp_path / "table.csv")

@@ -111,6 +111,10 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UnreadableFile: The file holds something else.
     """
+    import zipfile
+
+    if not zipfile.is_zipfile(path):
+        raise UnreadableFile(f"{path}: expected an .npz file with images x and labels y, this is none")
     try:
         with np.load(path) as source:
             x, y = source["x"], source["y"]
