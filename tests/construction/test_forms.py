@@ -215,3 +215,18 @@ def test_bad_bounds_are_refused():
         build(lambda x: x.sum(1), ([0] * 4, [1] * 4), 0.1, lipschitz=2)
     with pytest.raises(InvalidInput, match="no interior"):
         build(f, (1, 1), 0.1, lipschitz=3)
+
+
+@pytest.mark.parametrize("name", ["hardtanh", "leaky_relu", "relu6"])
+def test_rational_pieces_of_other_activations(name):
+    """Rows with large powers of two before offsets with small ones: all units of a layer keep one common unit."""
+    for seed in range(12):
+        g = np.random.default_rng(seed)
+        weights = [g.integers(-2, 3, (4, 2)) * 2.0, g.integers(-3, 4, (3, 4)) * 4.0, g.integers(-2, 3, (2, 3)) / 2]
+        biases = [g.integers(-2, 3, k) * 2.0 for k in (4, 3, 2)]
+        options = {"negative_slope": 0.25} if name == "leaky_relu" else {}
+        network = from_layers(weights, biases, [relukit.activations.get(name, **options)] * 2)
+        for piece in exact_pieces(network, Box([-2, -2], [2, 2])):
+            middle = [sum(p[k] for p in piece.points) / len(piece.points) for k in range(2)]
+            told = [float(row[0] * middle[0] + row[1] * middle[1] + row[2]) for row in piece.rows]
+            assert np.abs(network(np.array([float(v) for v in middle])) - told).max() < 1e-9

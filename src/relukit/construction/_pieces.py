@@ -149,16 +149,14 @@ class _ExactActivation:
             matrix[~on] = 0
             return _Form(matrix, form.exponent)
         chosen = [self.pieces[j][u] for u, j in enumerate(which)]
-        deepest = max((max(s.denominator, o.denominator) for s, o in chosen), default=1).bit_length() - 1
-        lowest = form.exponent - deepest
-        matrix = form.matrix.copy()
+        binary = lambda v: v.denominator.bit_length() - 1  # digits after the point
+        deepest = max((binary(s) for s, _ in chosen), default=0)
+        lowest = min([form.exponent - deepest, *(-binary(o) for _, o in chosen)])
+        unit = Fraction(2) ** (form.exponent - lowest)
+        matrix = np.empty_like(form.matrix)
         for u, (slope, offset) in enumerate(chosen):
-            matrix[u] = form.matrix[u] * int(slope * (1 << deepest))
-            shifted = offset * Fraction(2) ** -lowest
-            if shifted.denominator > 1:
-                more = shifted.denominator.bit_length() - 1
-                matrix, lowest, shifted = matrix * (1 << more), lowest - more, shifted * (1 << more)
-            matrix[u, -1] += int(shifted)
+            matrix[u] = form.matrix[u] * int(slope * unit)
+            matrix[u, -1] += int(offset / Fraction(2) ** lowest)
         return _Form(*_reduced(matrix, lowest))
 
 
