@@ -119,6 +119,16 @@ def test_score_prints_null_for_what_is_not_defined(pretend, capsys, monkeypatch)
     assert answer["metrics"] == {"rmse": None, "seed": 4} and set(answer) == {"study", "metrics", "baselines", "rows"}
 
 
+def test_a_saved_study_that_lacks_a_file_is_to_be_run_again(pretend, capsys, monkeypatch):
+    from relukit.cli import app
+    from relukit.cli._frame import run_app
+
+    monkeypatch.setattr(Pretend, "score", staticmethod(lambda out, files: (out / "net0.onnx").read_bytes()))
+    monkeypatch.setattr("sys.argv", ["relukit", "gallery", "score", "crispr", "--json", "--out", str(pretend)])
+    assert run_app(app) == 2
+    assert "lacks net0.onnx; run `relukit gallery run crispr` again" in capsys.readouterr().err
+
+
 def test_every_named_option_of_the_issue_is_taken_by_its_study():
     import inspect
 

@@ -1,5 +1,7 @@
 """`relukit gallery list | run | score | use`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +100,9 @@ def score(
             raise UnreadableFile(f"data file {file} does not exist")
     needs_training = getattr(module, "NEEDS_TRAINING", True)
     folder = trained(chosen.name, out) if needs_training else output_folder(chosen.name, out)
-    answer = told(module.score(folder, files, **_known(module.score, options, name, 2)))
+    options = _known(module.score, options, name, 2)
+    with _whole(folder, chosen.name):
+        answer = told(module.score(folder, files, **options))
     if as_json:
         print_json(answer)
         return
@@ -124,9 +128,26 @@ def use(
     if not hasattr(module, "use"):
         raise InvalidInput(f"the study '{name}' has no use besides `score`")
     options, files = _rest(context.args)
-    answer = module.use(trained(chosen.name, out), *files, **_known(module.use, options, name, 1 + len(files)))
+    folder, options = trained(chosen.name, out), _known(module.use, options, name, 1 + len(files))
+    with _whole(folder, chosen.name):
+        answer = module.use(folder, *files, **options)
     if answer is not None:
         print(module.to_csv(answer) if hasattr(module, "to_csv") else answer, end="")
+
+
+@contextmanager
+def _whole(folder: Path, name: str) -> Iterator[None]:
+    """A file that a trained study lacks (an older version wrote others, or it was removed) is said so."""
+    from relukit._errors import UnreadableFile
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        if error.filename is None or folder.absolute() not in Path(error.filename).absolute().parents:
+            raise
+        raise UnreadableFile(
+            f"the study saved at {folder} lacks {Path(error.filename).name}; run `relukit gallery run {name}` again"
+        ) from error
 
 
 def _known(function: Any, options: dict, name: str, given: int) -> dict:
