@@ -130,7 +130,7 @@ def test_multiples_stored_in_float32_are_merged_within_that_rounding_and_only_th
         {"W0": single[0].astype(float), "b0": single[1].astype(float), "W1": single[2].astype(float), "b1": np.zeros(3)}
     )
     assert relukit.compress(as_double, box).network.units > 20  # numbers of float64 differ there
-    single[0][20:] *= np.float32(1 + 4e-7)  # weights alone: no multiple with the bias any more
+    single[0][20:] *= np.float32(1.001)  # weights alone: no multiple with the bias any more
     apart = relukit.load({"W0": single[0], "b0": single[1], "W1": single[2], "b1": np.zeros(3, np.float32)})
     assert relukit.compress(apart, box).network.units == 26
 
@@ -171,3 +171,19 @@ def test_multiples_are_those_that_comparing_all_pairs_finds(within):
             assert np.ptp(rows[i] / rows[pair[1]]) <= 4 * within * np.abs(rows[i] / rows[pair[1]]).max()
         elif rows[i].any():
             first.append(i)
+
+
+def test_a_large_network_is_answered_within_its_time_and_loses_what_was_planted(monkeypatch):
+    """The way of large networks, on a small one: the limit from which on it is taken is set to 0."""
+    from relukit.compression import _large
+
+    monkeypatch.setattr(_large, "_MUCH", 0.0)
+    for plant, left in ((_dead, 4), (_copied, 4), (_unread, 4), (lambda conv, reader: None, 6)):
+        module = _convolutions(nn.MaxPool2d(2), nn.ReLU, plant)
+        network = relukit.load(module, input_shape=(1, 6, 6))
+        found = relukit.compress(network, relukit.Box(-np.ones(36), np.ones(36)), timeout=1.0)
+        assert found.network.nodes[1].shape[0] == left and found.proven
+        assert _on(module, found.network, 1.0) <= 1e-12
+    assert (
+        found.form == "unchanged" and found.open_units + found.stable_units + found.undecided_by_samples == found.units
+    )

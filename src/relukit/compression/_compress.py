@@ -12,6 +12,7 @@ from relukit.compression._channels import has_copies
 from relukit.compression._domain import bounded, cover_of, finite, hull, moving_inputs, points_of
 from relukit.compression._float32 import float32_error
 from relukit.compression._forms import forms
+from relukit.compression._large import bounded_in_time, too_large
 from relukit.compression._proof import Domain, Record, confirmed, relu_only, stable
 from relukit.compression._result import Compression
 from relukit.compression._settle import hoped, settle
@@ -91,8 +92,18 @@ def compress(
         return done(blank, reason=reason if network.units else "there are no hidden units: nothing can be removed", _proof=whole)  # fmt: skip
     forms_of = lambda known: list(forms(target, domain, known, moving, tolerance))
     smaller = lambda built: min((f.network.parameters for f in built), default=network.parameters) < network.parameters
-    bounds, record = bounded(target, domain, cover), None
-    if timeout > 0 and cover is None:
+    rough, record = too_large(target, domain), None
+    if rough is not None:
+        if target is not network:
+            witnesses = Seen.of(target, domain, cover, witnesses.points, home)
+        if not tolerance and not smaller(forms_of(hoped(target, rough, witnesses))):
+            dead, on = (sum(int(v(i).sum()) for i in target.activations) for v in (rough.off, rough.always_on))
+            reason = f"points of the domain show {seen} units on both sides: even if all others were stable, no smaller form would exist"
+            return done(blank, dead=dead, always_on=on, reason=reason)
+        bounds = bounded_in_time(target, domain, witnesses, timeout)
+    else:
+        bounds = bounded(target, domain, cover)
+    if timeout > 0 and cover is None and rough is None:
         own = witnesses if target is network else Seen.of(target, domain, cover, witnesses.points, home)
         hopeless = not tolerance and not smaller(forms_of(hoped(target, bounds, own)))
         bounds, crossed = settle(target, domain, bounds, own, min(timeout, _HOPELESS) if hopeless else timeout, seed)

@@ -5,8 +5,8 @@ import numpy as np
 from relukit._types import Array
 from relukit.network import Network
 
-EXACT = 1e-12  # of each entry: above what folding in float64 loses, far below what training makes apart
-SINGLE = 2.0**-23  # of each entry: two rows that were multiples before both were stored in float32
+EXACT = 1e-12  # of the largest entry: above what folding in float64 loses, far below what training makes apart
+SINGLE = 2.0**-23  # of the largest entry: two rows that were multiples before both were stored in float32
 
 
 def closeness(network: Network) -> float:
@@ -19,7 +19,7 @@ def multiples(rows: Array, within: float = EXACT) -> list[tuple[int, int, float]
 
     Arguments:
         rows: Shape `(count, n)`.
-        within: How far from the multiple each entry may be, of its size.
+        within: How far from the multiple each entry may be, of the largest entry.
 
     Rows are scaled to largest entry 1 and sorted by one random sum of their entries; only neighbors there are compared.
     """
@@ -53,7 +53,7 @@ def _factor(row: Array, other: Array, within: float) -> float:
     """The factor of a row beside another, 0 if there is none."""
     p = int(np.argmax(np.abs(other)))
     for factor in (row[p] / other[p], (row @ other) / (other @ other)):
-        if factor > 0 and np.isfinite(factor) and np.all(np.abs(row - factor * other) <= within * np.abs(row)):
+        if factor > 0 and np.isfinite(factor) and np.abs(row - factor * other).max() <= within * np.abs(row).max():
             return float(factor)
     return 0.0
 
@@ -61,3 +61,17 @@ def _factor(row: Array, other: Array, within: float) -> float:
 def only_rounded(row: Array, other: Array, factor: float) -> bool:
     """Whether a row is a multiple of another up to the rounding of float32 only."""
     return bool(np.abs(row - factor * other).max() > EXACT * np.abs(row).max())
+
+
+def rounding(factor: float) -> float:
+    """Relative error of a product with a factor: none for powers of two."""
+    return 0.0 if np.frexp(factor)[0] == 0.5 else 2.0**-53
+
+
+def added(weights: Array, more: Array, factor: float) -> tuple[Array, Array]:
+    """`weights + factor more`, and how far each entry is from the exact sum (Knuth's two-sum)."""
+    moved = factor * more
+    total = weights + moved
+    part = total - weights
+    lost = np.abs((weights - (total - part)) + (moved - part))
+    return total, lost + rounding(factor) * np.abs(moved)

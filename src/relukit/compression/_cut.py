@@ -7,6 +7,7 @@ import numpy as np
 from relukit._numerics import gamma
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
+from relukit.compression._copies import added, rounding
 from relukit.network import Affine, Network, Node
 from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Scale, Sparse, dense_or_sparse
 from relukit.piecewise import PiecewiseLinear
@@ -235,15 +236,10 @@ class Layer:
         for r in self.readers:
             m, value = self.draft.map(r), self._value(r)
             weights = _weights(m, self.channels).copy()
-            size = max(
-                float(self.draft.reach(value)[self.entries(value, np.array([c]))].max()) * f
-                for c, f in ((a, 1.0), (b, factor))
-            )
-            wrong = rest * stretch[value] + gamma(6) * size
-            off = 1.01 * (
-                np.abs(weights[:, a]).sum(axis=1) * wrong + gamma(3) * np.abs(weights[:, b]).sum(axis=1) * size / factor
-            )
-            weights[:, b] += factor * weights[:, a]
+            total, lost = added(weights[:, b], weights[:, a], factor)
+            size = float(self.draft.reach(value)[self.entries(value, np.array([b]))].max())
+            off = 1.01 * (np.abs(weights[:, a]).sum(axis=1) * rest * stretch[value] + lost.sum(axis=1) * size)
+            weights[:, b] = total
             weights[:, a] = 0
             self.draft.put(r, _kernel(m, weights))
             self.draft.off_by(r[0], np.repeat(off, self.draft.nodes[r[0]].size // len(off)))
@@ -259,11 +255,9 @@ class Layer:
                 reach = reach.reshape(m.in_shape[0], -1).max(axis=1)[:, None]
             else:
                 one, two = _weights_by_row(m, self.channels)[[a, b]]
-            total += float(
-                (np.abs(one - factor * two) * reach).sum() + gamma(node.op.terms + 8) * (np.abs(one) * reach).sum()
-            )
+            total += float((np.abs(one - factor * two) * reach).sum() + rounding(factor) * (np.abs(one) * reach).sum())
         bias = node.op.bias.reshape(self.channels, -1)
-        return 1.01 * (total + float((np.abs(bias[a] - factor * bias[b]) + gamma(4) * np.abs(bias[a])).max()))
+        return 1.01 * (total + float((np.abs(bias[a] - factor * bias[b]) + rounding(factor) * np.abs(bias[a])).max()))
 
     def _stretch(self) -> dict[int, float]:
         """By how much a difference in the source can have grown at each node of the group."""

@@ -17,6 +17,7 @@ from relukit.network.rewrite import RELU, Builder
 from relukit.sets import AbstractSet
 
 _GATES = 4_000  # undecided units up to which a network that is no dense chain is multiplied out
+_ENTRIES = 1 << 26  # of the matrices that take: 512 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,8 @@ def forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndar
         if cut is not None:
             yield Candidate("channels", cut.network, cut.error, cut.merged, np.array(cut.gates, np.int64).reshape(-1, 2), cut.follow, rounded=cut.rounded)  # fmt: skip
     undecided = sum(int(bounds.undecided(i).sum()) for i in network.activations)
-    if plain is None and undecided > _GATES:
+    widest = max(node.size for node in network.nodes)
+    if plain is None and (undecided > _GATES or widest * (network.inputs + undecided) > _ENTRIES):
         return
     full = compact(network, domain, bounds)
     small, follow, unread, rounded = merge(full, closeness(network))

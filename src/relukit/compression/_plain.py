@@ -7,7 +7,7 @@ import numpy as np
 from relukit._numerics import gamma
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
-from relukit.compression._copies import closeness, multiples, only_rounded
+from relukit.compression._copies import added, closeness, multiples, only_rounded, rounding
 from relukit.network import Network, Origin
 from relukit.network.affine import Dense
 from relukit.network.rewrite import RELU, Builder
@@ -73,11 +73,11 @@ def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: 
         for i, j, factor in multiples(np.c_[W[k], b[k]], closeness(network)):
             size = np.abs(W[k][i]) @ reach_in + np.abs(b[k][i])
             rest = np.abs(W[k][i] - factor * W[k][j]) @ reach_in + np.abs(b[k][i] - factor * b[k][j])
-            wrong = 1.01 * (rest + gamma(len(reach_in) + 6) * size + off[k][i] + factor * off[k][j])
+            wrong = 1.01 * (rest + rounding(factor) * size + off[k][i] + factor * off[k][j])
             rounded += only_rounded(np.r_[W[k][i], b[k][i]], np.r_[W[k][j], b[k][j]], factor)
-            moved = factor * W[k + 1][:, i]
-            off[k + 1] += np.abs(W[k + 1][:, i]) * wrong + gamma(3) * (np.abs(W[k + 1][:, j]) + np.abs(moved)) * top[j]
-            W[k + 1][:, j] += moved
+            total, lost = added(W[k + 1][:, j], W[k + 1][:, i], factor)
+            off[k + 1] += np.abs(W[k + 1][:, i]) * wrong + 1.01 * lost * top[j]
+            W[k + 1][:, j] = total
             W[k + 1][:, i] = 0
             merged[k].append((int(units[k][i]), int(units[k][j]), factor))
         reach_in = top
