@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import relukit
 from relukit import Box, InvalidInput, PiecewiseLinear, ShapeMismatch, build
 from relukit.construction import Table, exact_pieces, same_function, unbuild
-from relukit.construction._accuracy import table_bound
+from relukit.construction._rounding import table_bound
 
 
 def interpolated(x, y, at):

@@ -77,6 +77,10 @@ class Table(Shown):
         return [Fraction(float(v)) for v in self.x], [Fraction(float(v)) for v in self.y]
 
     @cached_property
+    def _floats(self) -> list[float]:
+        return self.x.tolist()
+
+    @cached_property
     def exact_slopes(self) -> list[Fraction]:
         x, y = self.fractions
         return [(d - c) / (b - a) for a, b, c, d in zip(x, x[1:], y, y[1:])]
@@ -84,7 +88,9 @@ class Table(Shown):
     def exact(self, x: Fraction) -> Fraction:
         """The value at a rational number, exactly."""
         xs, ys = self.fractions
-        i = min(max(bisect.bisect_right(xs, x) - 1, 0), len(xs) - 2)
+        i = min(max(bisect.bisect_right(self._floats, float(x)) - 1, 0), len(xs) - 2)
+        if xs[i] > x and i:  # float(x) was rounded up to a knot
+            i -= 1
         return ys[i] + self.exact_slopes[i] * (x - xs[i])
 
     def __call__(self, x: Any) -> Array:

@@ -7,9 +7,10 @@ import numpy as np
 
 from relukit._errors import InvalidInput
 from relukit._types import Array
-from relukit.construction._accuracy import Truth, table_bound, test_points
+from relukit.construction._accuracy import Truth, test_points
 from relukit.construction._built import Built
 from relukit.construction._hinges import centers, hats, hinges
+from relukit.construction._rounding import table_bound
 from relukit.construction._table import Table
 from relukit.network import Network
 from relukit.sets import Box
