@@ -25,6 +25,8 @@ def main(argv: list[str]) -> None:
         f"{n} normal values, uneven knots": (np.sort(g.uniform(0, 10, n)), g.standard_normal(n)),
         f"{n} of a sine": (6 * even - 3, np.sin(6 * even - 3)),
     }
+    if not smoke:
+        tables["10000 rough, knots in float64"] = np.linspace(0, 1, 10_000), g.uniform(-1, 1, 10_000)
     content = {
         "tables": [row(name, relukit.build(t)) for name, t in tables.items()],
         "functions": [row(name, relukit.build(*call, **bound)) for name, (call, bound) in functions(smoke).items()],
@@ -47,6 +49,7 @@ def functions(smoke):
     f3 = lambda x: np.exp(-(x**2).sum(axis=1))
     cases = {"sin 3x on [0, 4], curvature": ((f1, (0.0, 4.0), 1e-3), {"curvature": 9.0})}
     if not smoke:
+        cases["sin 3x on [0, 4], curvature, fine"] = ((f1, (0.0, 4.0), 1e-6), {"curvature": 9.0})
         cases["sin 3x on [0, 4], Lipschitz"] = ((f1, (0.0, 4.0), 1e-2), {"lipschitz": 3.0})
         cases["sin x cos y on [0, 3] x [0, 2]"] = ((f2, ([0.0, 0.0], [3.0, 2.0]), 1e-2), {"curvature": 2.0})
         cases["Gaussian on [-1, 1]^3"] = ((f3, ([-1.0] * 3, [1.0] * 3), 5e-2), {"curvature": 2.0})
