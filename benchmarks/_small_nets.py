@@ -15,6 +15,7 @@ BATCHES = (1, 4, 16, 64)
 
 def small(smoke: bool) -> list[dict]:
     """One row for each network and batch size; ratios above 1 are gains, `least` of them shows that dense plans cost nothing."""
+    import onnxruntime
     import torch
 
     found = []
@@ -32,18 +33,22 @@ def small(smoke: bool) -> list[dict]:
             path = Path(folder) / "net.onnx"
             relukit.save(network, path)
             of_file = relukit.speed(path, x, batches, budget=0.1 if smoke else 1.0)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         for batch in batches:
-            found.append(_row(sizes, batch, module, of_module, of_file, x[:batch], 3 if smoke else 150))
+            found.append(_row(sizes, batch, module, of_module, session, of_file, x[:batch], 3 if smoke else 150))
     return found
 
 
-def _row(sizes, batch, module, of_module, of_file, rows, rounds) -> dict:
+def _row(sizes, batch, module, of_module, session, of_file, rows, rounds) -> dict:
     import torch
 
+    name = session.get_inputs()[0].name
     tensor, fast = torch.from_numpy(rows), of_module.module()
     with torch.no_grad():
         theirs, ours, over_torch = _pairs(lambda: module(tensor), lambda: fast(tensor), rounds)
-    runtime, file, over_runtime = _pairs(lambda: of_file.dense(rows), lambda: of_file(rows), rounds)
+    runtime, file, over_runtime = _pairs(lambda: session.run(None, {name: rows})[0], lambda: of_file(rows), rounds)
     return {
         "sizes": "-".join(map(str, sizes)), "batch": batch, "torch_microseconds": theirs, "module_microseconds": ours, "over_torch": over_torch,
         "engine": of_module.measured[BATCHES.index(batch)].engine[0], "onnxruntime_microseconds": runtime, "file_microseconds": file,

@@ -34,6 +34,10 @@ def command(
         return
     if proof is not None and out is None:
         raise InvalidInput("a proof is about two files: give -o FILE for the smaller network, too")
+    if proof is not None and model.suffix not in (".npz", ".onnx"):
+        raise InvalidInput(f"a proof is about files that its checker reads, .npz and .onnx; {model} is neither: save the network as one of them with relukit.save(relukit.load('{model}'), 'model.onnx') and compress that")  # fmt: skip
+    if not 0 <= timeout < float("inf"):
+        raise InvalidInput(f"--timeout is a number of seconds, 0 or more, got {timeout}")
     if margin is not None and data is None:
         raise InvalidInput("--margin is a distance from rows of data: give --data ROWS")
     network = relukit.load(model)
@@ -52,7 +56,7 @@ def command(
             rows = x
     if domain is None and rows is None:
         raise InvalidInput(
-            "compress needs a domain: give --box FILE.vnnlib or --data ROWS.npz (the file holds no lo and hi)"
+            "compress needs a domain, since the file holds no lo and hi: give --box=LO:HI for all inputs, --box FILE.vnnlib, or --data ROWS.npz"
         )
     if domain is not None and domain.size != network.inputs:
         raise InvalidInput(f"the domain in {box} has {domain.size} inputs, {model} takes {network.inputs}")

@@ -46,7 +46,8 @@ def compress(
         network: Piecewise linear.
         input_set: The domain: one box, ball or polytope; by default the network's own box.
         timeout: Seconds for branch and bound over all units together; 0 leaves it out. Where no form would be smaller whatever it proves,
-            it gets a few hundredths of a second.
+            it gets a few hundredths of a second. Networks for which linear bounds alone would take longer (above some 50,000 units) get these
+            bounds within it, units that may be removed first.
         data: Instead of a set: rows `(count, inputs)`; the domain is all inputs within `margin` of a row, entry by entry.
         tolerance: Outputs may differ by this much: gates that matter least become lines, the bound proven.
         proof: Whether to keep a proof for `save_proof`; only units that the independent checker can follow count then.
@@ -71,6 +72,8 @@ def compress(
     finite(network)
     if not (tolerance >= 0 and np.isfinite(tolerance) and margin >= 0 and np.isfinite(margin)):
         raise InvalidInput(f"tolerance and margin are finite and not negative, got {tolerance} and {margin}")
+    if not (timeout >= 0 and np.isfinite(timeout)):
+        raise InvalidInput(f"timeout is a number of seconds, 0 or more, got {timeout}")
     cover = None if data is None else cover_of(network, data, margin)
     domain = hull(cover) if cover is not None else network.box if input_set is None else input_set
     if domain is None:
@@ -99,7 +102,8 @@ def compress(
         if not tolerance and not smaller(forms_of(hoped(target, rough, witnesses))):
             dead, on = (sum(int(v(i).sum()) for i in target.activations) for v in (rough.off, rough.always_on))
             reason = f"points of the domain show {seen} units on both sides: even if all others were stable, no smaller form would exist"
-            return done(blank, dead=dead, always_on=on, reason=reason)
+            whole = None if shape is None else _same(target, Record(shape, Certificate((), len(target.activations))))
+            return done(blank, dead=dead, always_on=on, reason=reason, _proof=whole)
         bounds = bounded_in_time(target, domain, witnesses, timeout)
     else:
         bounds = bounded(target, domain, cover)

@@ -22,6 +22,8 @@ _SIZES = 1000  # batch sizes remembered
 _SINGLE = np.dtype(np.float32)
 _LIMIT = 1 << 31  # entries of one matrix
 _BETTER = 0.93  # a form replaces the dense one from this share of its time on: less may be noise
+_AGAIN = 0.96  # and a plan has to take less than this share in a second race, which chance did not pick
+_SHORT = 2e-4  # seconds: calls that take less are timed by the round, since reading a clock costs half a microsecond
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,19 @@ class Fast(Shown):
         self._module: Any = None
         self._inputs, self._outputs = network.inputs, network.outputs
         self._chosen: dict[int, tuple[str, ...] | None] = {}  # plans by the number of rows; None is dense
+        self._direct: dict[tuple[int, ...], Any] = {}  # what runs, by the shape of the rows
 
     def __call__(self, x: Any) -> Any:
         """Outputs for one input or rows, float32; a torch tensor gives a torch tensor (on the CPU, without gradient).
 
         Rows that are float32 already are taken as they are (NaN in, NaN out); others are converted and checked.
         """
-        if type(x) is np.ndarray and x.dtype is _SINGLE and x.ndim == 2 and x.shape[1] == self._inputs:
-            plan = self._chosen.get(len(x), ())
-            if plan is None:
-                return self.dense(x)
-            plan = plan or self.chosen(len(x))
-            return self.dense(x) if plan is None else self.run(x, plan)
+        if type(x) is np.ndarray and x.dtype is _SINGLE:
+            direct = self._direct.get(x.shape)
+            if direct is not None:
+                return direct(x)
+            if x.ndim == 2 and x.shape[1] == self._inputs:
+                return self._directly(x)
         if type(x).__module__.partition(".")[0] == "torch":
             from relukit.inference._module import forward
 
@@ -97,6 +100,14 @@ class Fast(Shown):
         plan = self.chosen(len(rows))
         out = self.dense(rows) if plan is None else self.run(rows, plan)
         return out[0] if single else out
+
+    def _directly(self, x: Array) -> Array:
+        """Rows of a shape not met before: what runs them is kept, since microseconds count."""
+        plan = self.chosen(len(x))
+        run = self.dense if plan is None else partial(self.run, plan=plan)
+        if len(self._direct) < _SIZES:
+            self._direct[x.shape] = run
+        return run(x)
 
     def chosen(self, batch: int) -> tuple[str, ...] | None:
         """The forms for a batch of this size, None for the dense network as it is. Looked up once for each size: microseconds count."""
@@ -218,6 +229,7 @@ def speed(
     for batch in sorted(set(batches)):
         fast.measured.append(_measure(fast, rows, batch, budget))
     fast._chosen.clear()
+    fast._direct.clear()
     used = {(k, e) for m in fast.measured for k, e in enumerate(m.engine)}
     for k, layer in enumerate(layers):
         for engine in ("skip", "screen"):
@@ -289,7 +301,9 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
         plans["chain"] = ("chain",) * len(plan)
     times = _race_plans(fast, plans, groups, budget / 2 if plans else budget / 4)
     best = min(times, key=lambda k: times[k])
-    if best == "dense" or times[best] >= _BETTER * times["dense"]:
+    if best != "dense" and times[best] < _BETTER * times["dense"]:
+        times = _race_plans(fast, {best: plans[best]}, groups, budget / 4)
+    if best == "dense" or times[best] >= _AGAIN * times["dense"]:
         chosen, spent, best = ("dense",) * max(len(plan), 1), dense_work, "dense"
     else:
         chosen = plans[best]
@@ -330,16 +344,24 @@ def _race(contenders: dict[str, Callable[[Any], Any]], groups: list[Any], budget
     interrupted must not look slow (long calls are interrupted more often than short ones, which would flatter whatever is quick).
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    short = True
     for run in contenders.values():
         run(groups[0])  # compiles, and touches the memory
+        short &= _timed(run, groups[:1]) < _SHORT
+    parts = [groups] if short else [[group] for group in groups]
     stop = time.perf_counter() + budget
     rounds = 0
-    while rounds < 2 or (time.perf_counter() < stop and rounds < 200):
+    while rounds < 2 or (time.perf_counter() < stop and rounds < (2000 if short else 200)):
         for name, run in contenders.items():
-            for group in groups:
-                start, spent = time.perf_counter(), time.process_time()
-                run(group)
-                spent, wall = time.process_time() - spent, time.perf_counter() - start
-                times[name].append(min(wall, spent))
+            times[name] += [_timed(run, part) for part in parts]
         rounds += 1
     return {name: float(np.median(t)) for name, t in times.items()}
+
+
+def _timed(run: Callable[[Any], Any], groups: list[Any]) -> float:
+    """Seconds of one call, on average over some inputs."""
+    start, spent = time.perf_counter(), time.process_time()
+    for group in groups:
+        run(group)
+    spent, wall = time.process_time() - spent, time.perf_counter() - start
+    return min(wall, spent) / len(groups)
