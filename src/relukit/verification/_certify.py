@@ -14,10 +14,11 @@ import numpy as np
 from relukit._types import Array, BoolArray
 
 FINISH = 5  # so many open gates are split by phase rather than the box: around a touching face boxes shrink for ever
-_BATCH = 128
+_BATCH = 512
 _ENTRIES = 20_000_000  # of the planes of a batch at most: wide layers are worked on in smaller batches
 _INPUTS = 40  # above so many inputs that move, gates are split rather than the box
 _SHRUNK = 0.7  # a node whose open gates are at most this share of those above gets bounds of its own, which its children share
+_GROWN, _OFTEN = 10_000, 0.9  # from so many nodes on bounds are renewed more often: slower to check node by node, and fewer nodes
 _SLACK = 2e-12  # relative margin that a leaf must keep, above the rounding that the checker allows for
 
 
@@ -158,6 +159,7 @@ class Certifier:
         empty = np.any([np.any(L > U, axis=1) for L, U in found], axis=0) if found else np.zeros(len(batch), bool)
         score, loss = self._blame(found, open_, used, weights, planes, lo, hi, batch)
         fresh: list[_Node] = []
+        share = _SHRUNK if len(grown.split) < _GROWN else _OFTEN
         for p, node in enumerate(batch):
             if empty[p] or low[p] > need[p]:
                 grown.close(node.number, weights[p, : self.R], node.phases, weights[p, self.R :][owner[p]])
@@ -169,7 +171,7 @@ class Certifier:
                 grown.close(node.number, w[: self.R], node.phases, w[self.R :][owner[p]])
                 continue
             block = node.block
-            if node.number and count[p] > _SHRUNK * block.open:
+            if node.number and count[p] > share * block.open:
                 grown.fresh[node.number] = 0
             else:
                 block = _Block([(L[p].copy(), U[p].copy()) for L, U in found], int(count[p]))

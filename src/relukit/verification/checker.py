@@ -21,7 +21,7 @@ from fractions import Fraction
 
 import numpy as np
 
-U, TINY, CHUNK, BATCH = 2.0**-53, 1e-290, 400_000, 128
+U, TINY, CHUNK, BATCH = 2.0**-53, 1e-290, 400_000, 32
 class Rejected(Exception):
     """The certificate does not prove the property."""
 def demand(holds, why):
