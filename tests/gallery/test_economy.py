@@ -232,6 +232,26 @@ def test_median_total_gives_one_huge_payment_to_its_likely_category():
     np.testing.assert_allclose(median, [[1e6 + 499.5, 499.5]], atol=60)  # 999 tosses: deviation 16
 
 
+def test_payments_of_one_merchant_hear_each_other_and_others_stay_as_they_are():
+    import pandas as pd
+
+    from relukit.gallery.retail_index.study import agreed
+
+    table = pd.DataFrame({
+        "merchant": ["Shop", "shop", "SHOP", "inn", None], "amount": [10.0, 9.0, 4000.0, 10.0, 10.0],
+    })  # fmt: skip
+    p = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7], [0.5, 0.5]])
+    told = agreed(p, table)
+    np.testing.assert_allclose(told.sum(1), 1)
+    np.testing.assert_allclose(told[3:], p[3:], atol=2e-3)  # nobody to hear
+    ratio = lambda q: np.log(q[:, 0] / q[:, 1])
+    own = ratio(p + 1e-3)
+    shop, near = own[:3].mean(), own[:2].mean()  # 10 and 9 are of like size, 4,000 is not
+    np.testing.assert_allclose(ratio(told)[:3], 0.3 * own[:3] + 0.35 * shop + 0.35 * np.array([near, near, own[2]]))
+    turned = agreed(p[::-1], table[::-1])
+    np.testing.assert_allclose(turned[::-1], told)
+
+
 def test_monthly_totals_do_not_depend_on_the_order_of_the_payments():
     from relukit.gallery.retail_index.study import totals
 
