@@ -14,10 +14,8 @@ from relukit.gallery.retail_index.volume import saved, saved_memory
 
 NAME, EPOCHS, MONTHS, _LENGTH, _DRAWS, _LARGE = "retail-index", 3, 6, 0.45, 1001, 200
 JUDGES = 2
-_AGREE, _FLOOR = (
-    0.35,
-    1e-3,
-)  # weight of either group's answer (chosen on 2016), and what is added to a probability before its logarithm
+_AGREE = 0.2  # weight of either group's answer, chosen on three half-years
+_FLOOR = 1e-3  # added to a probability before its logarithm
 CARDS, SPENDING, OFFICIAL = (
     "birmingham_cards_dev.csv.gz",
     "affinity_card_spend_national_to_2021.csv",
@@ -164,7 +162,7 @@ def _metrics(p: np.ndarray, y: np.ndarray, table: Any, known: set[str]) -> dict[
 def agreed(p: np.ndarray, table: Any) -> np.ndarray:
     """Probabilities after the payments of one merchant in `table` have heard each other: (payments, classes).
 
-    A payment's own logarithms weigh 0.3, the mean of its merchant's and the mean of its merchant's payments of like size (doublings) 0.35 each. No
+    A payment's own logarithms weigh 0.6, the mean of its merchant's and the mean of its merchant's payments of like size (doublings) 0.2 each. No
     label is needed. Departments move and begin anew, and what a merchant sells does not: one odd directorate no longer decides alone.
     """
     merchant = np.unique(table.merchant.fillna("").astype(str).str.lower().to_numpy(str), return_inverse=True)[1]
