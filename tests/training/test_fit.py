@@ -59,6 +59,6 @@ def test_a_rate_that_gets_nowhere_is_raised():
     X = np.stack([t * np.cos(angle), t * np.sin(angle)], 1) + g.normal(0, 0.02, (400, 2))
     low, found = relukit.fit(X, k, learning_rate=3e-3, seed=1), relukit.fit(X, k, seed=1)
     assert low.history[:12] == found.history[:12] and low.history[12:] != found.history[12:]
-    assert np.mean(found.predict(X) == k) > np.mean(low.predict(X) == k) + 0.1
+    assert np.mean(found.predict(X) == k) > 0.97  # 0.88 while all first hinges crossed in the middle
     learning = relukit.fit(X[:, :1], X[:, 0], epochs=5)  # moves by itself: nothing is raised
     assert learning.history == relukit.fit(X[:, :1], X[:, 0], epochs=5, learning_rate=3e-3).history
