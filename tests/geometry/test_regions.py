@@ -8,6 +8,7 @@ import pytest
 import relukit
 from relukit import Box, InvalidInput, UnsupportedOperation
 from relukit.activations import get
+from relukit.construction import exact_pieces
 from relukit.geometry import _enumerate
 from relukit.network import from_layers
 from relukit.network.affine import Conv, Dense
@@ -153,3 +154,29 @@ def test_files_hold_what_the_pieces_are(tmp_path):
                 depth = arrays["half_spaces_b"][at[k] : at[k + 1]] - rows[at[k] : at[k + 1]] @ arrays["centers"][k]
                 assert depth.min() == pytest.approx(arrays["radii"][k], abs=1e-12)
             assert told["half_spaces"][0]["A"] == rows[: at[1]].tolist()
+
+
+@pytest.mark.parametrize("act", ["leaky_relu", "hardtanh", "prelu"])
+@pytest.mark.parametrize("inputs", [1, 2, 3])
+def test_products_of_quantized_maps_are_exact(act, inputs):
+    """Residual networks with few bits: their maps multiply out without rounding, and say so."""
+    box = Box(-2 * np.ones(inputs), 2 * np.ones(inputs))
+    for seed in range(8):
+        network = residual(seed, inputs, act)
+        found, expected = relukit.regions(network, box), list(exact_pieces(network, box))
+        assert found.exact and len(found) == len(expected)
+        assert len(found.vertices) == len({p for piece in expected for p in piece.points})
+    assert not relukit.regions(residual(0, inputs, act, 1 / 3), box).exact
+
+
+def residual(seed, inputs, act, extra=0.0):
+    g = np.random.default_rng(seed)
+    quarter = lambda *shape: g.integers(-6, 7, shape) / 4
+    builder = Builder((inputs,))
+    h = builder.activation(
+        builder.affine(0, Dense(quarter(4, inputs)), quarter(4)),
+        get(act, **({"negative_slope": 0.5} if act == "leaky_relu" else {})),
+    )
+    z = builder.activation(builder.affine(h, Dense(quarter(4, 4)), quarter(4) + extra), RELU)
+    h = builder.activation(builder.add((h, builder.affine(z, Dense(quarter(4, 4)), np.zeros(4)))), RELU)
+    return builder.build(builder.affine(h, Dense(quarter(2, 4)), np.full(2, 1 / 3)))  # outputs cut nothing

@@ -13,6 +13,7 @@ import numpy as np
 
 from relukit._errors import UnsupportedOperation
 from relukit._types import Array, IntArray
+from relukit.geometry._dyadic import offset_is_exact, scaled_is_exact, steps_are_exact, sums_are_exact
 from relukit.geometry._room import LANES, at_a_line, padded
 from relukit.network import Affine, Network
 from relukit.piecewise import PiecewiseLinear
@@ -93,8 +94,8 @@ def form_of(network: Network, plane: Array | None = None, rows: tuple[Array, Arr
         factors = None if plane is None else (plane, chain.weights[0], chain.biases[0])
         rewritten = len([1 for node in network.nodes if isinstance(node.op, Affine)]) > len(chain.weights)
     else:
-        stages, owners = _general_stages(network, plane)
-        factors, rewritten = None, True
+        stages, owners, whole = _general_stages(network, plane)
+        factors, rewritten = None, not whole
     dimension = stages[0].direct.shape[1] - 1
     if rows is not None:
         A, b = rows
@@ -125,11 +126,11 @@ def _chain_stages(network: Network, chain: Any, plane: Array | None) -> tuple[li
     return stages, np.array([p for group in pairs for p in group], np.int64).reshape(-1, 2)
 
 
-def _general_stages(network: Network, plane: Array | None) -> tuple[list[Stage], IntArray]:
+def _general_stages(network: Network, plane: Array | None) -> tuple[list[Stage], IntArray, bool]:
     """Forms (size, D + 1 + hinges so far) pushed through the nodes; each activation with knots makes a stage."""
     start = np.eye(network.inputs, network.inputs + 1) if plane is None else plane
     width = start.shape[1]
-    starts, stages, owners = [width], [], []
+    starts, stages, owners, whole = [width], [], [], True
     forms: dict[int, Array] = {0: np.array(start)}
     last = {i: max(readers, default=len(network)) for i, readers in enumerate(network.consumers)}
 
@@ -148,15 +149,30 @@ def _general_stages(network: Network, plane: Array | None) -> tuple[list[Stage],
                 raise UnsupportedOperation(
                     f"node '{node.name}' needs {node.size} x {columns} numbers to list its pieces, more than {_ENTRIES:,}; take a smaller network"
                 )
-            value: Any = sum(
-                m.apply(np.ascontiguousarray(widened(forms[j], columns).T)).T for m, j in zip(node.op.maps, node.inputs)
-            )
+            wide = [widened(forms[j], columns) for j in node.inputs]
+            if at < len(network) - 1:  # outputs cut nothing
+                whole = whole and sums_are_exact(node.op.maps, wide, node.op.bias)
+            value: Any = sum(m.apply(np.ascontiguousarray(form.T)).T for m, form in zip(node.op.maps, wide))
             value[:, width - 1] += node.op.bias
         else:
+            whole = whole and _is_whole(node.op, forms[node.inputs[0]])
             value = _activate(node.op, forms[node.inputs[0]], at, width, starts, stages, owners, cut, widened)
         forms = {j: f for j, f in forms.items() if last[j] > at} | {at: value}
     stages.append(cut(widened(forms[len(network) - 1], starts[-1])))
-    return stages, np.array(owners, np.int64).reshape(-1, 2)
+    return stages, np.array(owners, np.int64).reshape(-1, 2), whole
+
+
+def _is_whole(op: Any, z: Array) -> bool:
+    """Whether `_activate` rounds nothing."""
+    slope, offset, jumps, knots = (np.asarray(v, float) for v in op.hinges())
+    n = len(z)
+    spread = lambda v: np.broadcast_to(v, n)
+    return (
+        scaled_is_exact(spread(slope), z, spread(offset))
+        and steps_are_exact(op.slopes, jumps)
+        and offset_is_exact(op.height, op.slopes, knots)
+        and all(scaled_is_exact(np.ones(n), z, spread(knot)) for knot in knots)
+    )
 
 
 def _activate(
@@ -170,11 +186,11 @@ def _activate(
     rows, columns, values = [], [], []
     for jump, knot in zip(jumps, knots):
         jump, knot = np.broadcast_to(jump, n), np.broadcast_to(knot, n)
-        for unit in np.flatnonzero(jump):
-            row = z[unit].copy()
-            row[width - 1] -= knot[unit]
-            columns.append(unit)
-            values.append(jump[unit])
+        for u in np.flatnonzero(jump):
+            row = z[u].copy()
+            row[width - 1] -= knot[u]
+            columns.append(u)
+            values.append(jump[u])
             rows.append(row)
     if not rows:
         return passed
