@@ -147,3 +147,45 @@ def test_bounds_hold_and_order():
     # the example of Serra et al., section 5: a bottleneck makes the bound smaller
     narrow = limits(random_network(0, [4, 8, 2, 8, 1]))
     assert narrow["serra_2018"] < narrow["montufar_2017"]
+
+
+def test_flat_images_are_drawn_as_images():
+    g = np.random.default_rng(0)
+    for inputs, image, shape in (
+        (784, None, (28, 28)),
+        (16, (4, 4), (4, 4)),
+        (3072, None, (32, 32, 3)),
+        (16, None, None),
+    ):
+        network = relukit.load(
+            {"W0": g.normal(size=(5, inputs)), "b0": g.normal(size=5), "W1": g.normal(size=(3, 5)), "b1": np.zeros(3)}
+        )
+        found = relukit.explain(network, g.random(inputs))
+        shown = found.plot(image=image)[1].get_images()
+        assert [a.get_array().shape for a in shown] == ([] if shape is None else [shape])
+        if shape is not None and len(shape) == 2:
+            np.testing.assert_array_equal(shown[0].get_array(), found.x.reshape(shape))
+    with pytest.raises(InvalidInput, match="of 16 numbers in all"):
+        found.plot(image=(3, 5))
+
+
+def test_lines_on_slopes_stand_out():
+    """Light ones where the pieces beside them are dark, dark ones on light pieces; each edge once."""
+    g = np.random.default_rng(0)
+    network = relukit.load(
+        {"W0": g.normal(size=(9, 2)), "b0": g.normal(size=9) / 2, "W1": g.normal(size=(1, 9)), "b1": np.zeros(1)}
+    )
+    found = relukit.regions(network, relukit.Box([-1, -1], [1, 1]))
+    ax = found.plot(color="slope")
+    steep = np.linalg.norm(found.maps[0][:, 0], axis=1)
+    share = (steep - steep.min()) / (steep.max() - steep.min())
+    drawn = 0
+    for patch in ax.patches:
+        light = patch.get_edgecolor()[0] > 0.5
+        for middle in patch.get_path().vertices.reshape(-1, 2, 2).mean(axis=1):
+            near = found.locate(middle + 1e-6 * np.array([[1, 0.3], [-1, -0.3], [0.3, -1], [-0.3, 1]]))
+            beside = share[near[near >= 0]]
+            assert beside.min() <= 0.5 + 1e-9 if light else beside.max() >= 0.5 - 1e-9
+            drawn += 1
+    assert drawn == np.count_nonzero(found.neighbors > found.owner)
+    assert ax.get_xlabel() == "input 0"
