@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from relukit import UnsupportedOperation
+from relukit import UnreadableFile, UnsupportedOperation, load
 from relukit.network.onnx import OPERATORS, from_onnx
 from relukit.network.onnx_write import to_onnx
 
@@ -278,3 +278,38 @@ def test_dynamic_shapes_are_refused_with_the_input():
     proto = model([helper.make_node("Relu", ["x"], ["y"])], ["batch", "length"], {})
     with pytest.raises(UnsupportedOperation, match="input 'x' has the dynamic shape"):
         from_onnx(proto)
+
+
+def test_an_unknown_operator_of_constants_is_an_unreadable_file(tmp_path):
+    """What computes constants is run by onnx, whose own errors are no answer to a user."""
+    nodes = [helper.make_node("Comstant", ["c"], ["d"], name="odd"), helper.make_node("Add", ["x", "d"], ["y"])]
+    (tmp_path / "odd.onnx").write_bytes(model(nodes, VEC, {"c": r(4)}).SerializeToString())
+    with pytest.raises(UnreadableFile, match="Comstant"):
+        load(tmp_path / "odd.onnx")
+
+
+def test_comparisons_and_choices():
+    """Conditions by every comparison, joined and denied, choosing between values; near each limit as well as far from it."""
+    compared = ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"]
+    nodes = [helper.make_node(kind, ["x", f"limit{k}"], [f"c{k}"], name=kind) for k, kind in enumerate(compared)]
+    nodes += [
+        helper.make_node("Equal", ["x", "x2"], ["same"]),
+        helper.make_node("Mul", ["x", "x"], ["x2"]),
+        helper.make_node("And", ["c0", "c2"], ["both"]),
+        helper.make_node("Or", ["c1", "c3"], ["either"]),
+        helper.make_node("Not", ["both"], ["denied"]),
+        helper.make_node("Where", ["denied", "x", "x2"], ["a"]),
+        helper.make_node("Where", ["either", "a", "limit0"], ["b"]),
+        helper.make_node("Cast", ["same"], ["s"], to=TensorProto.FLOAT),
+        helper.make_node("Where", ["mask", "b", "x2"], ["d"]),
+        helper.make_node("Add", ["d", "s"], ["y"]),
+    ]
+    nodes = [nodes[5], *nodes[:5], *nodes[6:]]
+    limits = {f"limit{k}": np.full(4, v) for k, v in enumerate((0.25, 0.5, 0.75, -0.5))}
+    proto = model(nodes, VEC, limits)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([True, True, False, True]), "mask"))
+    network = check(proto, VEC)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for value in (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0):  # at the limits themselves
+        (want,) = session.run(None, {"x": np.full((1, 4), value, np.float32)})
+        np.testing.assert_array_equal(network(np.full(4, value)), want[0])

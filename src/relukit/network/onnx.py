@@ -41,9 +41,9 @@ def read_onnx(path: Path) -> Network:
     run = _Replay(path)
     try:
         network = from_onnx(model, path.resolve().parent)
-    except (ValueError, IndexError, KeyError, TypeError) as error:
-        if isinstance(error, UnreadableFile):
-            raise
+    except (UnreadableFile, UnsupportedOperation, MemoryError):
+        raise
+    except Exception as error:  # operators of constants are run by onnx, which raises what it likes
         raise UnreadableFile(f"{path} is damaged or uses ONNX in a way relukit does not know: {error}") from error
     return network.with_(origin=Origin("onnx", path, run))
 
