@@ -1,8 +1,9 @@
 """Exact compression: stable units, parameters, time, proofs and their check; nets of the optimization cases, MNIST nets trained with L1.
 
-python -m benchmarks compress [--smoke]
+python -m benchmarks compress [--smoke] [planted]    (`planted` runs that part alone and keeps the other figures)
 """
 
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import relukit
-from benchmarks._common import data_folder, keep
+from benchmarks._common import RESULTS, data_folder, keep
+from benchmarks._planted import large, planted
 from relukit.compression._check import check
 from relukit.network import from_layers
 from relukit.network.rewrite import RELU
@@ -32,11 +34,17 @@ def main(argv: list[str]) -> None:
     folder = data_folder()
     if folder is None:
         return
+    kept = RESULTS / "compress.json"
     content: dict = {"cases": []}
+    if "planted" in argv and kept.is_file() and not smoke:
+        content = {k: v for k, v in json.loads(kept.read_text()).items() if k != "machine"}
+        keep("compress", content | {"planted": planted(smoke), "large": large(smoke)}, smoke)
+        return
     for name in CASES[:1] if smoke else CASES:
         path = folder / "bench" / "optimize" / f"{name}.npz"
         content["cases"].append(case(name, path))
     content["copies"] = copies()
+    content["planted"], content["large"] = planted(smoke), large(smoke)
     content["mnist"] = [] if smoke else [mnist(folder, *spec) for spec in TRAINED]
     content["mnist"] += [] if smoke else [mnist(folder, *spec, long=True) for spec in AS_PUBLISHED]
     keep("compress", content, smoke)
