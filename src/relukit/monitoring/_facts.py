@@ -45,6 +45,8 @@ class Facts:
     overshoots: bool  # outputs vary far more than what they are compared with
     beside: bool  # all targets lay on one side of the outputs, far off
     stalled: bool  # little better than a constant, standing still, with inputs out of scale or no steps
+    settled: bool  # far below a constant's loss but for a spike
+    reference: float  # loss of the best constant output, or nan
 
 
 def facts_of(record: Record) -> Facts:
@@ -134,7 +136,15 @@ def facts_of(record: Record) -> Facts:
         overshoots,
         beside,
         stalled,
+        _settled(record, level),
+        level,
     )
+
+
+def _settled(record: Record, reference: float) -> bool:
+    """Whether the loss lay far below a constant's most of the time lately: a spike then is no sickness."""
+    recent = np.asarray(record.losses[-24:])
+    return len(recent) == 24 and bool(np.median(recent) < 0.1 * reference) and not np.any(np.isnan(recent))
 
 
 def _overshoots(record: Record) -> bool:
@@ -165,9 +175,8 @@ def _learns(record: Record, drop: float, reference: float, error: float) -> bool
     n = record.step
     if not math.isfinite(drop):
         return False
-    recent = np.asarray(record.losses[-24:])
-    if n >= 24 and np.median(recent) < 0.05 * record.losses[0] and not np.any(np.isnan(recent)):
-        return True  # far down but for a spike
+    if _settled(record, reference):
+        return True
     steady = drop > 0.04 and record.trend() < -4
     if math.isfinite(reference):
         before, now = record.level()

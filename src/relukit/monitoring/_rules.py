@@ -140,7 +140,7 @@ def vanishing(f: Facts) -> list[Finding]:
         return []
     limit = 2e-3 if f.steps >= 12 else 1e-5
     absolute = float(np.median(np.nan_to_num(f.record.samples[-1].grad[f.hidden]))) if f.hidden else 1.0
-    fitted = f.record.loss_at(f.record.samples[-1].step) < 0.1 * abs(f.record.level()[0])  # nothing left to learn there
+    fitted = f.record.loss_at(f.record.samples[-1].step) < 0.1 * f.reference  # nothing left to learn there
     fading = min(f.ratio, f.first_ratio * 3) <= limit or (f.ratio <= limit and f.steps > 30)
     if not (fading or ((f.zero_gradient or absolute < 1e-9) and not fitted)):
         return []
@@ -193,9 +193,7 @@ def _destroyed(f: Facts) -> list[Finding]:
 def oscillating(f: Facts) -> list[Finding]:
     """The loss jumps about without falling, and each step moves the weights by percents."""
     losses = np.asarray(f.record.losses[-max(24, f.steps // 2) :])
-    ahead = f.learning and (
-        f.drop > 0.25 or f.level < 0.93 + f.level_error / 2 or np.median(losses) < 0.1 * f.record.losses[0]
-    )
+    ahead = f.learning and (f.drop > 0.25 or f.level < 0.93 + f.level_error / 2 or f.settled)
     if ahead or f.steps < 24 or not np.all(np.isfinite(losses)):
         return []
     level = abs(float(np.median(losses)))

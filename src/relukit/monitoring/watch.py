@@ -215,7 +215,7 @@ class Watch(Shown):
                 flat = (torch.cat(flags) == 0).cpu().numpy()
                 start = 0
                 for k, part in zip(having, flags):
-                    silent[k] = flat[start : start + len(part)]
+                    silent[k] = self._by_weights(self.layers[k], flat[start : start + len(part)])
                     start += len(part)
             self.record.samples.append(Sample(step, grad, weight, silent))
             self._probe = self._entries()
@@ -223,13 +223,18 @@ class Watch(Shown):
     @staticmethod
     def _unit_gradient(layer: Any) -> Any:
         """For each unit a number that is 0 exactly where it got no gradient."""
-        g = layer.weight.grad
         if layer.bias is not None and layer.bias.grad is not None:
-            bias = layer.bias.grad.float()
-            # A loss on differences of outputs leaves the last bias without gradient, whatever the weights get.
-            if len(bias) != len(g) or bool(bias.any()):
-                return bias
+            return layer.bias.grad.float()
+        g = layer.weight.grad
         return g.float().reshape(len(g), -1).abs().amax(dim=1)
+
+    @staticmethod
+    def _by_weights(layer: Any, silent: Array) -> Array:
+        """A layer whose biases all got none is asked by its weights: a loss on differences of outputs leaves the last bias alone."""
+        g = layer.weight.grad
+        if not silent.all() or layer.bias is None or len(g) != len(silent):
+            return silent
+        return (g.reshape(len(g), -1).abs().amax(dim=1) == 0).cpu().numpy()
 
     def _entries(self) -> tuple[Any, list[int]]:
         """Some entries of every layer's weights in one row, and how many of each."""
