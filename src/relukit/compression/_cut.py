@@ -7,9 +7,21 @@ import numpy as np
 from relukit._numerics import gamma
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
+from relukit.compression._channel_maps import (
+    alike,
+    apart,
+    homogeneous,
+    mixes,
+    renumbered,
+    restricted,
+    rows_of,
+    weights_by_row,
+    weights_of,
+    with_weights,
+)
 from relukit.compression._copies import added, rounding
 from relukit.network import Affine, Network, Node
-from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Scale, Sparse, dense_or_sparse
+from relukit.network.affine import AbstractLinear, Conv, Gather, Identity
 from relukit.piecewise import PiecewiseLinear
 
 Reader = tuple[int, int]  # a node, and which of its maps
@@ -81,7 +93,7 @@ class Layer:
     @staticmethod
     def of(draft: Draft, source: int) -> "Layer | None":
         nodes, op = draft.nodes, draft.nodes[source].op
-        if not isinstance(op, Affine) or not all(_mixes(m) for m in op.maps):
+        if not isinstance(op, Affine) or not all(mixes(m) for m in op.maps):
             return None
         counts = {m.kernel.shape[0] for m in op.maps if isinstance(m, Conv)} or {nodes[source].size}
         if len(counts) > 1 or not nodes[source].size:
@@ -97,12 +109,12 @@ class Layer:
                 if j == last:
                     return None
                 group.append(j)
-            elif all(inside) and j != last and all(_apart(m, channels) for m in reader.maps):
+            elif all(inside) and j != last and all(apart(m, channels) for m in reader.maps):
                 group.append(j)
             else:
                 found = [(j, p) for p, yes in enumerate(inside) if yes]
                 for m in (reader.maps[p] for _, p in found):
-                    if not _mixes(m) or (isinstance(m, Conv) and m.in_shape[0] != channels):
+                    if not mixes(m) or (isinstance(m, Conv) and m.in_shape[0] != channels):
                         return None
                 readers += found
         return Layer(draft, source, group, readers, channels) if readers else None
@@ -126,7 +138,7 @@ class Layer:
         draft, bounds = self.draft, self.draft.bounds
         op = draft.nodes[self.source].op
         assert bounds is not None and isinstance(op, Affine)
-        still = ~np.any([_weights_by_row(m, self.channels).any(axis=1) for m in op.maps], axis=0)
+        still = ~np.any([weights_by_row(m, self.channels).any(axis=1) for m in op.maps], axis=0)
         found = {self.source: (still, np.where(np.repeat(still, len(op.bias) // self.channels), op.bias, 0.0))}
         for j in self.group:
             node = draft.nodes[j]
@@ -209,7 +221,7 @@ class Layer:
                 index = m.index if isinstance(m, Gather) else np.arange(m.in_size)
                 found[index[index >= 0] // (m.in_size // self.channels)] = True
             else:
-                found |= _weights(m, self.channels).any(axis=(0, 2))
+                found |= weights_of(m, self.channels).any(axis=(0, 2))
         return found
 
     def twins(self, a: int, b: int, factor: float) -> bool:
@@ -220,12 +232,12 @@ class Layer:
             op = self.draft.nodes[j].op
             one, two = (self.entries(j, np.array([c])) for c in (a, b))
             if isinstance(op, PiecewiseLinear):
-                if op.take(one) != op.take(two) or (factor != 1 and not _homogeneous(op.take(one))):
+                if op.take(one) != op.take(two) or (factor != 1 and not homogeneous(op.take(one))):
                     return False
                 continue
             assert isinstance(op, Affine)
             if np.any(op.bias[one] != factor * op.bias[two]) or not all(
-                _alike(m, one, two, self.channels) for m in op.maps
+                alike(m, one, two, self.channels) for m in op.maps
             ):
                 return False
         return True
@@ -235,13 +247,13 @@ class Layer:
         rest, stretch = self._rest(a, b, factor), self._stretch()
         for r in self.readers:
             m, value = self.draft.map(r), self._value(r)
-            weights = _weights(m, self.channels).copy()
+            weights = weights_of(m, self.channels).copy()
             total, lost = added(weights[:, b], weights[:, a], factor)
             size = float(self.draft.reach(value)[self.entries(value, np.array([b]))].max())
             off = 1.01 * (np.abs(weights[:, a]).sum(axis=1) * rest * stretch[value] + lost.sum(axis=1) * size)
             weights[:, b] = total
             weights[:, a] = 0
-            self.draft.put(r, _kernel(m, weights))
+            self.draft.put(r, with_weights(m, weights))
             self.draft.off_by(r[0], np.repeat(off, self.draft.nodes[r[0]].size // len(off)))
 
     def _rest(self, a: int, b: int, factor: float) -> float:
@@ -254,7 +266,7 @@ class Layer:
                 one, two = m.kernel[a].reshape(len(m.kernel[a]), -1), m.kernel[b].reshape(len(m.kernel[b]), -1)
                 reach = reach.reshape(m.in_shape[0], -1).max(axis=1)[:, None]
             else:
-                one, two = _weights_by_row(m, self.channels)[[a, b]]
+                one, two = weights_by_row(m, self.channels)[[a, b]]
             total += float((np.abs(one - factor * two) * reach).sum() + rounding(factor) * (np.abs(one) * reach).sum())
         bias = node.op.bias.reshape(self.channels, -1)
         return 1.01 * (total + float((np.abs(bias[a] - factor * bias[b]) + rounding(factor) * np.abs(bias[a])).max()))
@@ -283,10 +295,10 @@ class Layer:
             shape = (count, *node.shape[1:]) if len(node.shape) > 1 and node.shape[0] == self.channels else (len(at),)
             if i == self.source:
                 assert isinstance(node.op, Affine)
-                op = Affine(tuple(_rows_of(m, keep, at) for m in node.op.maps), node.op.bias[at])
+                op = Affine(tuple(rows_of(m, keep, at) for m in node.op.maps), node.op.bias[at])
             elif isinstance(node.op, Affine):
                 maps = tuple(
-                    _restricted(m, keep, at, places[s], self.channels) for m, s in zip(node.op.maps, node.inputs)
+                    restricted(m, keep, at, places[s], self.channels) for m, s in zip(node.op.maps, node.inputs)
                 )
                 op = Affine(maps, node.op.bias[at])
             else:
@@ -296,96 +308,9 @@ class Layer:
             m, value = draft.map(r), self._value(r)
             if isinstance(m, Identity | Gather):
                 index = m.index if isinstance(m, Gather) else np.arange(m.in_size)
-                draft.put(r, Gather(_renumbered(index, places[value], m.in_size), len(places[value])))
+                draft.put(r, Gather(renumbered(index, places[value], m.in_size), len(places[value])))
             else:
-                draft.put(r, _kernel(m, _weights(m, self.channels)[:, keep]))
+                draft.put(r, with_weights(m, weights_of(m, self.channels)[:, keep]))
         for i, at in places.items():
             draft.kept[i] = draft.kept[i][at]
         self.channels = count
-
-
-def _mixes(m: AbstractLinear) -> bool:
-    return isinstance(m, Dense | Sparse | Identity | Gather) or (isinstance(m, Conv) and m.groups == 1)
-
-
-def _apart(m: AbstractLinear, channels: int) -> bool:
-    """Whether each channel of the output reads that channel of the input alone."""
-    if m.in_size % channels or m.out_size % channels or not m.out_size:
-        return False
-    if isinstance(m, Identity | Scale):
-        return True
-    if isinstance(m, Conv):
-        return m.groups == channels == m.kernel.shape[0] == m.in_shape[0]
-    if isinstance(m, Gather):
-        index, size = m.index.reshape(channels, -1), m.in_size // channels
-        return bool(np.all((index < 0) | (index // size == np.arange(channels)[:, None])))
-    return False
-
-
-def _alike(m: AbstractLinear, one: IntArray, two: IntArray, channels: int) -> bool:
-    """Whether a map that keeps channels apart does the same for two of them, given by their entries of the output."""
-    if isinstance(m, Scale):
-        return bool(np.array_equal(m.diagonal[one], m.diagonal[two]))
-    a, b = int(one[0]) // len(one), int(two[0]) // len(two)
-    if isinstance(m, Conv):
-        return bool(np.array_equal(m.kernel[a], m.kernel[b]))
-    if isinstance(m, Gather):
-        size = m.in_size // channels
-        shift = lambda at, c: np.where(m.index[at] >= 0, m.index[at] - c * size, -1)
-        return bool(np.array_equal(shift(one, a), shift(two, b)))
-    return True
-
-
-def _homogeneous(op: PiecewiseLinear) -> bool:
-    """Whether f(t v) = t f(v) for positive t: one kink, at 0."""
-    return len(op.knots) == 1 and not np.any(op.knots) and not np.any(op.height)
-
-
-def _weights(m: AbstractLinear, channels: int) -> Array:
-    """A reader's weights by channel of its input: shape `(out, channels, rest)`."""
-    if isinstance(m, Conv):
-        return m.kernel.reshape(m.kernel.shape[0], channels, -1)
-    return m.matrix().reshape(m.out_size, channels, -1)
-
-
-def _weights_by_row(m: AbstractLinear, channels: int) -> Array:
-    """A source's weights by channel of its output: shape `(channels, rest)`; a selection counts as a weight."""
-    if isinstance(m, Conv):
-        return m.kernel.reshape(channels, -1)
-    if isinstance(m, Identity | Gather):
-        index = m.index if isinstance(m, Gather) else np.arange(m.in_size)
-        return (index >= 0).reshape(channels, -1).astype(float)
-    return m.matrix().reshape(channels, -1)
-
-
-def _kernel(m: AbstractLinear, weights: Array) -> AbstractLinear:
-    if not isinstance(m, Conv):
-        return dense_or_sparse(weights.reshape(len(weights), -1))
-    count = weights.shape[1]
-    return Conv(weights.reshape(m.kernel.shape[0], count, *m.kernel.shape[2:]), (count, *m.in_shape[1:]), m.stride, m.padding, m.dilation, 1)  # fmt: skip
-
-
-def _rows_of(m: AbstractLinear, keep: IntArray, at: IntArray) -> AbstractLinear:
-    if isinstance(m, Conv):
-        return Conv(m.kernel[keep], m.in_shape, m.stride, m.padding, m.dilation, 1)
-    if isinstance(m, Identity | Gather):
-        return Gather(m.index[at] if isinstance(m, Gather) else at, m.in_size)
-    return dense_or_sparse(m.matrix()[at])
-
-
-def _restricted(m: AbstractLinear, keep: IntArray, at: IntArray, before: IntArray, channels: int) -> AbstractLinear:
-    """A map that keeps channels apart, for some of them: entries `at` of its output, `before` of its input."""
-    if isinstance(m, Identity):
-        return Identity(len(at))
-    if isinstance(m, Scale):
-        return Scale(m.diagonal[at])
-    if isinstance(m, Gather):
-        return Gather(_renumbered(m.index[at], before, m.in_size), len(before))
-    assert isinstance(m, Conv)
-    return Conv(m.kernel[keep], (len(keep), *m.in_shape[1:]), m.stride, m.padding, m.dilation, len(keep))
-
-
-def _renumbered(index: IntArray, kept: IntArray, size: int) -> IntArray:
-    place = np.full(size, -1)
-    place[kept] = np.arange(len(kept))
-    return np.where(index >= 0, place[index], -1)
