@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import binding
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from relukit._numba import njit
 
 
 @intrinsic

@@ -12,8 +12,8 @@ A corner is four words: x, y, d, and its name, which holds its vertex and the li
 """
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit.geometry._bits import nth
 from relukit.geometry._exact import exact_sign
 from relukit.geometry._lanes import copy

@@ -5,8 +5,8 @@ all shared ones).
 """
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth, ones, squeeze
 from relukit.geometry._clip import known_cut, remember_cut
 from relukit.geometry._lanes import copy

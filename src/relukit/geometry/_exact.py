@@ -3,8 +3,7 @@
 Rows are made when they are asked for, from the bits of the current pattern, and kept as long as the stage is not entered anew.
 """
 
-from numba import njit
-
+from relukit._numba import njit
 from relukit.geometry._expansions import add_product, add_scaled, compress, determinant_sign, grow
 from relukit.geometry._walk import EXACT, RANGE, is_on
 

@@ -7,7 +7,7 @@ References:
     Adaptive Precision Floating-Point Arithmetic and Fast Robust Geometric Predicates, Shewchuk, 1997.
 """
 
-from numba import njit
+from relukit._numba import njit
 
 WIDTH = 48  # a compressed expansion over the whole range of float64 has at most 41 components
 ROOM = 512  # while summing

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit._types import Array
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._room import room_for

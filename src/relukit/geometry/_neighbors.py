@@ -1,8 +1,8 @@
 """How finished cells hang together: the cell across each facet, and the edges."""
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth, ones
 
 

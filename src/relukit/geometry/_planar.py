@@ -13,8 +13,7 @@ network's outputs, are not summed up here but when they are asked for.
 
 from typing import NamedTuple
 
-from numba import njit
-
+from relukit._numba import njit
 from relukit._types import Array, IntArray
 from relukit.geometry._bits import lowest, nth, ones
 from relukit.geometry._clip import (

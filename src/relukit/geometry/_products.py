@@ -1,7 +1,6 @@
 """The next stage's values at many nodes of a line: eight nodes and sixteen hinges in registers."""
 
-from numba import njit
-
+from relukit._numba import njit
 from relukit.geometry._bits import nth
 from relukit.geometry._lanes import load, magnitude, multiply_add, spread, store
 

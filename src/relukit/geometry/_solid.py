@@ -15,8 +15,8 @@ continuous, so the pair of its ends names the new vertex.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit._types import Array, IntArray
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._cut import cut, facets_of, finish, free_slot, keep, keep_fresh, only_facets

@@ -4,8 +4,7 @@ Rows lie in columns (a, b, c of a p + b q + c), each padded to a multiple of eig
 in registers while it goes through all that are on, so that each weight is read once and nothing is written but the sums.
 """
 
-from numba import njit
-
+from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._lanes import above, load, magnitude, multiply_add, negative, spread, store
 

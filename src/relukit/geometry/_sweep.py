@@ -13,8 +13,8 @@ reads their values: they are looked at from afar first (`_finish`).
 """
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._finish import DONE, DOUBT, FULL, NEAR, finish
 from relukit.geometry._lanes import above, larger, load, magnitude, multiply_add, spread, store

@@ -13,8 +13,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit._types import Array
 from relukit.geometry._bits import nth
 from relukit.geometry._clip import AFTER, HEAD, OTHER, known_cut, name_of, remember_cut

@@ -7,8 +7,8 @@ approximate inverse (Verification methods: rigorous results using floating-point
 """
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._clip import SHARP
 from relukit.geometry._exact import exact_sign, place_exactly

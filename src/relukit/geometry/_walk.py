@@ -10,8 +10,8 @@ multiply-add is allowed in these sums: the bounds of `Net.slope_error` hold with
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit._types import Array, IntArray
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._expansions import ROOM, WIDTH

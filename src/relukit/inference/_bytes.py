@@ -12,9 +12,11 @@ bytes reaches 12), against 8 to 10 for products of 16-bit numbers, which is what
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import config, njit, types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from relukit._numba import njit
 
 STEP = 128  # bytes: rows are padded with zeros to a multiple
 _AHEAD = 2  # rows asked for before they are needed: 8 KiB, about what one core has in flight

@@ -4,8 +4,9 @@ A layer of 64 units takes less than a microsecond, a call from Python about one:
 """
 
 import numpy as np
-from numba import float32, int64, njit, void
+from numba import float32, int64, void
 
+from relukit._numba import njit
 from relukit._types import Array, IntArray
 from relukit.inference._layers import Layer
 

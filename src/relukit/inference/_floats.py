@@ -8,10 +8,11 @@ were inlined beside others (0.7 of 1.9 ms for one layer).
 """
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from relukit._numba import njit
 from relukit.inference._bytes import prefetch
 
 LINE = 16  # floats of a cache line

@@ -9,8 +9,8 @@ for (`_bytes`, `_floats`). Asking for whole rows at once is slower than not aski
 """
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit.inference._bytes import sum_listed, sum_rows
 from relukit.inference._floats import add_two, dot_two
 

@@ -5,7 +5,8 @@ off the multiplier of z >= 0 or z <= 0, at least 0. Both enter as the factor wit
 """
 
 import numpy as np
-from numba import njit
+
+from relukit._numba import njit
 
 EPS = 2.220446049250313e-16
 

@@ -8,8 +8,8 @@ Functions take many rows at once: passing an array costs as much as a short row'
 """
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit.search._few_net import EPS
 
 # Rows of `lines`: slope below, slope above, intercept above, errors of the line below and above.

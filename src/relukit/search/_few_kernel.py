@@ -13,8 +13,8 @@ depth d.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from relukit._numba import njit
 from relukit.search._few_bounds import half_space, lowest, substitute, tighten
 from relukit.search._few_lp import joint, weigh
 from relukit.search._few_net import evaluate, room, shrink, views

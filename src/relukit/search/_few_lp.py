@@ -5,7 +5,8 @@ the method ended well. `joint` recomputes the bound from the weights, rounding i
 """
 
 import numpy as np
-from numba import njit
+
+from relukit._numba import njit
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})

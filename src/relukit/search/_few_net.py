@@ -5,7 +5,7 @@ Row k of `M` is gate k: `[slopes of x (n), constant, padding to S0 | weights of 
 starts: gates of a group read only gates before it, so a group is substituted at once.
 """
 
-from numba import njit
+from relukit._numba import njit
 
 EPS = 2.220446049250313e-16
 

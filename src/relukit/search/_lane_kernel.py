@@ -5,7 +5,8 @@ sparsity over units can be followed: only units in `units` are touched. A convol
 """
 
 import numpy as np
-from numba import njit
+
+from relukit._numba import njit
 
 LANES = 64
 EPS = 2.220446049250313e-16
