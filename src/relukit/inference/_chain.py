@@ -4,7 +4,6 @@ A layer of 64 units takes less than a microsecond, a call from Python about one:
 """
 
 import numpy as np
-from numba import float32, int64, void
 
 from relukit._numba import njit
 from relukit._types import Array, IntArray
@@ -25,12 +24,7 @@ def flatten(layers: list[Layer]) -> tuple[Array, IntArray] | None:
     return np.ascontiguousarray(np.concatenate(parts), np.float32), np.array(sizes, np.int64)
 
 
-@njit(
-    void(float32[::1], int64[::1], float32[:, ::1], float32[:, ::1]),
-    cache=True,
-    nogil=True,
-    fastmath={"reassoc", "contract"},
-)
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def evaluate(flat, sizes, X, Y):
     """Y receives the outputs for rows X; zeros between layers are passed over."""
     widest = sizes.max()
