@@ -187,3 +187,20 @@ def test_a_large_network_is_answered_within_its_time_and_loses_what_was_planted(
     assert (
         found.form == "unchanged" and found.open_units + found.stable_units + found.undecided_by_samples == found.units
     )
+
+
+def test_multiples_of_float32_stay_where_their_rounding_could_grow():
+    """Five layers multiply what float32 lost: exact doubles are merged in each, multiples by 2.5 are not."""
+    g = np.random.default_rng(5)
+    widths = [4, *[24] * 5, 3]
+    arrays = {}
+    for k, (a, b) in enumerate(zip(widths[:-1], widths[1:])):
+        W, bias = g.standard_normal((b, a)) * np.sqrt(2 / a), g.standard_normal(b) / 10
+        if k < 5:
+            W[5], bias[5], W[7], bias[7] = 2.5 * W[2], 2.5 * bias[2], 2 * W[3], 2 * bias[3]
+        arrays |= {f"W{k}": W.astype(np.float32), f"b{k}": bias.astype(np.float32)}
+    network = relukit.load(arrays)
+    found = relukit.compress(network, relukit.Box(-np.ones(4), np.ones(4)))
+    x = g.uniform(-1, 1, (500, 4))
+    assert found.merged == 5 and found.error_bound < 1e-10
+    assert np.abs(found.network(x) - network(x)).max() <= found.error_bound

@@ -21,6 +21,7 @@ from relukit.network import Network
 from relukit.sets import AbstractSet, Box, require_set
 from relukit.verification.certificate import Certificate
 
+_LOOSE = 1e-6  # of the outputs: what multiples that are such in float32 only may add to the proven difference
 _HOPELESS = 0.03  # seconds of search where no form would be smaller even if all open units were stable
 
 
@@ -120,6 +121,12 @@ def compress(
         on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
     blank = replace(blank, dead=dead, always_on=on)
     built = forms_of(bounds)
+    loose = _LOOSE * (1.0 + float(np.abs(network(points)).max(initial=0.0)))
+    if not tolerance and any(f.rounded and f.error > loose for f in built):
+        wide = target.with_(dtype=np.dtype(np.float64))  # there, multiples are such up to float64's rounding
+        exact = forms(wide, domain, bounds, moving, 0.0)
+        built = [f for f in built if not f.rounded or f.error <= loose]
+        built += [replace(f, network=f.network.with_(dtype=target.dtype)) for f in exact]
     if not smaller(built):
         reason = f"{dead} dead and {on} always-on units are proven, but no smaller form exists" if dead + on else "no unit is provably dead or always on"  # fmt: skip
         return done(blank, reason=reason, _proof=None if record is None else _same(target, record))

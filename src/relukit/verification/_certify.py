@@ -18,7 +18,10 @@ _BATCH = 512
 _ENTRIES = 20_000_000  # of the planes of a batch at most: wide layers are worked on in smaller batches
 _INPUTS = 40  # above so many inputs that move, gates are split rather than the box
 _SHRUNK = 0.7  # a node whose open gates are at most this share of those above gets bounds of its own, which its children share
-_GROWN, _OFTEN = 10_000, 0.9  # from so many nodes on bounds are renewed more often: slower to check node by node, and fewer nodes
+_GROWN, _OFTEN = (
+    10_000,
+    0.9,
+)  # from so many nodes on bounds are renewed more often: slower to check node by node, and fewer nodes
 _SLACK = 2e-12  # relative margin that a leaf must keep, above the rounding that the checker allows for
 
 
