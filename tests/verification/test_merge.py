@@ -70,7 +70,6 @@ def test_any_sharding_merges_to_what_one_run_writes(listed, tmp_path, of):
 
 def test_the_order_of_workers_does_not_matter(listed, tmp_path):
     run_instances(listed, tmp_path / "a")
-    listed.write_text("".join(line + "\n" for line in listed.read_text().splitlines()))
     (tmp_path / "b").mkdir()
     kept = (tmp_path / "a" / "results.jsonl").read_text().splitlines()
     (tmp_path / "b" / "results.jsonl").write_text("".join(line + "\n" for line in kept[:2]))  # six are left: two threes
@@ -124,10 +123,24 @@ def test_what_is_refused(tmp_path):
         merge([tmp_path], tmp_path)
 
 
+class FailsFirst(Executor):
+    """Fails in what is submitted first and begins nothing else."""
+
+    def __init__(self):
+        self.futures = []
+
+    def submit(self, work, /, *arguments, **named):
+        self.futures.append(Future())
+        if len(self.futures) == 1:
+            self.futures[0].set_exception(ValueError("the first one"))
+        return self.futures[-1]
+
+
 def test_what_is_not_begun_is_called_off():
-    asked = answers(int, [("1",), ("2",), ("x",)], Backwards())
-    with pytest.raises(ValueError):
-        list(asked)
+    executor = FailsFirst()
+    with pytest.raises(ValueError, match="the first one"):
+        list(answers(int, [("1",), ("2",), ("3",)], executor))
+    assert [future.cancelled() for future in executor.futures] == [False, True, True]
 
 
 @pytest.mark.slow
