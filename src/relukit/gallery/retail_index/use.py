@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from relukit._errors import InvalidInput, UnreadableFile
+from relukit._spread import cluster as executor_at
 from relukit.gallery.retail_index import _index, volume
 from relukit.gallery.retail_index.store import Store
 
@@ -35,13 +36,9 @@ def use(
             kept.close()
     elif not files:
         raise InvalidInput("expected files of payments, or --store with what was counted before")
-    elif cluster is not None:
-        from dask.distributed import Client
-
-        with Client(cluster) as client:
-            daily = volume.aggregate(out, files, client.get_executor())
     else:
-        daily = volume.aggregate(out, files)
+        with executor_at(cluster) as executor:
+            daily = volume.aggregate(out, files, executor)
     if not len(daily):
         raise UnreadableFile("no payments in the files, and none counted before")
     table = _index.index_table(daily, _index.read_map(Path(map) if map else None), _prices(prices))
