@@ -6,7 +6,7 @@ is looked up in another by the names there of these two, and where one of them i
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event, Lock
 from typing import Any
@@ -18,7 +18,7 @@ from relukit._numba import njit
 from relukit._types import Array
 from relukit.geometry._bits import nth
 from relukit.geometry._clip import AFTER, HEAD, OTHER, known_cut, name_of, remember_cut
-from relukit.geometry._enumerate import NEEDED, longer, longer_line, start_polygons, walk_on
+from relukit.geometry._enumerate import NEEDED, give_back, longer, longer_line, start_polygons, walk_on
 from relukit.geometry._form import Form, Stage, pack
 from relukit.geometry._walk import CELLS, EXACT, FULL, INDICES, INNER, RANGE, STACK, STAMP, VERTICES
 
@@ -29,6 +29,7 @@ _PARTS: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = (
 )  # arrays of parts that no thread uses at the moment
 _POOLS: dict[int, ThreadPoolExecutor] = {}
 _FEW = 4000  # pieces that one thread finds before two have begun
+_MANY = 20_000  # pieces from which on copying them is shared out too: to wake a thread takes as long as copying some thousand
 _SHARES = 6  # per thread: large enough to be worth a call, small enough that no thread ends long before another
 
 
@@ -39,24 +40,21 @@ def polygons_on_threads(
     if form.net.keep.any() or not form.hinges or NEEDED.get(form, (_FEW,))[0] < _FEW:
         return None
     head = _HEADS.get(form) or _HEADS.setdefault(form, _head(form))
-    walk, parts = start_polygons(head, lower, upper)
-    parts, walk, _ = walk_on(head, parts, walk, None, None)
-    total, prefix = int(walk.counts[CELLS]), int(walk.counts[VERTICES])
-    share = max(1, total // (_SHARES * threads))
-    starts, lock, halt = iter(range(0, total, share)), Lock(), Event()
+    cut: Future[tuple[Any, int, _Shares]] = Future()
+    halt = Event()
 
-    def work() -> tuple[Any, Any, bool]:
-        walk, found = _taken(form) or start_polygons(form, lower, upper)
+    def work(k: int) -> tuple[Any, Any, bool]:
+        # the first thread's arrays become the result's: only the others' pieces are copied
+        walk, found = (k and _taken(form)) or start_polygons(form, lower, upper)
         walk.lower[:], walk.upper[:] = lower, upper
         walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE, FULL]], found.area[:] = 0, 0.0
-        found = _with_room(found, parts, prefix, share, len(walk.on))
+        parts, prefix, shares = cut.result()
+        found = _with_room(found, parts, prefix, shares.most, len(walk.on))
         walk.counts[VERTICES] = prefix
-        while True:
-            with lock:
-                begin = None if halt.is_set() else next(starts, None)
-            if begin is None:
-                return found, walk, not halt.is_set()
-            end = min(begin + share, total)
+        while not halt.is_set():
+            begin, end = shares.next(k)
+            if begin == end:
+                break
             _load(
                 form.net, walk, begin, end, head.hinges, parts.offsets, parts.indices, parts.labels, parts.patterns, parts.place, parts.radius,
                 found.x, found.y, found.d, found.name, found.meta, found.bound, found.pattern, found.list, found.pending,
@@ -64,23 +62,59 @@ def polygons_on_threads(
             found, walk, done = walk_on(form, found, walk, limit, on_progress, halt.is_set)
             if not done:
                 halt.set()
+        return found, walk, not halt.is_set()
 
     pool = _POOLS.get(threads) or _POOLS.setdefault(threads, ThreadPoolExecutor(threads - 1, "relukit"))
-    others = [pool.submit(work) for _ in range(1, threads)]
+    others = [pool.submit(work, k) for k in range(1, threads)]  # they wake up while the domain is cut
+    try:
+        walk_of_head, parts = start_polygons(head, lower, upper)
+        parts, walk_of_head, _ = walk_on(head, parts, walk_of_head, None, None)
+        prefix = int(walk_of_head.counts[VERTICES])
+        cut.set_result((parts, prefix, _Shares(int(walk_of_head.counts[CELLS]), threads)))
+    except BaseException as error:
+        cut.set_exception(error)
+        raise
     done = []
     while len(done) < threads:  # Ctrl-C comes to this thread: the others are told, and what they found is kept
         try:
-            done.append(work() if not done else others[len(done) - 1].result())
+            done.append(work(0) if not done else others[len(done) - 1].result())
         except KeyboardInterrupt:
             if halt.is_set():
                 raise
             halt.set()
     found, walk = _together(done, prefix, pool)
-    for part, its_walk, _ in done:
+    give_back(head, walk_of_head, parts)
+    for part, its_walk, _ in done[1:]:
         _PARTS.setdefault(form, []).append((its_walk, part))
     if not halt.is_set():
+        give_back(form, walk, found)
         NEEDED[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
     return found, walk, not halt.is_set() and (limit is None or walk.counts[CELLS] <= limit)
+
+
+class _Shares:
+    """Parts of the domain by their numbers: each thread goes through a range of its own, neighbors mostly, and then helps with the longest other.
+
+    Fewer vertices lie on the border of two threads' parts so, and are found twice, than if the parts were dealt out in turn.
+    """
+
+    def __init__(self, total: int, threads: int) -> None:
+        bounds = [total * k // threads for k in range(threads + 1)]
+        self.left = [[a, b] for a, b in zip(bounds, bounds[1:])]
+        self.most = max(1, total // (_SHARES * threads))
+        self.lock = Lock()
+
+    def next(self, thread: int) -> tuple[int, int]:
+        """Where the thread's next parts begin and end; the same twice once there are none."""
+        with self.lock:
+            own = self.left[thread]
+            one = own if own[0] < own[1] else max(self.left, key=lambda r: r[1] - r[0])
+            few = min(self.most, (one[1] - one[0] + 1) // 2)
+            if one is own:
+                own[0] += few
+                return own[0] - few, own[0]
+            one[1] -= few
+            return one[1], one[1] + few
 
 
 def _taken(form: Form) -> tuple[Any, Any] | None:
@@ -166,7 +200,7 @@ def _together(done: list[tuple[Any, Any, bool]], prefix: int, pool: ThreadPoolEx
     found, walk, _ = done[0]
     counts = np.array([[int(w.counts[k]) for k in (CELLS, INDICES, VERTICES)] for _, w, _ in done])
     cells, entries, _ = counts.sum(axis=0)
-    link, vertices, numbers = found.link, int(counts[0, 2]), [(np.arange(counts[0, 2]), prefix)]
+    link, vertices, numbers = found.link, int(counts[0, 2]), []
     for k, (part, _, _) in enumerate(done[1:], start=1):
         number, before, last = np.empty(counts[k, 2], np.int64), vertices, k + 1 == len(done)
         if not last:
@@ -175,21 +209,24 @@ def _together(done: list[tuple[Any, Any, bool]], prefix: int, pool: ThreadPoolEx
             prefix, counts[k, 2], part.link, number, np.empty(counts[k, 2], np.int64), vertices, link, not last
         )
         numbers.append((number, before))
+    sizes = {"place": vertices, "offsets": cells + 1, "indices": entries, "labels": entries, "patterns": cells}
     whole = found._replace(
-        area=found.area.copy(), place=np.empty((vertices, 2)), offsets=np.zeros(cells + 1, np.int64), indices=np.empty(entries, np.int32),
-        labels=np.empty(entries, np.int32), patterns=np.empty((cells, found.patterns.shape[1]), np.int64),
-    )  # fmt: skip
+        **{name: longer(getattr(found, name), size) for name, size in sizes.items() if len(getattr(found, name)) < size}
+    )
     starts = np.cumsum(counts, axis=0) - counts
 
-    def copy(k: int) -> None:
-        part, (number, new) = done[k][0], numbers[k]
+    pieces = 2 if cells > _MANY else 1
+
+    def copy(k: int, piece: int) -> None:
+        part, (number, new), (n, _, m) = done[k][0], numbers[k - 1], counts[k]
+        v, to, cell, last = (int(size * i // pieces) for size in (m, n) for i in (piece, piece + 1))
         _copy(
-            int(counts[k, 0]), int(starts[k, 0]), int(starts[k, 1]), number, new if k else 0, part.place, part.offsets, part.indices, part.labels,
-            part.patterns, whole.place, whole.offsets, whole.indices, whole.labels, whole.patterns,
+            v, to, cell, last, int(starts[k, 0]), int(starts[k, 1]), number, new, part.place, part.offsets, part.indices,
+            part.labels, part.patterns, whole.place, whole.offsets, whole.indices, whole.labels, whole.patterns,
         )  # fmt: skip
 
-    waiting = [pool.submit(copy, k) for k in range(1, len(done))]
-    copy(0)
+    waiting = [pool.submit(copy, k, i) for k in range(1, len(done)) for i in range(pieces) if (k, i) != (1, 0)]
+    copy(1, 0)
     for other in waiting:
         other.result()
     total = walk._replace(counts=walk.counts.copy())
@@ -202,52 +239,45 @@ def _together(done: list[tuple[Any, Any, bool]], prefix: int, pool: ThreadPoolEx
 
 @njit(cache=True, nogil=True, _nrt=False)
 def _number(prefix, count, link, number, young, total, link2, keep):
-    """Number the vertices of one walk in the list of another, which grows by those it lacks; returns its new length."""
+    """Number the vertices of one walk in the list of another, which grows by those it lacks; returns its new length.
+
+    Only a cut of an edge between two common vertices can be common: those are followed from the first `prefix` on. To `keep` the names
+    of new vertices for a third walk, all edges are gone through.
+    """
     known = total
     for v in range(count):
-        number[nth(v)] = v
+        number[nth(v)] = v if v < prefix else -1
+    for v in range(count):
+        if number[nth(v)] < 0:
+            number[nth(v)] = total
+            if keep:
+                remember_cut(link2, number[nth(young[nth(v)])], number[nth(np.int64(link[nth(v), OTHER]))], total)
+            total += 1
+        a = number[nth(v)]
+        if a >= known and not keep:
+            continue
         u = np.int64(link[nth(v), HEAD])
         while u >= 0:
             young[nth(u)] = v
+            b = number[nth(np.int64(link[nth(u), OTHER]))]
+            if a < known and b < known:
+                number[nth(u)] = known_cut(link2, a, b)
             u = np.int64(link[nth(u), AFTER])
-    for v in range(prefix, count):
-        a, b = number[nth(young[nth(v)])], number[nth(np.int64(link[nth(v), OTHER]))]
-        q = known_cut(link2, a, b) if a < known and b < known else np.int64(-1)
-        if q < 0:
-            q = total
-            total += 1
-            if keep:
-                remember_cut(link2, a, b, q)
-        number[nth(v)] = q
     return total
 
 
 @njit(cache=True, nogil=True, _nrt=False)
 def _copy(
-    cells,
-    cell,
-    entry,
-    number,
-    new,
-    place,
-    offsets,
-    indices,
-    labels,
-    patterns,
-    place2,
-    offsets2,
-    indices2,
-    labels2,
-    patterns2,
-):
-    """One walk's pieces into the whole, from cell `cell` and entry `entry` on, and its vertices that are numbered from `new` on."""
-    for v in range(len(number)):
+    first, to, begin, end, cell, entry, number, new, place, offsets, indices, labels, patterns, place2, offsets2, indices2, labels2, patterns2
+):  # fmt: skip
+    """Pieces `begin` to `end` of a walk into the whole, where its own begin at `cell` and `entry`; its vertices `first` to `to` if numbered from `new` on."""
+    for v in range(first, to):
         q = number[nth(v)]
         if q >= new:
             place2[nth(q), 0], place2[nth(q), 1] = place[nth(v), 0], place[nth(v), 1]
-    for k in range(cells):
+    for k in range(begin, end):
         offsets2[nth(cell + k + 1)] = offsets[nth(k + 1)] + entry
         for i in range(patterns.shape[1]):
             patterns2[nth(cell + k), nth(i)] = patterns[nth(k), nth(i)]
-    for i in range(offsets[cells]):
+    for i in range(offsets[begin], offsets[end]):
         indices2[nth(entry + i)], labels2[nth(entry + i)] = number[nth(np.int64(indices[nth(i)]))], labels[nth(i)]
