@@ -1,6 +1,7 @@
 """The command line as a user meets it: start-up, answers, bad input, interruption."""
 
 import gzip
+import importlib
 import json
 import os
 import signal
@@ -331,3 +332,23 @@ def test_interrupt_leaves_nothing_half_written(folder):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and "interrupted" in errors, errors
     assert not (folder / "report").exists() or not list((folder / "report").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("pandas", "gallery"), ("lightgbm.sklearn", "gallery"), ("keras", "keras"), ("dask", "cluster")],
+)
+def test_a_missing_optional_library_is_named_with_its_extra(module, extra, monkeypatch, capsys):
+    from relukit.cli import run_app
+
+    for name in (module, module.partition(".")[0]):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run_app(lambda: importlib.import_module(module)) == 2
+    assert f"pip install 'relukit[{extra}]'" in capsys.readouterr().err
+
+
+def test_a_missing_module_that_no_extra_brings_keeps_its_traceback():
+    from relukit.cli import run_app
+
+    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+        run_app(lambda: importlib.import_module("relukit.nowhere"))

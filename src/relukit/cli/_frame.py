@@ -33,6 +33,12 @@ def run_app(app: Callable[..., Any]) -> int:
     except RelukitError as error:
         say_error(str(error))
         return USAGE
+    except ModuleNotFoundError as error:
+        extra = _extra_with(error.name or "")
+        if not extra:
+            raise
+        say_error(f"this needs {error.name}, which is not installed: pip install 'relukit[{extra}]'")
+        return USAGE
     except typer.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -42,6 +48,21 @@ def run_app(app: Callable[..., Any]) -> int:
         return USAGE
     except BrokenPipeError:
         return DONE
+
+
+def _extra_with(module: str) -> str:
+    """The extra of this project that brings a module, by what the installed metadata asks for; empty where none does."""
+    import re
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        wanted = requires("relukit") or []
+    except PackageNotFoundError:
+        return ""
+    name = module.partition(".")[0].replace("_", "-").lower()
+    found = [re.match(r"([A-Za-z0-9._-]+).*extra == ['\"]([a-z]+)['\"]", line) for line in wanted]
+    extras = [m[2] for m in found if m and m[1].replace("_", "-").lower() == name]
+    return min(extras, key=lambda extra: extra in ("dev", "docs", "peers"), default="")
 
 
 def _interrupted() -> int:
