@@ -44,6 +44,16 @@ def test_known_share_of_the_digits_network(data_folder):
     assert found.error_bound < 1e-9 and found.max_difference < 1e-4
 
 
+@pytest.mark.slow
+def test_a_hard_unit_takes_no_time_from_others(data_folder):
+    """One unit stays 1e-8 below its kink: another method proves it, and it does not keep the easy ones waiting."""
+    network = relukit.load(data_folder / "bench/optimize/cmp_digits_100x100_l1_0.002.npz")
+    found = relukit.compress(network, timeout=30.0)
+    assert (found.dead, found.always_on, found.open_units) == (2, 1, 0) and found.parameters_after == 17_388
+    x = network.box.sample(2000, seed=9)
+    assert np.abs(found.network(x) - network(x)).max() <= found.error_bound + 1e-12
+
+
 def test_nothing_to_remove_is_shown_by_samples():
     g = np.random.default_rng(0)
     network = from_layers([g.standard_normal((6, 2)), g.standard_normal((1, 6))], [np.zeros(6), np.zeros(1)], [RELU])

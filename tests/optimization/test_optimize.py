@@ -90,3 +90,18 @@ def test_command(data_folder):
     content = json.loads(run.stdout)
     assert {"status", "value", "bound", "gap", "witness", "replayed", "engine", "cpu_seconds"} <= set(content)
     assert content["value"] == pytest.approx(3.546032, abs=4e-4)
+
+
+@pytest.mark.parametrize("scale", [2.0**-40, 2.0**40])
+def test_goals_of_ugly_scale_are_as_hard_as_others(scale):
+    """Twenty inputs, so that linear programs bound it: their tolerances are absolute, and goals of 1e-6 used to stay open."""
+    g = np.random.default_rng(3)
+    weights = [g.standard_normal((24, 20)) / 4, g.standard_normal((16, 24)) / 4, g.standard_normal((1, 16))]
+    network = from_layers(weights, [g.standard_normal(len(W)) / 4 for W in weights], [RELU, RELU])
+    box = Box(-np.full(20, 0.4), np.full(20, 0.4))
+    even = relukit.optimize(network, maximize=np.ones(1), box=box)
+    ugly = relukit.optimize(network, maximize=np.array([scale]), box=box)
+    assert even.status == ugly.status == "optimal" and even.boxes > 1
+    assert ugly.bound >= ugly.value == pytest.approx(scale * even.value, rel=2e-4)
+    assert network(ugly.witness[None])[0, 0] * scale == pytest.approx(ugly.value, rel=1e-12)
+    assert ugly.bound - ugly.value <= 1.01e-4 * abs(ugly.value)

@@ -1,7 +1,8 @@
 """The smallest or largest value of a linear function of inputs and outputs of networks, with proof."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from relukit._clock import Clock
 from relukit._errors import InvalidInput
 from relukit._shown import Shown
 from relukit._types import Array
+from relukit.bounds import interval
 from relukit.network import Network
 from relukit.optimization._expression import Constraint, Linear, Scope, parse_constraints, parse_goal
 from relukit.optimization._joint import join, original_outputs
@@ -20,6 +22,7 @@ from relukit.sets import AbstractSet, require_set
 Networks = Network | Mapping[str, Network]
 Domain = AbstractSet | Mapping[str, Any] | None
 Progress = Callable[[float, float, float], None]
+_SMALL, _LARGE = 1e-3, 1e6  # reach of a goal between which it is taken as it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +180,28 @@ class Question:
         on_progress: Progress | None = None, clock: Clock | None = None, explain: bool = True,
     ) -> Optimum:  # fmt: skip
         """The optimum; an infeasible one says why, which takes longer than to know it."""
-        sign = self.sign
-        report = None if on_progress is None else lambda t, v, b: on_progress(t, sign * v, sign * b)
-        search = lambda problem: run(problem, tolerance, timeout, seed, report, start, not self.has_goal)
+        back = self.sign * self.size
+        report = None if on_progress is None else lambda t, v, b: on_progress(t, back * v, back * b)
+
+        def search(problem: Problem) -> Found:
+            if self.size == 1:
+                return run(problem, tolerance, timeout, seed, report, start, not self.has_goal)
+            even = replace(problem, goal=problem.goal.times(1 / self.size))
+            found = run(even, tolerance, timeout, seed, report, start, not self.has_goal)
+            history = [(t, v * self.size, b * self.size) for t, v, b in found.history]
+            return replace(found, value=found.value * self.size, bound=found.bound * self.size, history=history)
+
         return self.answer_by(search, tolerance, timeout, clock, explain)
+
+    @cached_property
+    def size(self) -> float:
+        """What goals of ugly scale are divided by, a power of two: a linear program's tolerances are absolute."""
+        if isinstance(self.problem, str) or not self.has_goal:
+            return 1.0
+        rows = self.problem.rows
+        bounds = interval(rows, self.problem.box)
+        reach = float(max(-bounds.output[0][0], bounds.output[1][0]))
+        return 1.0 if _SMALL < reach < _LARGE or not 0 < reach < np.inf else 2.0 ** int(np.log2(reach))
 
     def answer_by(
         self, search: Callable[[Problem], Found], tolerance: float, timeout: float, clock: Clock | None = None,
@@ -207,7 +228,7 @@ class Question:
         assert isinstance(self.problem, Problem)
         sign, y = self.sign, self.network(x[None])[0]
         own = original_outputs(self.network, x[None])[0]
-        slack = tolerance * max(abs(found.value), 1e-6)
+        slack = tolerance * max(abs(found.value), 1e-6 * self.size)
         status = "optimal" if found.bound >= found.value - 1.001 * slack else "bounded"
         violations: dict[str, float] = {}
         for c in self.problem.constraints:
