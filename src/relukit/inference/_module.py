@@ -30,7 +30,7 @@ class FastModule(torch.nn.Module):
     def __init__(self, fast: Any) -> None:
         super().__init__()
         self.fast = fast
-        self._calls = (fast.own, fast.run)  # a tuple: torch looks modules among attributes up slowly
+        self._calls = (fast.own, fast.run, fast.straight)  # a tuple: torch looks modules among attributes up slowly
         self._plans: dict[Any, Any] = {}  # by shape: None for dense, a plan else
         self._flat_input = len(fast.network.input_shape) == 1
 
@@ -48,6 +48,8 @@ class FastModule(torch.nn.Module):
                         return self._calls[0](x)
                 return self._calls[0](x)
             if plan is not self:
+                if plan[0] == "torch":
+                    return self._calls[2](x.detach() if x.requires_grad else x)
                 return torch.from_numpy(self._calls[1](x.detach().numpy() if x.requires_grad else x.numpy(), plan))
         return self._first(x)
 

@@ -13,7 +13,7 @@ from relukit._errors import InvalidInput
 from relukit._shown import Shown
 from relukit._types import Array
 from relukit.inference._layers import Layer, Work
-from relukit.inference._owner import dense_run, own_module
+from relukit.inference._owner import dense_run, own_module, straight
 from relukit.network import Affine, Network, load
 from relukit.network.affine import Conv
 from relukit.piecewise import PiecewiseLinear
@@ -76,6 +76,7 @@ class Fast(Shown):
         self.measured: list[Measured] = []
         self.own = own_module(network)
         self.dense = dense_run(network, layers, self.own, threads)
+        self.straight = straight(layers, self.own)
         self._module: Any = None
         self._inputs, self._outputs = network.inputs, network.outputs
         self._chosen: dict[int, tuple[str, ...] | None] = {}  # plans by the number of rows; None is dense
@@ -140,6 +141,10 @@ class Fast(Shown):
             out = np.empty((len(rows), self._outputs), np.float32)
             evaluate(*self._flat, np.ascontiguousarray(rows, np.float32), out)
             return out
+        if plan[0] == "torch" and active is None:
+            import torch
+
+            return self.straight(torch.from_numpy(rows)).numpy()
         for k, (layer, engine) in enumerate(zip(self.layers, plan, strict=True)):
             known = active[k] if active is not None and k < len(active) else None
             rows = layer.run(rows, engine, self.pool, known)
@@ -194,7 +199,7 @@ def speed(
 ) -> Fast:
     """The quickest way to evaluate a network on the user's kind of inputs, each layer measured.
 
-    Forms: `dense` (the user's own module, onnxruntime for ONNX files, else BLAS); `chain` (all layers of a small network in one compiled call); `rows` (a compiled dense sweep); `skip` (weights of inputs that ReLU
+    Forms: `dense` (the user's own module, onnxruntime for ONNX files, else BLAS); `chain` (all layers of a small network in one compiled call); `torch` (torch's functions without its modules); `rows` (a compiled dense sweep); `skip` (weights of inputs that ReLU
     set to 0 are not read); `screen` (int8 rows prove most units off before their float32 weights are read). All compute
     the same function up to summation order. A form is used only where it was faster, and the whole plan only where it
     beats the dense network from end to end.
@@ -299,6 +304,8 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
     plans = {"plan": tuple(plan)} if plan and set(plan) != {"dense"} else {}
     if plan and fast._flat is not None:
         plans["chain"] = ("chain",) * len(plan)
+    if plan and fast.straight is not None:
+        plans["torch"] = ("torch",) * len(plan)
     times = _race_plans(fast, plans, groups, budget / 2 if plans else budget / 4)
     best = min(times, key=lambda k: times[k])
     if best != "dense" and times[best] < _BETTER * times["dense"]:
@@ -307,7 +314,7 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
         chosen, spent, best = ("dense",) * max(len(plan), 1), dense_work, "dense"
     else:
         chosen = plans[best]
-        spent = dense_work if best == "chain" else spent
+        spent = dense_work if best in ("chain", "torch") else spent
     times["plan"] = times[best]
     saved = lambda part, whole: 1 - part / whole if whole else 0.0
     return Measured(
@@ -330,6 +337,8 @@ def _race_plans(fast: Fast, plans: dict[str, tuple[str, ...]], groups: list[Arra
     import torch
 
     def planned(plan: tuple[str, ...]) -> Callable[[Any], Any]:
+        if plan[0] == "torch":
+            return lambda x: fast.straight(x.reshape(len(x), -1))
         return lambda x: torch.from_numpy(fast.run(x.numpy().reshape(len(x), -1), plan))
 
     tensors: list[Any] = [torch.from_numpy(rows).reshape(len(rows), *fast.network.input_shape) for rows in groups]
