@@ -10,7 +10,7 @@ import torch
 
 from relukit._errors import UnsupportedOperation
 from relukit.activations import catalogue
-from relukit.network import curves, torch_products, torch_spatial
+from relukit.network import curves, torch_activations, torch_products, torch_spatial
 from relukit.network._network import Network
 from relukit.network.rewrite import Builder, size_of
 from relukit.network.torch_call import Call, Value, constant, index_of
@@ -280,16 +280,6 @@ def _stack(call: Call, b: Builder) -> int:
     return _cat(call, b)
 
 
-def _threshold(call: Call, b: Builder) -> int:
-    """x above the threshold, else the value: continuous where the two are equal."""
-    level, fill = float(call.args[1]), float(call.args[2])
-    if level != fill:
-        raise call.refuse(f"jumps from {fill} to {level} there: no affine piece holds. Use equal numbers, or relu.")
-    return b.activation(
-        index_of(call), catalogue.relu() if level == 0 else catalogue.clip(level, np.inf), call.path, call.source
-    )
-
-
 def _pad(call: Call, b: Builder) -> int:
     x = index_of(call)
     mode = call.argument(2, "mode", "constant") if call.kind == "pad" else "constant"
@@ -315,42 +305,12 @@ def _extremum(call: Call, b: Builder, largest: bool) -> int:
     )
 
 
-def _clamp(call: Call, b: Builder) -> int:
-    low, high = call.argument(1, "min"), call.argument(2, "max")
-    if call.kind.startswith("clamp_max"):
-        low, high = None, call.args[1]
-    low, high = (-np.inf if low is None else float(low)), (np.inf if high is None else float(high))
-    op = catalogue.relu() if (low, high) == (0.0, np.inf) else catalogue.clip(low, high)
-    return b.activation(index_of(call), op, call.path, call.source)
-
-
-def _activation(call: Call, b: Builder, name: str, names: tuple[str, ...] = ()) -> int:
-    given = {n: call.argument(k + 1, n) for k, n in enumerate(names)}
-    return b.activation(
-        index_of(call), catalogue.get(name, **{k: v for k, v in given.items() if v is not None}), call.path, call.source
-    )
-
-
-def _prelu(call: Call, b: Builder) -> int:
-    x, weight = index_of(call), constant(call.args[1])
-    if weight.size > 1:
-        shape = b.shape(x)
-        weight = np.broadcast_to(weight.reshape(-1, *[1] * (len(shape) - 2)), shape[1:]).ravel()
-    return b.activation(x, catalogue.prelu(weight), call.path, call.source)
-
-
 OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
     "linear": _linear,
     "matmul": _matmul,
     "mm": _matmul,
     "bmm": _matmul,
     "addmm": _addmm,
-    "conv1d": partial(torch_spatial.convolve, rank=1),
-    "conv2d": partial(torch_spatial.convolve, rank=2),
-    "convolution": torch_spatial.convolve_any,
-    "conv_transpose1d": partial(torch_spatial.convolve_transposed, rank=1),
-    "conv_transpose2d": partial(torch_spatial.convolve_transposed, rank=2),
-    **dict.fromkeys(torch_spatial.UPSAMPLINGS, torch_spatial.upsample),
     "max": partial(_reduce, how="max"),
     "min": partial(_reduce, how="min"),
     "amax": partial(_reduce, how="max"),
@@ -367,54 +327,16 @@ OPERATORS: dict[str, Callable[[Call, Builder], int]] = {
     "div": partial(_mul, divide=True),
     "div_": partial(_mul, divide=True),
     "neg": lambda c, b: b.scale(index_of(c), -1.0, 0.0, c.path, c.source),
-    "max_pool1d": partial(torch_spatial.max_pool, rank=1),
-    "max_pool2d": partial(torch_spatial.max_pool, rank=2),
-    "avg_pool1d": partial(torch_spatial.average_pool, rank=1),
-    "avg_pool2d": partial(torch_spatial.average_pool, rank=2),
-    "adaptive_avg_pool1d": partial(torch_spatial.adaptive_average, rank=1),
-    "adaptive_avg_pool2d": partial(torch_spatial.adaptive_average, rank=2),
-    "adaptive_max_pool1d": partial(torch_spatial.adaptive_max, rank=1),
-    "adaptive_max_pool2d": partial(torch_spatial.adaptive_max, rank=2),
     "mean": partial(_reduce, how="mean"),
     "sum": partial(_reduce, how="sum"),
     "cat": _cat,
     "concat": _cat,
     "stack": _stack,
-    "threshold": _threshold,
-    "threshold_": _threshold,
-    "celu": partial(_activation, name="celu", names=("alpha",)),
     "pad": _pad,
     "constant_pad_nd": _pad,
     "maximum": partial(_extremum, largest=True),
     "minimum": partial(_extremum, largest=False),
-    "clamp": _clamp,
-    "clamp_": _clamp,
-    "clamp_min": _clamp,
-    "clamp_max": _clamp,
-    "relu": partial(_activation, name="relu"),
-    "relu_": partial(_activation, name="relu"),
-    "leaky_relu": partial(_activation, name="leaky_relu", names=("negative_slope",)),
-    "leaky_relu_": partial(_activation, name="leaky_relu", names=("negative_slope",)),
-    "prelu": _prelu,
-    "_prelu_kernel": _prelu,
-    "elu": partial(_activation, name="elu", names=("alpha",)),
-    "gelu": lambda c, b: b.activation(
-        index_of(c), catalogue.gelu(c.kwargs.get("approximate", "none")), c.path, c.source
-    ),
-    "sigmoid": partial(_activation, name="sigmoid"),
-    "tanh": partial(_activation, name="tanh"),
-    "silu": partial(_activation, name="silu"),
-    "silu_": partial(_activation, name="silu"),
-    "softplus": partial(_activation, name="softplus", names=("beta",)),
-    "relu6": partial(_activation, name="relu6"),
-    "hardtanh": partial(_activation, name="hardtanh", names=("min_val", "max_val")),
-    "hardtanh_": partial(_activation, name="hardtanh", names=("min_val", "max_val")),
-    "hardsigmoid": partial(_activation, name="hardsigmoid"),
-    "hardswish": partial(_activation, name="hardswish"),
-    "hardswish_": partial(_activation, name="hardswish"),
-    "abs": partial(_activation, name="abs"),
-    "mish": partial(_activation, name="mish"),
-    "selu": partial(_activation, name="selu"),
-    "selu_": partial(_activation, name="selu"),
+    **torch_activations.ROWS,
+    **torch_spatial.ROWS,
     **torch_products.ROWS,
 }

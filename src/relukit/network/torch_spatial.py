@@ -1,5 +1,7 @@
 """ATen operators on images and signals: convolution and its transpose, pooling, resizing."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -165,3 +167,21 @@ def adaptive_max(call: Call, b: Builder, rank: int) -> int:
     padded = [np.pad(w, ((0, 0), (0, most - w.shape[1])), constant_values=-1) for w in windows]
     groups = np.stack(padded, 1).reshape(-1, most)
     return _back(b, b.maximum_over(x, groups, (1, C, *out), call.path, call.source), line)
+
+
+ROWS: dict[str, Callable[[Call, Builder], int]] = {
+    "conv1d": partial(convolve, rank=1),
+    "conv2d": partial(convolve, rank=2),
+    "convolution": convolve_any,
+    "conv_transpose1d": partial(convolve_transposed, rank=1),
+    "conv_transpose2d": partial(convolve_transposed, rank=2),
+    "max_pool1d": partial(max_pool, rank=1),
+    "max_pool2d": partial(max_pool, rank=2),
+    "avg_pool1d": partial(average_pool, rank=1),
+    "avg_pool2d": partial(average_pool, rank=2),
+    "adaptive_avg_pool1d": partial(adaptive_average, rank=1),
+    "adaptive_avg_pool2d": partial(adaptive_average, rank=2),
+    "adaptive_max_pool1d": partial(adaptive_max, rank=1),
+    "adaptive_max_pool2d": partial(adaptive_max, rank=2),
+    **dict.fromkeys(UPSAMPLINGS, upsample),
+}
