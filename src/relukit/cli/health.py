@@ -9,7 +9,7 @@ def command(
     model: Path = typer.Argument(..., help="A network"),
     data: Path = typer.Option(..., help="Rows: .npz with x (and y), .npy or .csv"),
     box: Path | None = typer.Option(None, help="VNN-LIB file: prove units dead on its box"),
-    fix: Path | None = typer.Option(None, help="Revive dead units and write the network here (.onnx or .npz)"),
+    fix: Path | None = typer.Option(None, help="Revive dead units (of convolutions: dead channels) and write the network here (.onnx or .npz)"),
     plot: Path | None = typer.Option(None, help="Draw the activity of every unit here (.png, .svg, .pdf)"),
     check: bool = typer.Option(
         False, "--check", help="Exit with 10 where something is wrong or a unit is dead on the data"

@@ -20,6 +20,7 @@ from relukit.monitoring._optimizer import (
     settle,
 )
 from relukit.monitoring._output_cures import remove_output_activation, scale_output
+from relukit.monitoring._regularization import lower_regularization
 from relukit.monitoring._swaps import centered_activation, leaky_activation, relu_activation, widen
 
 # Up to here torch's own start carries signals, and what it leaves small keeps small data from being learned by heart:
@@ -235,6 +236,7 @@ BY_USER = {
     "centered_activation": "the activations are written in forward(): use relu there, or tanh with an orthogonal start in deep chains",
     "leaky_activation": "the activations are written in forward(): use leaky_relu there",
     "lower_learning_rate": "pass optimizer= to watch, or lower the learning rate tenfold",
+    "lower_regularization": "lower weight decay, and dropout written in forward()",
     "widen": "make the hidden layers wider than their inputs",
     "raise_learning_rate": "pass optimizer= to watch, or raise the learning rate tenfold",
 }
@@ -245,7 +247,7 @@ CURES: dict[str, Callable[[Any, Finding], str]] = {
     "familiar_learning_rate": familiar_learning_rate, "clip_gradients": clip_gradients,
     "standardize_input": standardize_input, "remove_output_activation": remove_output_activation,
     "relu_activation": relu_activation, "centered_activation": centered_activation, "leaky_activation": leaky_activation, "restore_if_broken": restore_if_broken, "restart": restart,
-    "widen": widen, "scale_output": scale_output, "change_loss": nothing, "clean_input": nothing,
+    "lower_regularization": lower_regularization, "widen": widen, "scale_output": scale_output, "change_loss": nothing, "clean_input": nothing,
 }  # fmt: skip
 
 # (symptom, cause) -> what is done, in this order; "" stands for any symptom.
@@ -263,5 +265,6 @@ PLANS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "wrong_output_layer"): ("remove_output_activation",),
     ("", "loss_mismatch"): ("change_loss",),
     ("", "bad_input_data"): ("clean_input",),
+    ("", "too_much_regularization"): ("lower_regularization", "restart"),
     ("", "unscaled_target"): ("restore_if_broken", "familiar_learning_rate", "scale_output"),
 }

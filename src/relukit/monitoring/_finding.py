@@ -9,7 +9,7 @@ SYMPTOMS = ("dying_relu", "vanishing_gradient", "exploding", "dead_output", "slo
 CAUSES = (
     "bad_initialization", "learning_rate_too_high", "learning_rate_too_low", "unscaled_input", "shifted_input",
     "saturating_activation", "negative_bias", "too_deep_for_init", "too_narrow", "wrong_output_layer", "loss_mismatch",
-    "bad_input_data", "unscaled_target",
+    "bad_input_data", "unscaled_target", "too_much_regularization",
 )  # fmt: skip
 
 REMEDIES = {
@@ -26,6 +26,7 @@ REMEDIES = {
     "loss_mismatch": ("change_loss",),
     "bad_input_data": ("clean_input",),
     "unscaled_target": ("scale_output", "lower_learning_rate", "clip_gradients"),
+    "too_much_regularization": ("lower_regularization", "restart"),
 }
 
 

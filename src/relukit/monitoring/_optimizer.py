@@ -119,7 +119,11 @@ def familiar_rate(watch: Any, depth: int | None = None) -> float:
     momentum = optimizer.param_groups[0].get("momentum", 0) or 0
     # A squared error is steeper than a cross-entropy: its second derivative by the output is 2, not at most 1/4.
     steep = 0.4 if watch.record.chain[:1] == ["MseLoss"] else 1.0
-    return steep * (0.03 if momentum > 0.5 else 0.1) * shallow
+    seen = watch.record.activity
+    noisy = (
+        math.sqrt(min(len(seen[0].outputs) / 16, 1.0)) if seen and len(seen[0].outputs) else 1.0
+    )  # of batches of a few rows
+    return steep * noisy * (0.03 if momentum > 0.5 else 0.1) * shallow
 
 
 def _width(watch: Any) -> float:

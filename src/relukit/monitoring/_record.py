@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+_FEW = 16  # rows of a batch from which on its loss alone says how training goes
+
 
 @dataclass(eq=False)
 class Sample:
@@ -17,6 +19,7 @@ class Sample:
         weight: l2 norm of each layer's weight.
         silent: For each layer the units without any gradient in this batch, bool arrays.
         seconds: What the look cost.
+        pull: Weight decay against what the loss asks for (see `decay_pull`).
     """
 
     step: int
@@ -24,6 +27,7 @@ class Sample:
     weight: np.ndarray
     silent: list[np.ndarray]
     seconds: float = 0.0
+    pull: float = 0.0
 
     def silent_share(self) -> np.ndarray:
         return np.array([s.mean() if len(s) else 0.0 for s in self.silent])
@@ -74,6 +78,7 @@ class Record:
     start: dict[str, np.ndarray] = field(default_factory=dict)
     rate: float = math.nan
     optimizer: str = ""
+    dropped: float = 0.0  # largest share that a dropout module drops
     before: int = 0  # steps that came before the first of these losses
 
     @property
@@ -84,9 +89,19 @@ class Record:
         """Loss of a step by the number that samples and looks go by."""
         return self.losses[min(max(step - 1 - self.before, 0), len(self.losses) - 1)]
 
+    def smooth(self) -> np.ndarray:
+        """Losses as means over the last few steps that hold 16 rows together: of single rows each is another one's."""
+        losses = np.asarray(self.losses, float)
+        rows = len(self.activity[0].outputs) if self.activity else _FEW
+        width = min(math.ceil(_FEW / max(rows, 1)), len(losses))
+        if width < 2:
+            return losses
+        means = np.convolve(losses, np.full(width, 1 / width), "valid")
+        return np.concatenate([np.full(width - 1, means[0]), means])
+
     def level(self, share: float = 0.15) -> tuple[float, float]:
         """Mean loss of the first few steps and of the last ones."""
-        losses = np.asarray(self.losses)
+        losses = self.smooth()
         first = min(max(3, len(losses) // 20), 10)
         last = max(5, int(share * len(losses)))
         before = float(np.mean(losses[:first]))
@@ -104,7 +119,8 @@ class Record:
     def stands(self) -> bool:
         """Whether the last quarter of the losses lies no lower than the quarter before."""
         quarter = len(self.losses) // 4
-        now, before = self.losses[-quarter:], self.losses[-2 * quarter : -quarter]
+        losses = self.smooth()
+        now, before = losses[-quarter:], losses[-2 * quarter : -quarter]
         return quarter > 0 and float(np.mean(now)) > 0.97 * float(np.mean(before))
 
     def trend(self) -> float:

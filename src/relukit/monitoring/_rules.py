@@ -15,6 +15,7 @@ from relukit.monitoring._finding import Finding
 from relukit.monitoring._layers import LEAKY, RELU_LIKE, SATURATING
 from relukit.monitoring._output_rules import OUTPUT_RULES
 from relukit.monitoring._record import Record
+from relukit.monitoring._regularization import regularized
 
 
 def diagnose(record: Record) -> list[Finding]:
@@ -29,11 +30,11 @@ def diagnose(record: Record) -> list[Finding]:
 
 def exploding(f: Facts) -> list[Finding]:
     """Non-finite numbers, or a loss far above where it began."""
-    last = f.record.losses[-1]
-    worst = max((abs(v) for v in f.record.losses if math.isfinite(v)), default=0.0)
+    last, smooth = f.record.losses[-1], f.record.smooth()
+    worst = max((abs(float(v)) for v in smooth if math.isfinite(v)), default=0.0)
     gradients = [float(np.nanmax(s.grad)) for s in f.record.samples if np.any(np.isfinite(s.grad))]
     steep, first = max(gradients, default=0.0), gradients[0] if gradients else 0.0
-    begin = f.record.losses[0] if math.isfinite(f.record.losses[0]) else math.inf
+    begin = float(smooth[0]) if math.isfinite(smooth[0]) else math.inf
     blown = not f.finite
     grown = f.steps >= 8 and (f.drop < -3 or worst > 30 * max(begin, 1e-9))
     huge = f.steps >= 4 and (steep > 1e4 or f.level_at_start > 12 or f.level > 12)
@@ -43,7 +44,7 @@ def exploding(f: Facts) -> list[Finding]:
     evidence = {
         "loss": float(last) if math.isfinite(last) else str(last),
         "largest_gradient": steep,
-        "largest_loss": worst,
+        "largest_loss": max((abs(v) for v in f.record.losses if math.isfinite(v)), default=0.0),
     }
     place = next((a.first_non_finite for a in f.record.activity if a.first_non_finite), "")
     if place:
@@ -192,7 +193,7 @@ def _destroyed(f: Facts) -> list[Finding]:
 
 def oscillating(f: Facts) -> list[Finding]:
     """The loss jumps about without falling, and each step moves the weights by percents."""
-    losses = np.asarray(f.record.losses[-max(24, f.steps // 2) :])
+    losses = f.record.smooth()[-max(24, f.steps // 2) :]
     ahead = f.learning and (f.drop > 0.25 or f.level < 0.93 + f.level_error / 2 or f.settled)
     if ahead or f.steps < 24 or not np.all(np.isfinite(losses)):
         return []
@@ -238,7 +239,10 @@ def slow(f: Facts) -> list[Finding]:
     if f.steps >= 64 and math.isfinite(update) and update < 1e-3:
         return [finding(f, "slow_learning", "learning_rate_too_low", "error", 38, **evidence)]
     # Sound steps through a sound network, and no better than a constant: the targets do not go with their rows.
-    if f.steps >= 64 and f.level > 0.97 and f.record.trend() > -3 and 1e-3 < update < 0.02 and f.ratio > 1e-2:
+    # 64 steps of 64 rows, or as many rows in smaller batches, are enough to tell.
+    rows = len(f.record.activity[0].outputs) if f.record.activity else 64
+    told = f.steps >= 64 and f.steps * rows >= 64 * 64 and f.level > 0.97
+    if told and f.record.trend() > -3 and 1e-3 < update < 0.02 and f.ratio > 1e-2:
         evidence |= {"loss_over_best_constant": f.level, "detail": "targets show no relation to their rows"}
         return [finding(f, "slow_learning", "bad_input_data", "error", 30, **evidence)]
     return []
@@ -247,6 +251,7 @@ def slow(f: Facts) -> list[Finding]:
 RULES: tuple[Callable[[Facts], list[Finding]], ...] = (
     exploding,
     *OUTPUT_RULES,
+    regularized,
     dying_relu,
     vanishing,
     oscillating,

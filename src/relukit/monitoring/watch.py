@@ -14,6 +14,7 @@ from relukit.monitoring._forward import ForwardLooks
 from relukit.monitoring._layers import activations_in_graph, layers_of, output_chain
 from relukit.monitoring._optimizer import rate_of
 from relukit.monitoring._record import Record, Sample
+from relukit.monitoring._regularization import decay_pull, most_dropped
 from relukit.monitoring._rules import diagnose
 from relukit.monitoring._units import layer_dict
 
@@ -191,6 +192,7 @@ class Watch(Shown):
         """Gradient norms, silent units, and a probe of the weights for the size of the coming update."""
         import torch
 
+        self.record.dropped = most_dropped(self._inner)
         if self.optimizer is not None:
             self.record.rate = rate_of(self.optimizer)
             self.record.optimizer = type(self.optimizer).__name__
@@ -217,7 +219,9 @@ class Watch(Shown):
                 for k, part in zip(having, flags):
                     silent[k] = self._by_weights(self.layers[k], flat[start : start + len(part)])
                     start += len(part)
-            self.record.samples.append(Sample(step, grad, weight, silent))
+            sizes = [layer.weight.numel() for layer in self.layers]
+            pull = decay_pull(self.optimizer, grad, weight, sizes) if having and self.optimizer is not None else 0.0
+            self.record.samples.append(Sample(step, grad, weight, silent, pull=pull))
             self._probe = self._entries()
 
     @staticmethod
