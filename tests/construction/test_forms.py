@@ -23,6 +23,7 @@ from relukit.construction import (
     same_function,
     unbuild,
 )
+from relukit.construction._accuracy import evaluate
 from relukit.network import from_layers
 from tests.oracles import exact_forward
 from tests.strategies import RELU
@@ -125,6 +126,51 @@ def test_meshes_equal_barycentric_interpolation(seed, n, skip, centered):
     worst = np.linalg.cond(np.concatenate([points[s][1:] - points[s][0] for s in simplices]).reshape(-1, n, n)).max()
     assert np.abs(network(x)[:, 0] - want).max() < 1e-13 * worst
     assert np.abs(network(points)[:, 0] - values).max() < 1e-13 * worst
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 3),
+    st.booleans(),
+    st.sampled_from(["mesh", "centered mesh"]),
+    st.sampled_from([0.0, 30.0, 1000.0]),
+)
+def test_bounds_of_meshes_hold(seed, n, skip, form, shift):
+    """Far from the origin float32 loses digits: measured errors grow a thousandfold, and the bounds with them."""
+    g = np.random.default_rng(seed)
+    corners = np.array(np.meshgrid(*[[0.0, 1.0]] * n)).reshape(n, -1).T
+    points = np.r_[corners, g.uniform(0.05, 0.95, (5, n))] + shift
+    simplices, values = Delaunay(points - shift).simplices, g.uniform(-1, 1, len(points))
+    built = build(Triangulation(points, simplices, values), skip=skip, form=form)
+    bounds = built.error_bound_float32, built.error_bound_float64
+    assert built.max_error_float32 <= bounds[0] and built.max_error_float64 <= bounds[1]
+    assert bounds[1] < 1e-6 * bounds[0] and bounds[0] < 2e4 * max(built.max_error_float32, 2.0**-24)
+    inner = shift + 0.01 + 0.98 * g.random((400, n))
+    x = inner.astype(np.float32).astype(np.float64)
+    want = barycentric_value(points - shift, simplices, values, x - shift)
+    assert np.abs(evaluate(built.network, x, np.float32)[:, 0].astype(float) - want).max() <= bounds[0] + 1e-9
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.booleans())
+def test_bounds_of_max_min_forms_hold(seed, skip, difference):
+    g = np.random.default_rng(seed)
+    n, m = int(g.integers(1, 5)), int(g.integers(1, 12))
+    make = lambda: MaxMin(g.standard_normal((m, n)), g.standard_normal(m), [g.choice(m, g.integers(1, m + 1), replace=False) for _ in range(int(g.integers(1, 6)))])  # fmt: skip
+    form = Difference(make(), make()) if difference else make()
+    built = build(form, (-3.0, 50.0), skip=skip)
+    x = g.uniform(-3, 50, (2000, n)).astype(np.float32).astype(np.float64)
+    worst = np.abs(evaluate(built.network, x, np.float32)[:, 0].astype(float) - form(x)).max()
+    assert max(worst, built.max_error_float32) <= built.error_bound_float32 < 5e-2
+    assert built.max_error_float64 <= built.error_bound_float64 < 1e-10
+
+
+def test_no_bound_where_float32_cannot_hold_the_numbers():
+    form = max_affine([[1e39, 0.0], [0.0, 1.0]], [0.0, 0.0])
+    with np.errstate(all="ignore"):
+        built = build(form, (-1.0, 1.0), dtype="float64")
+    assert built.error_bound_float32 is None and built.error_bound_float64 < 1e25
 
 
 @settings(max_examples=10, deadline=None)

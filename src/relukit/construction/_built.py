@@ -20,7 +20,8 @@ class Built(Shown):
         form: `hinges`, `hats`, `anchored hats`, `max-min`, `mesh` or `centered mesh`.
         max_error_float32, max_error_float64: Largest difference to the function, measured against rational arithmetic on knots, their
             neighbors and points between; inputs are numbers of that precision. `relative_error_...` are shares of `largest_value`.
-        error_bound_float32, error_bound_float64: Bounds of it for every point and every order of summation; None where none is known.
+        error_bound_float32, error_bound_float64: Bounds of it for every point of the domain (of max-min forms without a box: inputs from -1 to 1)
+            and every order of summation; None where none is known.
         fewest_units: Units of the smallest exact network of the kind (hinges for tables).
         proof: For functions given by a bound: why the network is within eps.
     """

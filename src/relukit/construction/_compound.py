@@ -13,6 +13,7 @@ from relukit.construction._built import Built
 from relukit.construction._maxima import Difference, MaxMin
 from relukit.construction._meshes import Grid, Triangulation
 from relukit.construction._tables import GOALS, collapse
+from relukit.construction._trees import form_bound, mesh_bound
 from relukit.network import Network
 from relukit.network.rewrite import Builder
 from relukit.sets import Box
@@ -31,9 +32,10 @@ def from_maxima(function: MaxMin | Difference, box: Any, skip: bool) -> Built:
     node = function.node(builder, skip)
     network = builder.build(node)
     domain = None if box is None else as_box(box, n)
-    sample = (Box(-np.ones(n), np.ones(n)) if domain is None else domain).sample(_POINTS // 4, 0)
-    single, double = _errors(network, function, sample)
-    return Built(network.with_(box=domain), function, "max-min", single, double)
+    around = Box(-np.ones(n), np.ones(n)) if domain is None else domain
+    single, double = _errors(network, function, around.sample(_POINTS // 4, 0))
+    bounds = [form_bound(function, around, dtype, skip) for dtype in (np.float32, np.float64)]
+    return Built(network.with_(box=domain), function, "max-min", single, double, *bounds)
 
 
 def as_box(box: Any, inputs: int) -> Box:
@@ -75,7 +77,8 @@ def from_mesh(mesh: Grid | Triangulation, skip: bool, form: str, dtype: np.dtype
     for name in [form] if form else names:
         network = mesh.network(skip, name != "mesh")
         single, double = _mesh_errors(network, mesh, inside, owner)
-        built = Built(network, mesh, name, single, double, fewest_units=None)
+        bounds = [mesh_bound(mesh, d, skip, name != "mesh") for d in (np.float32, np.float64)]
+        built = Built(network, mesh, name, single, double, *bounds)
         if best is None or single < best.max_error_float32:
             best = built
         if single <= GOALS["float32"] * scale:

@@ -281,26 +281,35 @@ class Triangulation(Shown):
                 return sum((s * Fraction(float(self.values[v])) for s, v in zip(shares, self.simplices[k])), Fraction(0))  # fmt: skip
         raise InvalidInput(f"{[float(v) for v in x]} lies outside the triangulation")
 
+    @cached_property
+    def hats(self) -> list[tuple[int, list[tuple[Fraction, ...]], list[list[int]]]]:
+        """Each vertex whose value is not 0, the affine functions of its star, and the groups of their max-min form.
+
+        Raises:
+            InvalidInput: The simplices tile no convex set.
+        """
+        self.check()
+        star: dict[int, list[tuple[int, int]]] = {}
+        for k, simplex in enumerate(self.simplices.tolist()):
+            for i, v in enumerate(simplex):
+                star.setdefault(v, []).append((k, i))
+        found = []
+        for v in [v for v in sorted(star) if self.values[v] != 0] or [min(star)]:
+            functions = [self.barycentric[k][i] for k, i in star[v]]
+            cells = [[self._corner(w, self.simplices[k]) for w in self.simplices[k]] for k, _ in star[v]]
+            found.append((v, functions, terms(cells, functions)))
+        return found
+
     def network(self, skip: bool = True, centered: bool = False) -> Network:
         """A hat for every vertex whose value is not 0.
 
         Arguments:
             centered: Make differences from the vertices first (more units), which keeps fine meshes accurate in float32.
         """
-        self.check()
-        n, star = self.inputs, {}
-        for k, simplex in enumerate(self.simplices.tolist()):
-            for i, v in enumerate(simplex):
-                star.setdefault(v, []).append((k, i))
-        used = [v for v in sorted(star) if self.values[v] != 0] or [min(star)]
-        pieces: list[tuple[int, tuple[Fraction, ...]]] = []
-        owner: list[list[list[int]]] = []
-        for v in used:
-            functions = [self.barycentric[k][i] for k, i in star[v]]
-            cells = [[self._corner(w, self.simplices[k]) for w in self.simplices[k]] for k, _ in star[v]]
-            start = len(pieces)
+        n, pieces, owner = self.inputs, [], []
+        for v, functions, groups in self.hats:
+            owner.append([[len(pieces) + j for j in group] for group in groups])
             pieces += [(v, g) for g in functions]
-            owner.append([[start + j for j in group] for group in terms(cells, functions)])
         builder = Builder((n,))
         values = self._rows(builder, pieces, skip, centered)
         least = maxima(builder, values, [g for groups in owner for g in groups], skip)
@@ -308,7 +317,7 @@ class Triangulation(Shown):
         negated = _Values(least.index, least.parts, [-s for s in least.signs])
         hats = maxima(builder, negated, [list(range(a, b)) for a, b in zip(sizes, sizes[1:])], skip)
         bent = builder.activation(hats.close(builder), RELU, "hats")
-        heights = self.values[used]
+        heights = self.values[[v for v, _, _ in self.hats]]
         return builder.build(builder.affine(bent, Dense(heights[None]), name="output"), dtype=np.dtype(np.float32))
 
     def _corner(self, v: int, simplex: IntArray) -> Corner:
