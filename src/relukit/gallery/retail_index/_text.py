@@ -13,7 +13,7 @@ import numpy as np
 from relukit._errors import UnreadableFile
 from relukit.gallery._tables import read_csv
 
-BITS, TOP, OTHER = 17, 25, "Other"
+BITS, TOP, OTHER = 18, 25, "Other"  # at 17 bits a third of the tokens shared their place with others
 SIZES, PENCE, MONTHS = 100, 6, 12  # classes of amount (thirds of a doubling), of pence, of month
 COLUMNS = ("date", "amount", "merchant", "directorate")
 _CONTEXT = 1.5  # weight beside the parts of the merchant, each of length 1
