@@ -105,6 +105,18 @@ def test_kinetics_start_from_the_first_reading_there_is(tmp_path):
         read(tmp_path / "y.csv")
 
 
+def test_replicates_share_their_start_in_training_alone():
+    from relukit.gallery.enzyme._data import pooled
+    from relukit.training.hybrid import Curve
+
+    curve = lambda group, first: Curve(np.array([0.0, 60]), np.array([[first], [5.0]]), {"enzyme": 1.0, "start": first}, group)  # fmt: skip
+    curves = [curve("a", 10.0), curve("b", 30.0), curve("a", 12.0)]
+    told = pooled(curves)
+    assert [c.values[0, 0] for c in told] == [11, 30, 11] and [c.given["start"] for c in told] == [11, 30, 11]
+    assert [c.values[1, 0] for c in told] == [5, 5, 5] and [c.group for c in told] == ["a", "b", "a"]
+    assert [c.values[0, 0] for c in curves] == [10, 30, 12]  # what is judged starts from its own reading
+
+
 def test_the_page_on_hybrids_brings_a_law_that_is_found_again():
     text = (Path(__file__).parents[2] / "src" / "relukit" / "gallery" / "enzyme" / "README.md").read_text()
     names: dict = {}

@@ -31,6 +31,22 @@ def read(path: str | Path) -> list[Curve]:
     return curves
 
 
+def pooled(curves: Sequence[Curve]) -> list[Curve]:
+    """The curves, each from the mean first reading of its measurement on: replicates were weighed in alike, and one reading errs more.
+
+    For training only. A curve to be predicted starts from its own first reading.
+    """
+    first: dict[str, list[float]] = {}
+    for c in curves:
+        first.setdefault(c.group, []).append(float(c.values[0, 0]))
+    answer = []
+    for c in curves:
+        start = float(np.mean(first[c.group]))
+        values = np.concatenate([[[start]], c.values[1:]])
+        answer.append(Curve(c.times, values, {**c.given, "start": max(start, 1e-9)}, c.group))
+    return answer
+
+
 def simulated(count: int, seed: int, noise: float = 0.05) -> list[Curve]:
     """Substrate of an enzyme that its own product represses (a Hill factor), read with relative noise.
 
