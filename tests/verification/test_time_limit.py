@@ -1,11 +1,13 @@
 """`relukit verify NETWORK PROPERTY SECONDS` as a whole process: it ends within 2 s of its limit, uses no more memory than allowed, and Ctrl-C prints bounds."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 LIMIT, SLACK = 5.0, 2.0
@@ -63,6 +65,35 @@ def test_ctrl_c_prints_the_bounds_so_far(data_folder):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and out.startswith("unknown")
     assert "case 1" in err and ("is between" in err or "no counterexample" in err)
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_flip_prints_the_bounds_so_far(data_folder, tmp_path):
+    """Of an image on the network whose proof is far away; the bounds enclose each other, and nothing is left behind."""
+    network = data_folder / "vnncomp" / "mnist_fc" / "onnx" / "mnist-net_256x6.onnx"
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random(784).astype(np.float32))
+    command = [
+        sys.executable,
+        "-m",
+        "relukit",
+        "flip",
+        str(network),
+        "--at",
+        "x.npy",
+        "--norm",
+        "inf",
+        "--timeout",
+        "300",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    while _cpu_seconds(process.pid) < 4.0:
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, (out, err)
+    low, high = map(float, re.search(r"between ([0-9.e-]+) and ([0-9.e-]+|inf)", out + err).groups())
+    assert 0 <= low <= high and [p.name for p in tmp_path.iterdir()] == ["x.npy"]
 
 
 def _cpu_seconds(pid):

@@ -1,6 +1,7 @@
 """`relukit verify`: one property, or a list of them."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def command(
 
     The first line is sat (a counterexample exists), unsat (proven), unknown or timed-out; a witness follows.
     """
+    began = time.perf_counter()
     from relukit._errors import InvalidInput
     from relukit.cli._frame import FINDING, UNDECIDED, print_json, say_error
 
@@ -69,10 +71,11 @@ def command(
     asked = None
     try:
         proof = max(3 * limit, 30.0) if certificate is not None else 0.0  # seconds that its derivation may take
-        with deadline(limit + proof + 0.5):
+        left = max(limit - (time.perf_counter() - began), 0.5 * limit)  # loading code takes time, too
+        with deadline(left + proof + 0.5):
             asked = vnnlib.read(question)
             proven = certificate is not None
-            verdict = verify(models, asked, timeout=limit, certificate=proven, execution=execution, device=device)
+            verdict = verify(models, asked, timeout=left, certificate=proven, execution=execution, device=device)
     except Contradiction as error:  # the file contradicts itself: nothing can violate the property
         verdict = Verified(0, "contradiction", 0.0, None, str(error))
     except TimeIsUp:

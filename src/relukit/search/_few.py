@@ -1,34 +1,27 @@
-"""Decide or optimize over a box by splitting inputs: the compiled engine and its driver."""
+"""Decide over a box by splitting inputs: the driver of the compiled engine."""
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from relukit._clock import loading
 from relukit._numerics import gamma
-from relukit._types import Array, IntArray
+from relukit._types import Array
 from relukit.bounds import CompactNetwork, compact
-from relukit.bounds._mirror import without_mirrored
-from relukit.network import Affine, Input, Network, Node
-from relukit.network.affine import Dense, Gather
+from relukit.network import Network
 from relukit.search._attack import representable
 from relukit.search._decision import Decision
 from relukit.search._few_attack import descend, resample
 from relukit.search._few_chain import Rows, bounds_of
+from relukit.search._few_engine import Engine
 from relukit.search._few_least import LeastRow, least
+from relukit.search._few_moving import joined, moving_inputs, restricted
 from relukit.search._few_wide import Pieces
 from relukit.search._graph import as_graph
 from relukit.search._small_program import minimize
 from relukit.sets import Box
 
-# A box with at most so many open gates is split by their phases: boxes shrink for ever around a face that touches the
-# boundary, phases end.
-FINISH = 10
-_STACK = 1500  # boxes waiting at once: one per level of the tree, and no tree is deeper than 400
-_POOL = 60_000_000  # entries of the pool of nets at most (touched only where they are needed)
 _INPUTS = 12  # above this many moving inputs gates are split instead
 _BOTH = 40  # up to so many, inputs are split first and gates after _BOXES boxes
 _BOXES = 20_000
@@ -46,85 +39,6 @@ _LEAF = 6  # points of one leaf that are tried
 _DENSE = 100  # inputs up to which a selection of them is a dense matrix
 _LARGE = 3000  # units of a convolutional network from which it is bounded as it is where more than _INPUTS inputs move
 _GATES = 600  # a box with more open gates is halved before the dense compact form is made (300 takes 3 times as long)
-
-
-class Engine:
-    """One search of the compiled kernel: its nets and boxes, in arrays made once.
-
-    Arguments:
-        small: Compact form over the box of the network whose outputs are the rows.
-        maximize: Row 0 is `threshold - f`, the threshold rises with the points found at which no other row is above 0.
-        finish: With at most so many open gates, gates are split by their phases rather than inputs.
-    """
-
-    def __init__(self, small: CompactNetwork, box: Box, maximize: bool = False, finish: int = FINISH) -> None:
-        with loading():
-            from relukit.search._few_kernel import ANCESTORS, DEEPEST, State
-
-        K, n, R = small.gates, small.C.shape[1], len(small.c)
-        S0, finish = (n + 1 + 7) // 8 * 8, min(finish, K)
-        wide = S0 + (K + 7) // 8 * 8
-        rows = R + min(finish, DEEPEST) + ANCESTORS + 2
-        self.n, self.K, self.boxes_most = n, K, min(_STACK, 2 * DEEPEST)
-        self.gamma = gamma(K + n + rows + 16)
-        reach_x, reach_h = np.maximum(np.abs(box.lower), np.abs(box.upper)), np.maximum(small.upper, 0)
-        size = np.abs(small.W) @ reach_h + np.abs(small.C) @ reach_x + np.abs(small.b)
-        out_size = np.abs(small.H) @ reach_h + np.abs(small.X) @ reach_x + np.abs(small.c)
-        # Each compaction drops a tenth of the gates, each phase at least one.
-        widths = [int(0.9**k * K) for k in range(80)] + list(range(min(finish, K)))
-        need = sum((k + R + finish + 2) * (S0 + k + 8) + 2 * k + R + finish + 32 for k in widths)
-        pool = np.zeros(min(need, _POOL) + (K + R + 4) * wide + 4 * (K + R + 8))
-        M = pool[: K * wide].reshape(K, wide)
-        M[:, :n], M[:, n], M[:, S0 : S0 + K] = small.C, small.b, small.W
-        Q = pool[K * wide : (K + R) * wide].reshape(R, wide)
-        Q[:, :n], Q[:, n], Q[:, S0 : S0 + K] = small.X, small.c, small.H
-        at = (K + R) * wide
-        pool[at : at + K] = small.error + self.gamma * size
-        pool[at + K : at + K + R] = small.output_error + self.gamma * out_size
-        firsts = np.zeros(12 * K + (finish + 2) ** 2 + 100, np.int64)
-        firsts[:K] = np.searchsorted(small.units[:, 0], small.units[:, 0], side="left") if K else 0
-        longest = max(K, rows, n + 1) + 8
-        self.state = State(
-            head=np.array([1, R, 0, 0], np.int64),
-            sizes=np.array([n, S0, rows, finish, self.boxes_most], np.int64),
-            pool=pool, firsts=firsts, net=np.zeros((DEEPEST + 4, 4), np.int64), box=np.zeros((self.boxes_most + 2, 3), np.int64),
-            x=np.zeros((self.boxes_most + 2, 2, n)), L=np.zeros((self.boxes_most + 2, K + 1)), U=np.zeros((self.boxes_most + 2, K + 1)),
-            window=np.stack([box.lower, box.upper]).astype(np.float64), path=np.zeros((DEEPEST + 1, n + 1)), threshold=np.zeros(2), best=np.zeros(2 + n), point=np.zeros(n),
-            planes=np.zeros((rows + 1, wide)), errors=np.zeros(rows), weights=np.zeros(rows), gates=np.zeros((12, K + 8)),
-            T=np.zeros((2 * K + 2, wide)), T_errors=np.zeros(2 * K + 2), lows=np.zeros(2 * K + rows), slopes=np.zeros((K + 1, n)), inputs=np.zeros((10, n + 1)), rows=np.zeros((3, rows)),
-            dictionary=np.zeros((rows, n + 2)), index=np.zeros((3, longest), np.int64), flags=np.zeros(n + 2, np.bool_),
-        )  # fmt: skip
-        s = self.state
-        s.net[0] = K, R, 0, 0
-        s.box[0] = 0, 0, -1
-        s.x[0, 0], s.x[0, 1] = box.lower, box.upper
-        s.L[0, :K], s.U[0, :K] = small.lower, small.upper
-        s.best[0] = -np.inf
-        self.maximize = maximize
-
-    def narrow(self, box: Box) -> None:
-        """From now on only a smaller box counts."""
-        self.state.window[0], self.state.window[1] = box.lower, box.upper
-
-    def run(self, budget: int) -> int:
-        from relukit.search._few_kernel import run
-
-        return run(self.state, self.gamma, budget, self.maximize)
-
-    @property
-    def boxes(self) -> int:
-        return int(self.state.head[2])
-
-    @property
-    def point(self) -> Array:
-        return self.state.point
-
-    def leaf(self) -> tuple[Box, Array, Array, Array]:
-        """The box that the kernel gave back and its rows over x alone: slopes, constants, errors (exact where no gate is open)."""
-        s = self.state
-        top, R = int(s.head[0]), int(s.head[1])
-        box = Box(s.x[top, 0].copy(), s.x[top, 1].copy())
-        return box, s.planes[:R, : self.n].copy(), s.planes[:R, self.n].copy(), s.errors[:R].copy()
 
 
 class Search:
@@ -148,8 +62,8 @@ class Search:
     ) -> None:  # fmt: skip
         self.closer = closer
         self.network, self.box, self.confirm = network, box, confirm
-        self.moving, self.domain = _moving(box)
-        base = _restricted(_joined(network), box, self.moving)
+        self.moving, self.domain = moving_inputs(box)
+        base = restricted(joined(network), box, self.moving)
         self.rows = base.append(A, b)
         self.quick: Rows | LeastRow = Rows(self.rows, base)
         self.any_row = any_row and len(b) > 1
@@ -192,7 +106,7 @@ class Search:
         if not len(left):
             return True
         A, b = self.question
-        self.rows = _restricted(_joined(self.network), self.box, self.moving).append(A[left], b[left])
+        self.rows = restricted(joined(self.network), self.box, self.moving).append(A[left], b[left])
         self.quick = Rows(self.rows)
         if len(left) > 1:
             self.rows, self.quick = least(self.rows), LeastRow(self.quick)
@@ -365,42 +279,6 @@ def _least_of_planes(box: Box, planes: Array, constant: Array, error: Array) -> 
     )
     value = float(weights @ constant) - float(box.support(-joint[None])[0]) - rounding
     return value > 0, found.v[:n]
-
-
-def _joined(network: Network) -> Network:
-    """The network with equal and opposite gates joined, found once."""
-    cache = network.__dict__.setdefault("_joined", {})
-    if "network" not in cache:
-        cache["network"] = without_mirrored(network)
-    return cache["network"]
-
-
-def _moving(box: Box) -> tuple[IntArray, Box]:
-    """The inputs that a box leaves free (at least one), and the box of those."""
-    moving = np.flatnonzero(box.lower < box.upper)
-    moving = moving if len(moving) else np.zeros(1, np.int64)
-    return moving, Box(box.lower[moving], box.upper[moving])
-
-
-def _restricted(network: Network, box: Box, moving: IntArray) -> Network:
-    """The network as a function of the moving inputs, the others at their values."""
-    n = network.inputs
-    if len(moving) == n:
-        return network
-    index = np.full(n, -1)
-    index[moving] = np.arange(len(moving))
-    pinned = box.lower.copy()
-    pinned[moving] = 0.0
-    cache, key = network.__dict__.setdefault("_restricted", {}), (moving.tobytes(), pinned.tobytes())
-    if key in cache:
-        return cache[key]
-    cache.clear()
-    place = Gather(index, len(moving)) if n > _DENSE else Dense(np.eye(n)[:, moving])
-    shape = (len(moving),)
-    first = (Node(Input(len(moving)), (), shape, "moving inputs"), Node(Affine((place,), pinned), (0,), network.input_shape, "inputs"))  # fmt: skip
-    rest = tuple(replace(node, inputs=tuple(j + 1 for j in node.inputs)) for node in network.nodes[1:])
-    cache[key] = Network((*first, *rest), network.notes, network.head, network.dtype)
-    return cache[key]
 
 
 def decide(
