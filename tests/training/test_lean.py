@@ -77,3 +77,12 @@ def test_fewer_bytes_are_kept():
     x = torch.randn(32, 64)
     # The input of GELU, the product of ReLU and dropout, and the output that square() keeps.
     assert kept_bytes(relukit.nn.lean(plain), x) == 3 * x.numel() * 4 < kept_bytes(plain, x) / 1.9
+
+
+@pytest.mark.parametrize("name", ["relu dropout", "activations", "leaky", "convolutions"])
+def test_gradients_of_gradients_are_refused_not_wrong(name):
+    make, shape = CASES[name]
+    model, x = relukit.nn.lean(make()), torch.randn(*shape, requires_grad=True)
+    (g,) = torch.autograd.grad(model(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        g.square().sum().backward()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 # Below this, dividing by the normalization's slope would magnify rounding more than sixteenfold: the convolution's output is kept.
@@ -158,6 +159,7 @@ class _GateOfSum(torch.autograd.Function):
         return torch.relu(total)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         return torch.ops.aten.threshold_backward(grads[0], ctx.saved_tensors[0], 0.0)
 
@@ -196,6 +198,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         block, last = ctx.block, ctx.last
         x, total, *rest = ctx.saved_tensors
