@@ -6,10 +6,11 @@ python -m benchmarks build [--smoke]
 import time
 
 import numpy as np
+from scipy.spatial import Delaunay
 
 import relukit
 from benchmarks._common import keep
-from relukit.construction import Grid, largest_difference, unbuild
+from relukit.construction import Grid, Triangulation, largest_difference, max_affine, unbuild
 from relukit.network import from_layers
 from relukit.network.rewrite import RELU
 
@@ -18,7 +19,8 @@ def main(argv: list[str]) -> None:
     smoke = "--smoke" in argv
     g = np.random.default_rng(0)
     n = 60 if smoke else 1000
-    even = np.linspace(0, 1, n)
+    even, h = np.linspace(0, 1, n), np.random.default_rng(2)
+    eight = h.standard_normal((8, 3)), h.standard_normal(8)
     tables = {
         f"{n} rough, knots in float32": (even.astype(np.float32).astype(float), g.uniform(-1, 1, n)),
         f"{n} rough, knots in float64": (even, g.uniform(-1, 1, n)),
@@ -31,6 +33,8 @@ def main(argv: list[str]) -> None:
         "tables": [row(name, relukit.build(t)) for name, t in tables.items()],
         "functions": [row(name, relukit.build(*call, **bound)) for name, (call, bound) in functions(smoke).items()],
         "grids": [row(f"{'x'.join(map(str, s))} grid", relukit.build(grid(g, s))) for s in ([(5, 4)] if smoke else [(40, 30), (10, 9, 8)])],
+        "triangulations": [row(name, relukit.build(mesh)) for name, mesh in triangulations(np.random.default_rng(1), smoke).items()],
+        "max-min forms": [row("8 pieces of 3 inputs on [-1, 1]", relukit.build(max_affine(*eight)))],
         "round trips": [trip(g, sizes) for sizes in ([(2, 4, 1)] if smoke else [(1, 12, 8, 1), (2, 8, 1), (2, 5, 4, 1), (3, 5, 1)])],
     }  # fmt: skip
     keep("build", content, smoke)
@@ -58,6 +62,19 @@ def functions(smoke):
 
 def grid(g, shape):
     return Grid(tuple(np.linspace(0, 1, m) for m in shape), g.uniform(-1, 1, shape))
+
+
+def triangulations(g, smoke):
+    """Delaunay's triangles and tetrahedra of points inside a square and a cube; and of the first moved far from the origin."""
+    found = {}
+    for n, m in [(2, 9)] if smoke else [(2, 200), (3, 40)]:
+        corners = np.stack(np.meshgrid(*[[0.0, 1.0]] * n), -1).reshape(-1, n)
+        points = np.r_[corners, g.uniform(0.02, 0.98, (m, n))]
+        simplices, values = Delaunay(points).simplices, g.uniform(-1, 1, len(points))
+        for shift in (0.0, 100.0):
+            name = f"{len(points)} points of {n} inputs" + (f", near {shift:g}" if shift else "")
+            found[name] = Triangulation(points + shift, simplices, values)
+    return found
 
 
 def trip(g, sizes):

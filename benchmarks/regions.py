@@ -1,12 +1,12 @@
 """Exact pieces: counts against the known ones, CPU seconds against the goals, scaling, and relucent beside it.
 
-python -m benchmarks regions [--smoke] [--peers]
+python -m benchmarks regions [--smoke] [--peers] [--threads]
 
 `cpu_seconds` is the best of some whole Python calls after the first one in the process, on one thread; for cells with adjacency.
 `exact_over_float` is the time of the compiled walk beside the same walk with error bounds of zero, which never asks the exact stage: what doubt
 and exact arithmetic cost, without the few operations that carry error radii along.
 `maps_seconds` is what the affine maps take when they are first asked for. `two_threads` compares wall and CPU seconds with one thread, in turns: best of each.
-With `--peers`, relucent (PyPI, extra `peers`, or a folder named by RELUKIT_PEER) runs on the same files. It enumerates by local search over the
+With `--threads` only two threads are measured, of the large files and of longer runs. With `--peers`, relucent (PyPI, extra `peers`, or a folder named by RELUKIT_PEER) runs on the same files. It enumerates by local search over the
 whole space, so that its count may differ from that of a box; it stops after some cells, and its cells per second are compared.
 """
 
@@ -96,6 +96,18 @@ def two_threads(network: relukit.Network, repeats: int) -> dict[str, float]:
     }  # fmt: skip
 
 
+def long_runs(smoke: bool) -> list[dict]:
+    """Two threads on networks with so many pieces that what they do in turns no longer counts."""
+    rows = []
+    for sizes in [[2, 64, 64, 1]] if smoke else [[2, 256, 256, 1], [2, 128, 128, 128, 128, 1], [2, 256, 256, 256, 1]]:
+        network = random_network(0, sizes).with_(box=relukit.Box(-np.ones(2), np.ones(2)))
+        rows.append(
+            {"sizes": sizes, "pieces": len(relukit.regions(network))} | two_threads(network, 1 if smoke else 12)
+        )
+        print("two threads", rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
 def maps_seconds(network: relukit.Network, repeats: int) -> float:
     times = []
     for _ in range(repeats):
@@ -129,7 +141,7 @@ def table(folder, names: list[str], repeats: int) -> dict:
         network = relukit.load(folder / f"{name}.npz")
         rows[name]["maps_seconds"] = maps_seconds(network, 3)
         if hasattr(found, "plane") and len(found) > 5000:
-            rows[name]["two_threads"] = two_threads(network, repeats)
+            rows[name]["two_threads"] = two_threads(network, 2 * repeats)
         if hasattr(found, "blocks") and found.dimension > 2:
             next(found.blocks(1))  # compiled before the clock runs
             started = time.process_time()
@@ -184,7 +196,19 @@ def main(argv: list[str]) -> None:
         return
     folder = data / "bench" / "regions"
     names = ["d2_32x2_rand", "d3_12x1_rand", "deg_grid"] if smoke else [*GOALS, *OTHERS]
-    content = {"nets": table(folder, names, 2 if smoke else 15), "scaling": scaling(smoke)}
+    if "--threads" in argv:
+        large = {n: relukit.load(folder / f"{n}.npz") for n in GOALS if n.startswith(("d2_64", "d2_128", "slice"))}
+        files = [
+            {"file": n, "pieces": len(relukit.regions(v))} | two_threads(v, 2 if smoke else 40)
+            for n, v in large.items()
+        ]
+        keep("regions_threads", {"files": files, "long runs": long_runs(smoke)}, smoke)
+        return
+    content = {
+        "nets": table(folder, names, 2 if smoke else 15),
+        "two threads, long runs": long_runs(smoke),
+        "scaling": scaling(smoke),
+    }
     content["scaling"]["pieces (the files)"] = sorted(
         ({"value": name, "pieces": row["regions"], "cpu_seconds": row["cpu_seconds"]} for name, row in content["nets"].items()),
         key=lambda row: row["pieces"],
