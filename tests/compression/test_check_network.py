@@ -88,6 +88,18 @@ def test_what_it_does_not_read_is_refused(tmp_path):
     from onnx import TensorProto, helper
 
     make = lambda kind: helper.make_model(helper.make_graph([helper.make_node(kind, ["x"], ["y"])], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])]))  # fmt: skip
-    onnx.save(make("Sigmoid"), tmp_path / "s.onnx")
-    with pytest.raises(Rejected, match="Sigmoid"):
+    onnx.save(make("Tanh"), tmp_path / "s.onnx")
+    with pytest.raises(Rejected, match="Tanh"):
         read(str(tmp_path / "s.onnx"))
+    for kind in (
+        "Softmax",
+        "Sigmoid",
+    ):  # at the end they bring outputs no farther apart; before something else they are not read
+        model = make(kind)
+        onnx.save(model, tmp_path / "s.onnx")
+        assert read(str(tmp_path / "s.onnx"))[-1].head == kind
+        model.graph.node[0].output[0] = "p"
+        model.graph.node.append(helper.make_node("Add", ["p", "p"], ["y"]))
+        onnx.save(model, tmp_path / "s.onnx")
+        with pytest.raises(Rejected, match=kind):
+            read(str(tmp_path / "s.onnx"))

@@ -201,3 +201,15 @@ def test_nan_weights_are_refused():
         compress(replace(network, nodes=(network.nodes[0], node, *network.nodes[2:])), Box(-np.ones(2), np.ones(2)))
     with pytest.raises(InvalidInput, match="needs a domain"):
         compress(network)
+
+
+def test_maps_without_an_activation_between_are_one_map():
+    g = np.random.default_rng(0)
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Linear(5, 30), torch.nn.Linear(30, 4)).double()
+    found = relukit.compress(relukit.load(module, input_shape=(5,)), relukit.Box(-np.ones(5), np.ones(5)))
+    x = g.uniform(-1, 1, (200, 5))
+    want = module(torch.from_numpy(x)).detach().numpy()
+    assert found.parameters_after == 24 and np.abs(found.network(x) - want).max() <= found.error_bound + 1e-15 < 1e-12
+    one = relukit.compress(found.network, relukit.Box(-np.ones(5), np.ones(5)))
+    assert one.form == "unchanged" and "no hidden units" in one.reason

@@ -187,6 +187,42 @@ def test_a_proof_of_another_network_is_refused(tmp_path):
         check(str(proof), str(tmp_path / "a" / "net.npz"), str(foreign))
 
 
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_what_both_files_end_in_is_part_of_what_is_shown(tmp_path, head):
+    from dataclasses import replace
+
+    weights, biases, box = net(4)
+    network = replace(from_layers(weights, biases, [RELU] * 2), head=head)
+    original, small, bare, proof = (tmp_path / f"{k}" for k in ("a.onnx", "b.onnx", "bare.onnx", "p.proof"))
+    relukit.save(network, original)
+    found = compress(relukit.load(original), box, proof=True)
+    relukit.save(found.network, small)
+    relukit.save(replace(found.network, head=""), bare)
+    bound = found.save_proof(proof, original, small)
+    x = box.sample(300, 0).astype(np.float32)
+    assert found.parameters_after < found.parameters_before
+    assert np.abs(run_onnx(original, x) - run_onnx(small, x)).max() <= bound + 1e-6
+    with pytest.raises(Rejected, match="ends in"):
+        check(str(proof), str(original), str(bare))
+
+
+def test_a_loss_that_the_checker_sees_larger_is_still_shown(tmp_path):
+    """Ten layers: the checker's bound of what was given up is far above compress's own."""
+    g = np.random.default_rng(1)
+    sizes = [6, *[16] * 10, 2]
+    weights = [g.uniform(-1, 1, (b, a)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:])]
+    biases = [g.uniform(-1, 1, b) / np.sqrt(a) for a, b in zip(sizes, sizes[1:])]
+    box = Box(-0.3 * np.ones(6), 0.3 * np.ones(6))
+    network = from_layers(weights, biases, [RELU] * 10)
+    write_npz(network, tmp_path / "net.npz")
+    found = compress(network, box, timeout=1.0, tolerance=0.05, proof=True)
+    relukit.save(found.network, tmp_path / "small.onnx")
+    bound = found.save_proof(tmp_path / "p.proof", tmp_path / "net.npz", tmp_path / "small.onnx")
+    x = box.sample(1000, 0)
+    assert found.given_up and np.abs(found.network(x) - network(x)).max() <= found.error_bound <= 0.05
+    assert np.abs(found.network(x) - network(x)).max() <= bound < np.inf
+
+
 def test_units_that_the_checker_cannot_follow_stay(tmp_path, monkeypatch):
     """Branch and bound shows more than the checker's own bounds; without trees those units have to stay, not vanish unproven."""
     g = np.random.default_rng(4)

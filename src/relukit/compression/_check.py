@@ -269,6 +269,7 @@ def _apart(theirs: Reader, rows: dict[int, tuple[Any, float]], small: str, gates
         ours.forms[i], at = out, at + node.size
     one, two = theirs.forms[len(theirs.nodes) - 1], ours.forms[len(nodes) - 1]
     demand(one.A.shape == two.A.shape, "the outputs differ in number")
+    demand(theirs.nodes[-1].head == nodes[-1].head, f"one network ends in '{theirs.nodes[-1].head}', the other in '{nodes[-1].head}'")  # fmt: skip
     return float(_difference(one.A, one.error, two.A, two.error, theirs.reach, gap).max())
 
 

@@ -12,6 +12,8 @@ from relukit.compression._check_kinks import Kinks
 from relukit.compression._check_nodes import Node, affine, demand
 from relukit.verification.checker import Rejected
 
+_HEADS = ("Softmax", "Sigmoid")  # with slopes of at most 1/2: outputs behind them are no farther apart than before
+
 
 def read(path: str) -> list[Node]:
     """The network of a file, its output the last node."""
@@ -48,6 +50,8 @@ class _Graph(Kinks):
         shape = tuple(dims[1:] if len(dims) > 1 else dims)
         self.nodes = [Node([], size=int(np.prod(shape)))]
         self.values: dict[str, tuple[int, tuple[int, ...]]] = {inputs[0].name: (0, shape)}
+        read_by = [name for node in graph.node for name in node.input]
+        head = ""
         for node in graph.node:
             at = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             at |= {"inputs": list(node.input), "outputs": [name for name in node.output if name]}
@@ -60,6 +64,9 @@ class _Graph(Kinks):
                 self.constants[node.output[0]] = self.constants[names[0]]
                 continue
             demand(all(n in self.constants or n in self.values for n in names), f"{node.op_type} reads a value that is not there")  # fmt: skip
+            if node.op_type in _HEADS and node.output[0] == graph.output[0].name and node.output[0] not in read_by:
+                self.values[node.output[0]], head = self._one(names)[:2], node.op_type
+                continue
             known = node.op_type[:1].isupper() and node.domain in ("", "ai.onnx")
             read = getattr(self, "_" + node.op_type, None) if known else None
             demand(
@@ -72,6 +79,7 @@ class _Graph(Kinks):
         demand(at >= 0, "the output is no value of the graph")
         if at != len(self.nodes) - 1:
             self._put([at], [sparse.identity(self.nodes[at].size, format="csr")], np.zeros(self.nodes[at].size), shape)
+        self.nodes[-1].head = head
 
     def _put(self, sources: list[int], maps: list[Any], bias: Any, shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:  # fmt: skip
         self.nodes.append(affine(sources, maps, np.asarray(bias, float)))

@@ -20,6 +20,7 @@ class Node:
 
     Arguments:
         terms: The most products in one sum, with room for rounded weights.
+        head: Of the last node, the operator that the file ends in (`Softmax`, `Sigmoid`), which is no part of the nodes.
     """
 
     sources: list[int]
@@ -27,6 +28,7 @@ class Node:
     bias: np.ndarray = field(default_factory=lambda: np.zeros(0))
     size: int = 0
     terms: int = 0
+    head: str = ""
 
     @property
     def is_relu(self) -> bool:

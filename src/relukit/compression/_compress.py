@@ -88,7 +88,8 @@ def compress(
     seen = witnesses.count
     blank = Compression(network, "unchanged", network.parameters, network.parameters, network.units, 0, 0, seen, 0.0, 0.0, True, "", 0.0)  # fmt: skip
     done = lambda found, **changes: replace(found, cpu_seconds=clock.seconds, load_seconds=clock.loading, **changes)
-    if seen == network.units and moving.all() and not tolerance and not has_copies(network):
+    one_map = len(network) <= 2
+    if seen == network.units and (seen or one_map) and moving.all() and not tolerance and not has_copies(network):
         reason = (
             f"points of the domain show both sides of every one of the {network.units} units: nothing can be removed"
         )

@@ -22,7 +22,7 @@ from relukit.compression._channel_maps import (
 from relukit.compression._copies import added, rounding
 from relukit.network import Affine, Network, Node
 from relukit.network.affine import AbstractLinear, Conv, Gather, Identity
-from relukit.piecewise import PiecewiseLinear
+from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
 Reader = tuple[int, int]  # a node, and which of its maps
 
@@ -150,7 +150,8 @@ class Layer:
                 flat = bounds.off(j)[draft.kept[j]].reshape(self.channels, -1).all(axis=1)
                 low = bounds.lower[draft.network.nodes[j].inputs[0]][draft.kept[j]]
                 fixed = before | flat
-                value = np.asarray(node.op(np.where(np.repeat(before, node.size // self.channels), known, low)))  # type: ignore[operator]
+                assert isinstance(node.op, AbstractActivation)
+                value = np.asarray(node.op(np.where(np.repeat(before, node.size // self.channels), known, low)))
             found[j] = fixed, np.where(np.repeat(fixed, node.size // self.channels), value, 0.0)
         return found
 
@@ -283,7 +284,8 @@ class Layer:
                 ]
                 found[j] = 1.01 * sum(parts)
             else:
-                found[j] = found[node.inputs[0]] * node.op.lipschitz()  # type: ignore[union-attr]
+                assert isinstance(node.op, AbstractActivation)
+                found[j] = found[node.inputs[0]] * node.op.lipschitz()
         return found
 
     def drop(self, keep: IntArray) -> None:
@@ -302,7 +304,8 @@ class Layer:
                 )
                 op = Affine(maps, node.op.bias[at])
             else:
-                op = node.op.take(at)  # type: ignore[union-attr]
+                assert isinstance(node.op, AbstractActivation)
+                op = node.op.take(at)
             nodes[i] = Node(op, node.inputs, shape, node.name, node.source)
         for r in self.readers:
             m, value = draft.map(r), self._value(r)

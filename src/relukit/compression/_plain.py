@@ -1,6 +1,7 @@
 """The plain form: the same layers with fewer units."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -8,8 +9,8 @@ from relukit._numerics import gamma
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
 from relukit.compression._copies import added, closeness, multiples, only_rounded, rounding
-from relukit.network import Network, Origin
-from relukit.network.affine import Dense
+from relukit.network import Affine, Network, Origin
+from relukit.network.affine import Dense, Gather, Identity
 from relukit.network.rewrite import RELU, Builder
 from relukit.sets import AbstractSet
 
@@ -97,6 +98,7 @@ def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: 
     error = off[0]
     for k in range(1, layers):
         error = np.abs(W[k]) @ error + off[k]
+    error = error + _joined(network, layers, reach)
     builder = Builder(network.input_shape)
     at = builder.gather(0, np.flatnonzero(moving), (int(moving.sum()),), "free inputs") if not moving.all() else 0
     for k in range(layers):
@@ -106,6 +108,23 @@ def plain_form(network: Network, bounds: Bounds, moving: np.ndarray, input_set: 
     notes = ("equal only on the set it was compressed for",)
     made = builder.build(at, dtype=network.dtype, head=network.head, box=network.box, origin=Origin("built"), notes=notes)  # fmt: skip
     return Plain(made, float((1 + 1e-9) * error.max(initial=0.0)), gates, follow, folded + numbers, rounded)
+
+
+def _joined(network: Network, layers: int, reach: Array) -> Array | float:
+    """What rounding did where neighboring maps were multiplied out: at most `gamma` of the sums of absolute values, for each map that is gone."""
+    ops = [node.op for node in network.nodes if isinstance(node.op, Affine)]
+    plain = lambda op: len(op.maps) == 1 and isinstance(op.maps[0], Gather | Identity) and not op.bias.any()
+    gone = sum(not plain(op) for op in ops) - layers
+    if gone <= 0:
+        return 0.0
+    sizes = [reach]
+    for node in network.nodes[1:]:
+        if isinstance(node.op, Affine):
+            parts = [m.absolute().apply(sizes[j]) for m, j in zip(node.op.maps, node.inputs)]
+            sizes.append(np.asarray(sum(parts) + np.abs(node.op.bias)))
+        else:
+            sizes.append(sizes[node.inputs[0]])  # a ReLU gives no more than it got
+    return 1.01 * gone * gamma(sum(op.terms for op in ops) + 4 * len(ops)) * sizes[-1]
 
 
 def _depend(
@@ -119,7 +138,8 @@ def _depend(
     none = np.zeros(0, np.int64)
     if len(rows) < 2:
         return none
-    R, order = qr(W[rows].T, mode="r", pivoting=True)  # type: ignore[misc]
+    factors: Any = qr(W[rows].T, mode="r", pivoting=True)  # its stub knows no pairs
+    R, order = factors
     sizes = np.abs(np.diag(R))
     rank = int(np.sum(sizes > 1e-10 * sizes[0])) if len(sizes) and sizes[0] > 0 else 0
     if rank in (0, len(rows)) or len(out) < rank:  # the next layer is smaller still: it takes over

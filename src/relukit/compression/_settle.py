@@ -8,7 +8,7 @@ import numpy as np
 from relukit._types import Array
 from relukit.bounds import Bounds, linear
 from relukit.compression._witness import Seen
-from relukit.network import Affine, Network
+from relukit.network import Affine, Network, Origin
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import AbstractSet, Box
 
@@ -42,7 +42,7 @@ def settle(
             if not len(entries):
                 continue
             source, found = network.nodes[i].inputs[0], 0
-            prefix = replace(network, nodes=network.nodes[: source + 1], head="", box=None)
+            prefix = replace(network, nodes=network.nodes[: source + 1], head="", box=None, origin=Origin("built"))
             lower, upper = list(bounds.lower), list(bounds.upper)
             lower[source], upper[source] = lower[source].copy(), upper[source].copy()
             ahead = sum(len(w) for j, w in waiting.items() if j > i)

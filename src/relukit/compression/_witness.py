@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from relukit._types import Array, IntArray
-from relukit.network import Affine, Network
+from relukit.network import Affine, Network, Origin
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import AbstractSet, Box
 
@@ -91,7 +91,7 @@ def ascend(seen: Seen, domain: AbstractSet) -> None:
         op = network.nodes[i].op
         if seen.both(i).all() or not (isinstance(op, PiecewiseLinear) and isinstance(network.nodes[source].op, Affine)):
             continue
-        prefix = replace(network, nodes=network.nodes[: source + 1], head="", box=None)
+        prefix = replace(network, nodes=network.nodes[: source + 1], head="", box=None, origin=Origin("built"))
         _ascend_layer(seen, domain, prefix, i, max(products(prefix), 1))
 
 

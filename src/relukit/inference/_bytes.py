@@ -9,6 +9,8 @@ and a row is read once for both. Measured on a Xeon with 4,096 bytes a row: 14 G
 bytes reaches 12), against 8 to 10 for products of 16-bit numbers, which is what every other processor gets.
 """
 
+from typing import Any
+
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
@@ -68,8 +70,8 @@ def _wide_dots(typingctx, matrix, i, j, next_i, next_j, high, low):
         sums = [[cgutils.alloca_once_value(builder, ir.Constant(words, [0] * 16)) for _ in range(2)] for _ in range(2)]
 
         def load(pointer, offset):
-            value = builder.load(builder.bitcast(builder.gep(pointer, [offset]), bytes_.as_pointer()))
-            value.align = 1  # type: ignore[attr-defined]
+            value: Any = builder.load(builder.bitcast(builder.gep(pointer, [offset]), bytes_.as_pointer()))
+            value.align = 1
             return value if operand is bytes_ else builder.bitcast(value, words)
 
         with cgutils.for_range_slice(builder, size(0), width, size(STEP), intp=size) as (k, _):
