@@ -191,6 +191,18 @@ def test_first_layer_is_a_product_with_the_token_matrix_and_equals_its_tables(so
         np.testing.assert_allclose(found, expected[part.index], atol=1e-5)
 
 
+def test_a_network_with_another_number_of_tokens_is_refused(sorted_study, tmp_path):
+    from relukit._errors import UnreadableFile
+    from relukit.gallery.retail_index.volume import saved
+
+    folder, net, names = sorted_study
+    found, same = saved(folder, 0)
+    assert same == names and np.array_equal(found["W1"], net["W1"])
+    np.savez(tmp_path / "sort_0.npz", names=np.array(names), **{**net, "features": np.array(2**17)})
+    with pytest.raises(UnreadableFile, match="run retail-index` again"):
+        saved(tmp_path, 0)
+
+
 def test_memory_tells_only_of_months_before_and_by_their_shares():
     import pandas as pd
 

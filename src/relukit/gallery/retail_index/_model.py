@@ -72,7 +72,7 @@ def fit(
         told: (payments, inputs) of `_memory.learn`, or None for a network without memory.
 
     Returns:
-        `tokens` (the columns that training met), `W0` (their rows, half precision), `b0`, `W1`, `b1`, `W2`, `b2`, and with memory `M` (of its
+        `tokens` (the columns that training met, of `features`), `W0` (their rows, half precision), `b0`, `W1`, `b1`, `W2`, `b2`, and with memory `M` (of its
         inputs, as they come). A token never met counts as zero, not as the random numbers it started from.
     """
     import torch
@@ -112,6 +112,7 @@ def fit(
     M, b0 = (array(p) for p in module["memory"].parameters())
     return {
         "tokens": met.astype(np.int32),
+        "features": np.array(rows.shape[1]),
         "W0": layer.W[met].astype(np.float16),
         **({} if told is None else {"M": (M / spread).T}),
         "b0": b0 - M @ (mean / spread),

@@ -179,7 +179,12 @@ def saved(out: Path, network: int) -> tuple[dict[str, np.ndarray], list[str]]:
         raise UnreadableFile(f"no trained network at {path}; run `relukit gallery run retail-index` first")
     with np.load(path) as f:
         net = {k: f[k] for k in f.files if k != "names"}
-        return net, [str(n) for n in f["names"]]
+        names = [str(n) for n in f["names"]]
+    if int(net.get("features", 0)) != 2**_text.BITS:
+        raise UnreadableFile(
+            f"{path} was trained by another version, which counted tokens otherwise; run `relukit gallery run retail-index` again"
+        )
+    return net, names
 
 
 def saved_memory(out: Path) -> Memory:
