@@ -121,3 +121,15 @@ def test_command_line_mends_a_convolution_network(tmp_path):
     fix = json.loads(shown.stdout)["fix"]
     assert fix["revived"] >= 5 * 64 and fix["dead_after"] < fix["dead_before"] and fix["max_output_difference"] < 1e-6
     assert np.abs(_run(tmp_path / "alive.onnx") - _run(before)).max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_gates_of_a_maximum_are_no_units(tmp_path):
+    torch.manual_seed(0)
+    path = _saved(_killed(_pooled(), {"1": list(range(6))}), tmp_path / "dead.onnx")
+    found = relukit.health(relukit.load(path), ROWS)
+    assert [layer.units for layer in found.layers] == [384, 32, 12]
+    first = found.findings[0]
+    assert (
+        first.symptom == "dead_output" and first.evidence["whole_layer_dead"] == found.layers[0].name and first.remedies
+    )

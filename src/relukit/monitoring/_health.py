@@ -1,5 +1,6 @@
 """What each unit of a network does over a batch of rows, and what is proven of it on a box."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def health(network: Any, data: Array, box: AbstractSet | None = None, targets: I
         network, [v[:_GRADIENT_ROWS] for v in values], None if targets is None else np.asarray(targets)[:_GRADIENT_ROWS]
     )
     layers = []
-    for i in network.activations:
+    for i in _units(network):
         node = network.nodes[i]
         z, op = values[node.inputs[0]], node.op
         if not isinstance(op, PiecewiseLinear) and op.name not in CATALOGUE:
@@ -147,6 +148,28 @@ def health(network: Any, data: Array, box: AbstractSet | None = None, targets: I
         )
     causes = {layer.name: _why_dead(network, rows, values, layer) for layer in layers if layer.dead}
     return Health(tuple(layers), len(rows), findings_of(tuple(layers), values[-1], causes))
+
+
+def _units(network: Network) -> list[int]:
+    """The activations that are units of the network: not the gates max(0, b - a) that a maximum was rewritten into.
+
+    All of them where there are no others.
+    """
+    gates = {i for i in network.activations if _decides_a_maximum(network, i)}
+    return [i for i in network.activations if i not in gates] or list(network.activations)
+
+
+def _decides_a_maximum(network: Network, i: int) -> bool:
+    """Whether activation `i` is a gate of some b - a, both plain values, under the name that the rewriting gives it."""
+    from relukit.network import Affine
+
+    op = network.nodes[network.nodes[i].inputs[0]].op
+    if not re.search(r"\.relu(_\d+)?$", network.nodes[i].name) or not isinstance(op, Affine) or np.any(op.bias):
+        return False
+    ones = [np.ones(m.in_size) for m in op.maps]
+    difference = sum(m.apply(one) for m, one in zip(op.maps, ones))
+    size = sum(m.absolute().apply(one) for m, one in zip(op.maps, ones))
+    return bool(np.all(difference == 0) and np.all(size == 2))
 
 
 def _why_dead(network: Network, rows: Array, values: list[Array], layer: LayerHealth) -> str:

@@ -29,9 +29,16 @@ def findings_of(
         bad = int((~np.isfinite(outputs)).any(axis=1).sum())
         found.append(Finding("exploding", "", "error", evidence={"rows_not_finite": bad}, score=100))
     elif len(outputs) > 1 and np.ptp(outputs, axis=0).max() <= 1e-12 * max(1.0, float(np.abs(outputs).max())):
+        shut = next((layer for layer in layers if layer.units and layer.dead == layer.units), None)
         found.append(
             Finding(
-                "dead_output", "bad_initialization", "error", evidence={"output": "the same for all rows"}, score=90
+                "dead_output",
+                causes.get(shut.name, "") if shut else "bad_initialization",
+                "error",
+                shut.name if shut else "",
+                evidence={"output": "the same for all rows"} | ({"whole_layer_dead": shut.name} if shut else {}),
+                remedies=("revive_dead_units", "reinitialize") if shut else ("reinitialize",),
+                score=90,
             )
         )
     for place, layer in enumerate(layers):
