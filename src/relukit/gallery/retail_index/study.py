@@ -15,7 +15,7 @@ from relukit.gallery.retail_index.volume import saved, saved_memory
 NAME, EPOCHS, MONTHS, _LENGTH, _DRAWS, _LARGE = "retail-index", 3, 6, 0.45, 1001, 200
 JUDGES = 2
 _AGREE = 0.2  # weight of either group's answer, chosen on three half-years
-_LINE, _EVEN = (
+_EVEN = 0.2  # the power of a category's share that decides, chosen on 2016
     0.35,
     0.2,
 )  # of the linear model on merchants never met; the power of a category's share that decides; both chosen on 2016
@@ -110,16 +110,15 @@ def judge(
         net = network(seed, rows[past], told, y[past], classes, epochs, weight, on_epoch)
         each.append(_model.probabilities(net, rows[now], later))
     line = _shares(rows[now], *_logistic(rows[past], y[past], classes))
-    new = ~merchants[now].isin(known).to_numpy()
     of = lambda p: _metrics(p, y[now], table[now], known)
-    together = lambda p: _together(deep_and_wide(p, line, new), y[now], table[now], known)
+    together = lambda p: _together(p, y[now], table[now], known)
     return {
         "networks": together(np.mean(each, 0)),
-        "each_payment_alone": of(deep_and_wide(np.mean(each, 0), line, new)),
+        "each_payment_alone": of(np.mean(each, 0)),
         "pairs": [together((a + b) / 2) for a, b in zip(each[::2], each[1::2], strict=True)],
         "logistic_ngrams": of(line),
         "rows": int(now.sum()),
-        "unseen_merchants": float(new.mean()),
+        "unseen_merchants": float((~merchants[now].isin(known)).mean()),
     }
 
 
@@ -174,16 +173,6 @@ def _metrics(
         "wape": error(median),
         "wape_of_means": error(mean),
     }
-
-
-def deep_and_wide(p: np.ndarray, line: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Probabilities of the networks, with those of the linear model beside them for merchants that training never met.
-
-    Where no memory of the merchant speaks, the pieces of its name are all there is, and their plain sum errs differently (as in Cheng et al.,
-    Wide & Deep Learning, 2016, but joined after training and for strangers alone).
-    """
-    weight = _LINE * new[:, None]
-    return (1 - weight) * p + weight * line
 
 
 def even(p: np.ndarray) -> np.ndarray:
@@ -279,12 +268,10 @@ def _score_sorting(out: Path, files: Sequence[Path]) -> dict[str, Any]:
         net, names = saved(out, k)
         each.append(_model.probabilities(net, rows, told))
     y = _text.labels(table, names)
-    saved_line = np.load(out / "logistic.npz")
-    line = _shares(rows, saved_line["W"].astype(float), saved_line["b"])
-    new = ~table.merchant.fillna("").astype(str).isin(known).to_numpy()
-    p = deep_and_wide(np.mean(each, 0), line, new)
+    line = np.load(out / "logistic.npz")
+    p = np.mean(each, 0)
     metrics: dict[str, Any] = _together(p, y, table, known)
     metrics["each_payment_alone"] = _metrics(p, y, table, known)
     metrics["accuracy_of_seeds"] = t_interval([float((p.argmax(1) == y).mean()) for p in each])
-    baseline = _metrics(line, y, table, known)
+    baseline = _metrics(_shares(rows, line["W"].astype(float), line["b"]), y, table, known)
     return {"metrics": metrics, "baselines": {"logistic_ngrams": baseline}, "rows": len(y)}
