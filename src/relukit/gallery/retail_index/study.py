@@ -16,9 +16,6 @@ NAME, EPOCHS, MONTHS, _LENGTH, _DRAWS, _LARGE = "retail-index", 3, 6, 0.45, 1001
 JUDGES = 2
 _AGREE = 0.2  # weight of either group's answer, chosen on three half-years
 _EVEN = 0.2  # the power of a category's share that decides, chosen on 2016
-    0.35,
-    0.2,
-)  # of the linear model on merchants never met; the power of a category's share that decides; both chosen on 2016
 _FLOOR = 1e-3  # added to a probability before its logarithm
 CARDS, SPENDING, OFFICIAL = (
     "birmingham_cards_dev.csv.gz",
