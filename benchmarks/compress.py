@@ -1,8 +1,12 @@
 """Exact compression: stable units, parameters, time, proofs and their check; nets of the optimization cases, MNIST nets trained with L1.
 
-python -m benchmarks compress [--smoke] [planted]    (`planted` runs that part alone and keeps the other figures)
+python -m benchmarks compress [--smoke] [cases | copies | planted | large | mnist ...]
+
+Each part is written as soon as it is measured; parts that are not named keep their last figures.
 """
 
+import contextlib
+import io
 import json
 import tempfile
 import time
@@ -23,6 +27,8 @@ CASES = (
     "max_2d_2x100",
     "max_5d_2x100",
     "cmp_digits_100x100_l1_0.0003",
+    "cmp_digits_100x100_l1_0.001",
+    "cmp_digits_100x100_l1_0.002",
 )
 TRAINED = [(2, 3e-5), (2, 1e-4), (2, 2e-4), (5, 3e-5), (5, 1e-4)]  # hidden layers of 100, factor of the l1 norm; Adam
 AS_PUBLISHED = [(2, 1e-4), (5, 1e-4)]  # by the recipe of Serra et al.: plain descent with momentum, many epochs
@@ -35,18 +41,20 @@ def main(argv: list[str]) -> None:
     if folder is None:
         return
     kept = RESULTS / "compress.json"
-    content: dict = {"cases": []}
-    if "planted" in argv and kept.is_file() and not smoke:
-        content = {k: v for k, v in json.loads(kept.read_text()).items() if k != "machine"}
-        keep("compress", content | {"planted": planted(smoke), "large": large(smoke)}, smoke)
-        return
-    for name in CASES[:1] if smoke else CASES:
-        path = folder / "bench" / "optimize" / f"{name}.npz"
-        content["cases"].append(case(name, path))
-    content["copies"] = copies()
-    content["planted"], content["large"] = planted(smoke), large(smoke)
-    content["mnist"] = [] if smoke else [mnist(folder, *spec) for spec in TRAINED]
-    content["mnist"] += [] if smoke else [mnist(folder, *spec, long=True) for spec in AS_PUBLISHED]
+    parts = {
+        "cases": lambda: [case(name, folder / "bench" / "optimize" / f"{name}.npz") for name in (CASES[:1] if smoke else CASES)],
+        "copies": copies,
+        "planted": lambda: planted(smoke),
+        "large": lambda: large(smoke),
+        "mnist": lambda: [] if smoke else [mnist(folder, *s) for s in TRAINED] + [mnist(folder, *s, long=True) for s in AS_PUBLISHED],
+    }  # fmt: skip
+    content = json.loads(kept.read_text()) if kept.is_file() and not smoke else {}
+    content = {k: v for k, v in content.items() if k in parts}
+    for name, measure in parts.items():
+        if not set(parts) & set(argv) or name in argv:
+            content[name] = measure()
+            with contextlib.redirect_stdout(io.StringIO()):
+                keep("compress", content, smoke)
     keep("compress", content, smoke)
 
 

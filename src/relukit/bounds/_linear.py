@@ -41,42 +41,42 @@ def linear(
     References:
         Efficient Neural Network Robustness Certification with General Activation Functions, Zhang et al., 2018.
     """
-    lower, upper = input_bounds(network, input_set, dtype)
-    state = _State(network, input_set, [lower], [upper])
+    state = Sweep(network, input_set, dtype)
     targets = {network.nodes[i].inputs[0] for i in network.activations} | {len(network) - 1}
-    for i, node in enumerate(network.nodes[1:], start=1):
-        if isinstance(node.op, Affine):
-            low, high = affine_interval(
-                node.op, [state.lower[j] for j in node.inputs], [state.upper[j] for j in node.inputs]
-            )
-        else:
-            source = node.inputs[0]
-            low, high = activation_interval(node.op, state.lower[source], state.upper[source])
-        if start is not None:
-            low, high = np.maximum(low, start.lower[i]), np.minimum(high, start.upper[i])
-        state.lower.append(low)
-        state.upper.append(high)
-        if not isinstance(node.op, Affine):
-            state.relax(i)  # first: an activation may read this one directly
-        exact = isinstance(input_set, Box) and node.inputs == (0,) and isinstance(node.op, Affine)
-        if i in targets and not exact:  # of one map of a box nothing is to be gained
+    for i in range(1, len(network)):
+        exact = state.step(i, start)
+        if i in targets and not exact:
             _refine(state, i, i == len(network) - 1, budget)
-    return Bounds(network, tuple(state.lower), tuple(state.upper))
+    return state.bounds()
 
 
-class _State:
-    """Bounds so far, lines of the activations so far, and magnitudes for error terms."""
+class Sweep:
+    """From the first node to the last: bounds so far, lines of the activations so far, and magnitudes for error terms."""
 
-    def __init__(self, network: Network, input_set: AbstractSet, lower: list[Array], upper: list[Array]) -> None:
-        self.network, self.input_set, self.lower, self.upper = network, input_set, lower, upper
+    def __init__(self, network: Network, input_set: AbstractSet, dtype: type = np.float64) -> None:
+        lower, upper = input_bounds(network, input_set, dtype)
+        self.network, self.input_set, self.lower, self.upper = network, input_set, [lower], [upper]
         self.lines: dict[int, Lines] = {}
         self._sizes: dict[int, Array] = {}
 
-    def relax(self, index: int) -> None:
-        source = self.network.nodes[index].inputs[0]
-        op = self.network.nodes[index].op
-        assert isinstance(op, AbstractActivation)
-        self.lines[index] = lines(op, self.lower[source], self.upper[source])
+    def step(self, index: int, start: Bounds | None = None) -> bool:
+        """Add the interval bounds of the next node, and the lines of an activation; whether nothing is to be gained over them (one map of a box)."""
+        node = self.network.nodes[index]
+        lower, upper = [self.lower[j] for j in node.inputs], [self.upper[j] for j in node.inputs]
+        if isinstance(node.op, Affine):
+            low, high = affine_interval(node.op, lower, upper)
+        else:
+            assert isinstance(node.op, AbstractActivation)
+            low, high = activation_interval(node.op, lower[0], upper[0])
+            self.lines[index] = lines(node.op, lower[0], upper[0])
+        if start is not None:
+            low, high = np.maximum(low, start.lower[index]), np.minimum(high, start.upper[index])
+        self.lower.append(low)
+        self.upper.append(high)
+        return isinstance(self.input_set, Box) and node.inputs == (0,) and isinstance(node.op, Affine)
+
+    def bounds(self) -> Bounds:
+        return Bounds(self.network, tuple(self.lower), tuple(self.upper))
 
     def reach(self, index: int) -> Array:
         """Largest magnitude of a node's value."""
@@ -91,7 +91,7 @@ class _State:
         return self._sizes[index]
 
 
-def _refine(state: _State, target: int, everything: bool, budget: float) -> None:
+def _refine(state: Sweep, target: int, everything: bool, budget: float) -> None:
     """Tighten the bounds of node `target`, only for units that a tighter bound can decide (or all, whatever it takes)."""
     readers = [state.network.nodes[i].op for i in state.network.consumers[target]]
     lower, upper = state.lower[target], state.upper[target]
@@ -132,7 +132,7 @@ def _rows_of(linear: AbstractLinear, rows: np.ndarray, dtype: np.dtype) -> Array
     return linear.adjoint(hot)
 
 
-def lower_rows(state: _State, target: int, rows: np.ndarray) -> Array:
+def lower_rows(state: Sweep, target: int, rows: np.ndarray) -> Array:
     """Lower bounds of `+v[rows]` and then `-v[rows]`, shape `(*batch, 2 * len(rows))`."""
     network, dtype = state.network, state.lower[0].dtype
     batch = state.lower[0].shape[:-1]

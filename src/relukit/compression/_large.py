@@ -6,12 +6,11 @@ import numpy as np
 
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, interval
-from relukit.bounds import _linear as backward
-from relukit.bounds._interval import activation_interval, affine_interval, input_bounds
+from relukit.bounds._linear import Sweep, lower_rows
 from relukit.compression._witness import Seen
 from relukit.network import Affine, Network
 from relukit.network.affine import Conv
-from relukit.sets import AbstractSet, Box
+from relukit.sets import AbstractSet
 
 _MUCH = 4e10  # multiplications that linear bounds of all open units may take: some ten seconds
 _ENTRIES = 1 << 22  # of one block of coefficients: the clock is looked at after each
@@ -41,27 +40,15 @@ def bounded_in_time(network: Network, domain: AbstractSet, seen: Seen, seconds: 
 
     Channels that no point ever switches on are asked first: nothing else makes a convolution smaller.
     """
-    lower, upper = input_bounds(network, domain)
-    state = backward._State(network, domain, [lower], [upper])
+    state = Sweep(network, domain)
     stop, weights = time.perf_counter() + seconds, _weights(network, seen)
-    for i, node in enumerate(network.nodes[1:], start=1):
-        if isinstance(node.op, Affine):
-            low, high = affine_interval(
-                node.op, [state.lower[j] for j in node.inputs], [state.upper[j] for j in node.inputs]
-            )
-        else:
-            source = node.inputs[0]
-            low, high = activation_interval(node.op, state.lower[source], state.upper[source])
-        state.lower.append(low)
-        state.upper.append(high)
-        if not isinstance(node.op, Affine):
-            state.relax(i)
-        exact = isinstance(domain, Box) and node.inputs == (0,)
+    for i in range(1, len(network)):
+        exact = state.step(i)
         if i in weights and not exact:
             ahead = sum(w for j, w in weights.items() if j >= i)
             share = max(stop - time.perf_counter(), 0) * weights[i] / max(ahead, 1)
-            _improve(state, i, _wanted(network, i, seen, low, high), share)
-    return Bounds(network, tuple(state.lower), tuple(state.upper))
+            _improve(state, i, _wanted(network, i, seen, state.lower[i], state.upper[i]), share)
+    return state.bounds()
 
 
 def _weights(network: Network, seen: Seen) -> dict[int, float]:
@@ -92,7 +79,7 @@ def _wanted(network: Network, i: int, seen: Seen, low: Array, high: Array) -> In
     return np.r_[first, then]
 
 
-def _improve(state: backward._State, target: int, rows: IntArray, seconds: float) -> None:
+def _improve(state: Sweep, target: int, rows: IntArray, seconds: float) -> None:
     stop = time.perf_counter() + seconds
     low, high = state.lower[target].copy(), state.upper[target].copy()
     block = max(1, _ENTRIES // (2 * max(n.size for n in state.network.nodes[: target + 1])))
@@ -100,7 +87,7 @@ def _improve(state: backward._State, target: int, rows: IntArray, seconds: float
         if time.perf_counter() > stop:
             break
         part = rows[k : k + block]
-        found = backward.lower_rows(state, target, part)
+        found = lower_rows(state, target, part)
         low[part], high[part] = np.maximum(low[part], found[: len(part)]), np.minimum(high[part], -found[len(part) :])
     crossed = low > high  # by rounding: the looser pair is the safe one
     state.lower[target], state.upper[target] = (
