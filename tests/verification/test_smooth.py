@@ -13,6 +13,7 @@ from relukit.activations import get
 from relukit.bounds import balanced
 from relukit.network import curves, from_layers, products
 from relukit.network.rewrite import Builder
+from relukit.search import settled
 from relukit.verification import instances
 from relukit.verification._heads import before_head
 from relukit.verification.vnnlib import Case, Property
@@ -47,6 +48,23 @@ def asked(C, d, outputs=2, box=None):
     C, d = np.atleast_2d(np.asarray(C, float)), np.atleast_1d(np.asarray(d, float))
     case = Case(box, np.zeros((0, 2)), np.zeros(0), C, np.zeros((len(C), 2)), d)
     return Property((case,), 2, outputs)
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
+def test_cases_over_one_box_are_settled_together_as_a_grid_says(kind):
+    """Half of the cases lie above all that a grid meets, half below the largest: none of these may be settled."""
+    weights, biases = layers(5, (2, 8, 8, 6))
+    network, out = from_layers(weights, biases, [get(kind)] * 2), on_grid(weights, biases, FORMULAS[kind])
+    box, rows = Box(-np.ones(2), np.ones(2)), []
+    for k in range(6):  # some output at least so large: -y[k] <= -level
+        spread = float(np.ptp(out[:, k]))
+        for level in (float(out[:, k].max()) + 20 * spread, float(out[:, k].max()) - 1e-3 * spread):
+            rows.append((-np.eye(6)[k : k + 1], np.array([-level])))
+    done = settled(network, [box] * len(rows), rows, 30)
+    assert done[::2].all() and not done[1::2].any()
+    cases = tuple(Case(box, np.zeros((0, 2)), np.zeros(0), A, np.zeros((1, 2)), b) for A, b in rows)
+    assert relukit.verify(network, Property(cases[::2], 2, 6), timeout=30).status == "unsat"
+    assert relukit.verify(network, Property(cases, 2, 6), timeout=30).status == "sat"
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -6,11 +6,13 @@ import time
 
 import numpy as np
 
-from relukit._types import IntArray
+from relukit._types import Array, BoolArray, IntArray
 from relukit.bounds import Bounds, balanced, linear
+from relukit.network import Network
 from relukit.search._decision import Decision
 from relukit.search._few import Search
 from relukit.search._few_attack import descend
+from relukit.search._few_moving import joined, moving_inputs, restricted
 from relukit.search._few_wide import Forward
 from relukit.sets import Box
 
@@ -45,10 +47,7 @@ class SmoothSearch(Search):
     def begin(self) -> Decision | None:
         """A short attack, and bounds over the whole box."""
         self.rows = balanced(self.rows, self.domain)
-        carried = (
-            len(self.moving) <= _FEW and self.rows.units > _WIDE
-        )  # a start where bounds of some nodes take too much
-        self._forward = Forward(self.rows) if carried else None
+        self._forward = _carried(self.rows, len(self.moving))
         self._waiting: list[tuple[float, int, Box]] = []
         self._number = itertools.count()
         self._unsplit = 0  # boxes that cannot be halved
@@ -97,12 +96,7 @@ class SmoothSearch(Search):
         """Hang up the boxes in which no row is shown positive."""
         self.boxes += len(boxes)
         batch = Box(np.stack([b.lower for b in boxes]), np.stack([b.upper for b in boxes]))
-        start = None
-        if self._forward is not None:
-            low, high = zip(*((a.T, b.T) for a, b in self._forward.bounds(batch.lower, batch.upper)))
-            start = Bounds(self.rows, low, high)
-        found = linear(self.rows, batch, start, budget=_BUDGET).output[0]
-        low = np.nan_to_num(found.max(axis=-1), nan=-np.inf)
+        low = np.nan_to_num(_lowest(self.rows, batch, self._forward).max(axis=-1), nan=-np.inf)
         for box, least in zip(boxes, low):
             if least <= 0:
                 heapq.heappush(self._waiting, (float(least), next(self._number), box))
@@ -122,3 +116,27 @@ class SmoothSearch(Search):
             self._unsplit += 1
             return []
         return list(box.halves(side))
+
+
+def settled_at_once(network: Network, box: Box, rows: list[tuple[Array, Array]]) -> BoolArray:
+    """Which of several cases `A y <= b` linear bounds over one box prove empty: what lies below the rows is bounded once for all."""
+    moving, domain = moving_inputs(box)
+    A, b = np.concatenate([A for A, _ in rows]), np.concatenate([b for _, b in rows])
+    asked = balanced(restricted(joined(network), box, moving).append(A, -b), domain)
+    low = _lowest(asked, Box(domain.lower[None], domain.upper[None]), _carried(asked, len(moving)))[0]
+    ends = np.cumsum([len(b) for _, b in rows])[:-1]
+    return np.array([bool((part > 0).any()) for part in np.split(low, ends)])
+
+
+def _carried(rows: Network, moving: int) -> Forward | None:
+    """Planes carried forward: a start where bounds of some nodes take too much."""
+    return Forward(rows) if moving <= _FEW and rows.units > _WIDE else None
+
+
+def _lowest(rows: Network, batch: Box, forward: Forward | None) -> Array:
+    """Lower bounds of the rows over boxes with ends `(boxes, n)`, shape `(boxes, rows)`."""
+    start = None
+    if forward is not None:
+        low, high = zip(*((a.T, b.T) for a, b in forward.bounds(batch.lower, batch.upper)))
+        start = Bounds(rows, low, high)
+    return linear(rows, batch, start, budget=_BUDGET).output[0]

@@ -1,4 +1,4 @@
-"""Properties of thousands of cases: linear bounds over many boxes at once settle most of them."""
+"""Properties of many cases: linear bounds over many boxes at once, or of all rows over one box, settle most of them."""
 
 import time
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import numpy as np
 from relukit._types import Array, BoolArray
 from relukit.bounds import linear
 from relukit.network import Network
+from relukit.search._smooth import settled_at_once
 from relukit.sets import Box
 
 _MANY = 32  # cases from which on it is worth it
@@ -23,6 +24,8 @@ def settled(network: Network, boxes: Sequence[Box], rows: Sequence[tuple[Array, 
         seconds: Of wall time at most.
     """
     done = np.zeros(len(boxes), bool)
+    if not network.is_piecewise_linear and len(boxes) > 1 and all(_same(boxes[0], box) for box in boxes[1:]):
+        return settled_at_once(network, boxes[0], list(rows))
     if len(boxes) < _MANY or network.units > _LARGE:
         return done
     stop, groups = time.perf_counter() + seconds, {}
@@ -38,3 +41,7 @@ def settled(network: Network, boxes: Sequence[Box], rows: Sequence[tuple[Array, 
             low = linear(asked, batch).output[0]
             done[some] = (low > np.stack([rows[k][1] for k in some])).any(axis=-1)
     return done
+
+
+def _same(a: Box, b: Box) -> bool:
+    return a is b or (np.array_equal(a.lower, b.lower) and np.array_equal(a.upper, b.upper))
