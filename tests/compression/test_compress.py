@@ -213,3 +213,18 @@ def test_maps_without_an_activation_between_are_one_map():
     assert found.parameters_after == 24 and np.abs(found.network(x) - want).max() <= found.error_bound + 1e-15 < 1e-12
     one = relukit.compress(found.network, relukit.Box(-np.ones(5), np.ones(5)))
     assert one.form == "unchanged" and "no hidden units" in one.reason
+
+
+def test_half_precision_files_become_single_ones(tmp_path):
+    g = np.random.default_rng(0)
+    arrays = {"W0": g.standard_normal((20, 3)), "b0": g.standard_normal(20), "W1": g.standard_normal((2, 20)), "b1": g.standard_normal(2)}  # fmt: skip
+    half = {k: v.astype(np.float16) for k, v in arrays.items()}
+    np.savez(tmp_path / "net.npz", **half)
+    box = Box(0.2 * np.ones(3), 0.3 * np.ones(3))
+    found = compress(relukit.load(tmp_path / "net.npz"), box, proof=True)
+    relukit.save(found.network, tmp_path / "small.onnx")
+    assert found.parameters_after < found.parameters_before
+    assert found.save_proof(tmp_path / "p", tmp_path / "net.npz", tmp_path / "small.onnx") < 1e-6
+    W0, b0, W1, b1 = (v.astype(float) for v in half.values())
+    x = box.sample(200, 0)
+    assert np.abs(found.network(x) - (np.maximum(x @ W0.T + b0, 0) @ W1.T + b1)).max() < 1e-6

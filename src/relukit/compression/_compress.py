@@ -71,6 +71,8 @@ def compress(
             "ReLU6 can be compressed."
         ) from error
     finite(network)
+    if network.dtype.itemsize < 4:  # what is folded and merged would not survive rounding to half precision
+        network = network.with_(dtype=np.dtype(np.float32))
     if not (tolerance >= 0 and np.isfinite(tolerance) and margin >= 0 and np.isfinite(margin)):
         raise InvalidInput(f"tolerance and margin are finite and not negative, got {tolerance} and {margin}")
     if not (timeout >= 0 and np.isfinite(timeout)):
