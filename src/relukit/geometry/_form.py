@@ -258,7 +258,8 @@ def _absolute(stages: list[Stage], factors: tuple[Array, Array, Array] | None, s
             rows = W @ plane
             rows[:, -1] += b
         for k, W in s.blocks.items():
-            rows = rows + np.abs(W) @ total[k]
+            with np.errstate(over="ignore"):  # an infinite bound leaves every sign to exact arithmetic
+                rows = rows + np.abs(W) @ total[k]
         total.append(rows)
     return total
 

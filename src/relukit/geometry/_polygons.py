@@ -42,7 +42,11 @@ def _where(network: Network, domain: Any, plane: Any) -> tuple[Plane, Box | Poly
     if plane is None:
         domain = network.box if domain is None else domain
         if network.inputs != 2 or domain is None:
-            raise InvalidInput("give a plane (three points) for more than two inputs, and a box for two")
+            raise InvalidInput(
+                "the network brings no box (lo, hi): give one, Box(lower, upper) or --box"
+                if network.inputs == 2
+                else f"the network takes {network.inputs} inputs: give a plane (three points), or a box of {network.inputs} inputs"
+            )
         where = Plane(np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
     elif isinstance(plane, Plane):
         where = plane

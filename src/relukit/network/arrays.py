@@ -34,6 +34,8 @@ def from_arrays(arrays: Mapping[str, Any], origin: Origin | None = None) -> Netw
     if not layers:
         raise InvalidInput(f"no array 'W0': a network needs W0, b0, W1, b1, ...; found {sorted(arrays)[:8]}")
     dtype = np.result_type(*[W.dtype for W, _ in layers])
+    if dtype.kind in "iu":  # quantized weights; float64 holds them
+        dtype = np.dtype(np.float64)
     if dtype.kind != "f":
         raise InvalidInput(f"weights must be floating point, got {dtype}")
     network = from_layers(
@@ -43,7 +45,7 @@ def from_arrays(arrays: Mapping[str, Any], origin: Origin | None = None) -> Netw
         dtype=dtype,
         origin=origin or Origin("npz"),
     )
-    box = Box(arrays["lo"], arrays["hi"]) if "lo" in arrays and "hi" in arrays else None
+    box = _box(arrays["lo"], arrays["hi"], network.inputs) if "lo" in arrays and "hi" in arrays else None
     extras = {
         k: np.asarray(v)
         for k, v in arrays.items()
@@ -52,6 +54,12 @@ def from_arrays(arrays: Mapping[str, Any], origin: Origin | None = None) -> Netw
     return network.with_(
         box=box if box is None or box.size == network.inputs else None, extras=extras | _plane_box(box, network)
     )
+
+
+def _box(lower: Array, upper: Array, inputs: int) -> Box:
+    """The file's box; a single number stands for all inputs, a matrix of one row for a vector."""
+    ends = [np.asarray(v, float).ravel() for v in (lower, upper)]
+    return Box(*(np.full(inputs, v[0]) if v.size == 1 else v for v in ends))
 
 
 def _plane_box(box: Box | None, network: Network) -> dict[str, Array]:
