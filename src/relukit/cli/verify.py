@@ -61,6 +61,7 @@ def command(
         limit = timeout if timeout is not None else float(rest[0]) if rest else 60.0
     except ValueError as error:
         raise InvalidInput(f"the timeout must be a number of seconds, got '{rest[0]}'") from error
+    from relukit.search import HINT, is_compiled
     from relukit.verification import Undecided, Verified, verify, vnnlib
     from relukit.verification._limits import Interrupted, TimeIsUp, deadline
     from relukit.verification._property import Contradiction
@@ -79,7 +80,8 @@ def command(
     except Contradiction as error:  # the file contradicts itself: nothing can violate the property
         verdict = Verified(0, "contradiction", 0.0, None, str(error))
     except TimeIsUp:
-        verdict = Undecided("time is up while reading or bounding the network", "give it more time", 0, "none", limit)
+        advice = "give it more time" if is_compiled() else HINT
+        verdict = Undecided("time is up while reading or bounding the network", advice, 0, "none", limit)
     except MemoryError:
         verdict = Undecided(f"memory is used up ({memory} GB, --memory)", "allow more memory", 0, "none", 0.0)
     except Interrupted as stopped:
@@ -164,7 +166,8 @@ def _all(
     import time
 
     from relukit._spread import Shard, cluster
-    from relukit.cli._frame import print_json, progress
+    from relukit.cli._frame import print_json, progress, say_error
+    from relukit.search import HINT, is_compiled
     from relukit.verification.instances import read_instances, results_name, run_instances
 
     if memory is not None:
@@ -172,6 +175,8 @@ def _all(
     started, before = time.perf_counter(), [-1]
     shard = Shard.read(part) if part else None
     listed = read_instances(path)
+    if not is_compiled():
+        say_error(HINT)
 
     def text(done: int, so_far: dict[str, int]) -> str:
         before[0] = done - 1 if before[0] < 0 else before[0]

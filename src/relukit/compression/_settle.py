@@ -13,6 +13,7 @@ from relukit.piecewise import PiecewiseLinear
 from relukit.sets import AbstractSet, Box
 
 _LEAST = 0.02  # seconds that a unit gets at least
+_ONCE = 1.0  # seconds of search from which on loops are compiled beforehand, if this was never done
 _PARTS = (0.3, 3.0)  # of a unit's even share of the time, in a first and a second round
 
 
@@ -30,6 +31,11 @@ def settle(
         seen: What points of the set showed.
         timeout: Seconds of wall time for all units together.
     """
+    if timeout > _ONCE and any(len(_one_sided(network, i, seen, bounds)) for i in network.activations):
+        from relukit.search import compile_loops, is_compiled
+
+        if not is_compiled():
+            compile_loops()
     stop, crossed, left, box = time.perf_counter() + timeout, set(), 0, input_set.box()
     for part in _PARTS:  # a little for each at first, so that one hard unit does not take the others' time
         if part == _PARTS[-1] and not (left and stop - time.perf_counter() > timeout / 2):

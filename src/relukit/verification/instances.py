@@ -14,6 +14,7 @@ from relukit._errors import RelukitError, UnreadableFile, UnwritablePath
 from relukit._numerics import write_bytes
 from relukit._spread import Shard, answers
 from relukit.network import Network, load
+from relukit.search import compile_loops, is_compiled
 from relukit.verification._limits import TimeIsUp, deadline
 from relukit.verification.verify import verify
 
@@ -84,6 +85,8 @@ def run_instances(
             (path.parent, k, net, prop, limit if timeout is None else timeout, device)
             for (net, prop), (k, limit) in left.items()
         ]
+        if asked and not is_compiled():  # no instance's limit pays for what happens once
+            compile_loops()
         with open(results, "a", encoding="utf-8") as file:
             for told, (_, line) in enumerate(answers(_one, asked, executor), len(done) + 1):
                 # One write of one line: an interrupted run leaves whole lines only.
