@@ -105,7 +105,7 @@ def test_bad_input(run, tmp_path):
     for arguments, words in [
         (["net.npz"], "needs a domain"), (["wide.npz"], "finite"), (["upside.npz"], "lower > upper"), (["nan.npz"], "NaN"),
         (["net.npz", "--box", "half.vnnlib"], "no lower bound"), (["net.npz", "--box", "none.vnnlib"], "empty"),
-        (["net.npz", "--box", "cut.vnnlib"], "no point"), (["net.npz", "--box=0:1,0:1,0:1"], "3 ranges"), (["net.npz", "--box=a:b"], "LO:HI"),
+        (["net.npz", "--box", "cut.vnnlib"], "no point"), (["net.npz", "--box=0:1,0:1,0:1"], "takes 2 ranges"), (["net.npz", "--box=a:b"], "LO:HI"),
         (["net.npz", "--box=-inf:1"], "finite"), (["net.npz", "--box", "three.npz"], "arrays lo and hi"), (["net.npz", "--data", "three.npz"], "2 inputs"),
         (["net.npz", "--box=-1:1", "--data", "three.npz"], "one of them"), (["net.npz", "--box=-1:1", "--tolerance", "-1"], "not negative"),
         (["net.npz", "--box=-1:1", "--proof", "p"], "two files"), (["net.npz", "--check", "p"], "two files"),

@@ -131,7 +131,7 @@ def test_explain(files):
         (("regions", "wide.npz", "--plane", "rows.csv:9", "rows.csv:0", "rows.csv:1"), "rows 0 to 3"),
         (("regions", "wide.npz", "--slice", "1,1", "--box=-1,1"), "two different inputs"),
         (("regions", "wide.npz", "--slice", "0,1"), "brings no lo and hi"),
-        (("regions", "d2.npz", "--box", "0,0,1"), "--box takes 4 numbers"),
+        (("regions", "d2.npz", "--box", "0,0,1"), "2 ranges LO:HI, or 4 numbers"),
         (("regions", "d2.npz", "--box=0,0,0,1"), "no area"),
         (("regions", "d2.npz", "--box=0,0,inf,1"), "finite"),
         (("regions", "d2.npz", "--polygon", "0,0;1,1;2,2"), "no area"),

@@ -80,18 +80,14 @@ def _is_network(path: Path) -> bool:
 def _back(path: Path, out: Path | None, form: str, box: str, output: int, as_json: bool) -> None:
     import relukit
     from relukit._errors import InvalidInput
+    from relukit.cli._domains import box_of
     from relukit.cli._frame import print_json
-    from relukit.cli._points import numbers
     from relukit.construction._files import write_function
 
     network = relukit.load(path)
     domain = None
     if box:
-        ends = numbers(box, "--box")
-        ends = [ends[0]] * network.inputs + [ends[1]] * network.inputs if len(ends) == 2 else ends
-        if len(ends) != 2 * network.inputs:
-            raise InvalidInput(f"--box takes {2 * network.inputs} numbers, all lower ends and then all upper ends, or two for all; got '{box}'")  # fmt: skip
-        domain = relukit.Box(ends[: network.inputs], ends[network.inputs :])
+        domain = box_of(box, network.inputs)
     elif network.box is None:
         raise InvalidInput(f"{path.name} brings no box (lo, hi): give --box=low,...,high,...")
     found = relukit.unbuild(network, domain, form, output)

@@ -27,6 +27,7 @@ def command(
     """A smaller network that equals this one on a domain, with the difference bounded."""
     import relukit
     from relukit._errors import InvalidInput
+    from relukit.cli._domains import domain_of
     from relukit.cli._frame import print_json
 
     if check is not None:
@@ -45,7 +46,7 @@ def command(
     if box and data is not None:
         raise InvalidInput("--box and --data both name a domain: give one of them")
     if box:
-        domain = _domain(network, box)
+        domain = domain_of(box, network.inputs)
     elif data is not None:
         from relukit.report import read_rows
 
@@ -91,41 +92,6 @@ def command(
         print(
             f"proof written to {proof}; the two files differ by at most {content['error_bound_file']:.1e} on the domain"
         )
-
-
-def _domain(network, text: str):
-    """What `--box` names: a box, or one cut by the linear conditions on inputs of a VNN-LIB file with a single case."""
-    import numpy as np
-
-    import relukit
-    from relukit._errors import InvalidInput, UnreadableFile
-    from relukit.verification import vnnlib
-    from relukit.verification._property import Contradiction
-
-    path = Path(text)
-    if path.suffix == ".npz" and path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return relukit.Box(file["lo"], file["hi"])
-        except (KeyError, ValueError, OSError) as error:
-            raise UnreadableFile(f"{path} holds no box: an .npz given as --box needs arrays lo and hi ({error})") from error  # fmt: skip
-    if ":" not in text or path.is_file():
-        try:
-            found = vnnlib.read(path)
-        except Contradiction as error:
-            raise InvalidInput(f"the domain in {path} is empty: its conditions contradict each other; there is nothing to be equal on") from error  # fmt: skip
-        if len(found.cases) > 1 or found.tie is not None or not len(found.cases[0].a):
-            return vnnlib.read_box(path)
-        case = found.cases[0]
-        return relukit.Polytope(case.A, case.a, case.box)
-    try:
-        ends = [(float(low), float(high)) for low, _, high in (part.partition(":") for part in text.split(","))]
-    except ValueError as error:
-        raise InvalidInput(f"--box takes a file or ranges LO:HI,LO:HI,..., got '{text}'") from error
-    ends = ends * network.inputs if len(ends) == 1 else ends
-    if len(ends) != network.inputs:
-        raise InvalidInput(f"--box has {len(ends)} ranges, the network takes {network.inputs} inputs: give one for each, or one for all")  # fmt: skip
-    return relukit.Box([low for low, _ in ends], [high for _, high in ends])
 
 
 def _bounded_loss(network, domain) -> list[dict[str, float]]:

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import typer
 
+from relukit.cli._domains import WRITTEN, box_of
+
 
 def command(
     model: Path = typer.Argument(..., help="A network"),
     data: Path = typer.Option(..., help="Rows: .npz with x (and y), .npy or .csv"),
-    box: Path | None = typer.Option(None, help="VNN-LIB file: prove units dead on its box"),
-    fix: Path | None = typer.Option(None, help="Revive dead units (of convolutions: dead channels) and write the network here (.onnx or .npz)"),
+    box: str = typer.Option("", help="Prove units dead on this box: " + WRITTEN),
+    fix: Path | None = typer.Option(
+        None, help="Revive dead units (of convolutions: dead channels) and write the network here (.onnx or .npz)"
+    ),
     plot: Path | None = typer.Option(None, help="Draw the activity of every unit here (.png, .svg, .pdf)"),
     check: bool = typer.Option(
         False, "--check", help="Exit with 10 where something is wrong or a unit is dead on the data"
@@ -24,7 +28,7 @@ def command(
     try:
         network = relukit.load(model)
     except UnsupportedOperation:
-        if model.suffix != ".pt2" or box is not None or fix is not None:
+        if model.suffix != ".pt2" or box or fix is not None:
             raise
         from relukit.monitoring._module import exported_health
 
@@ -32,10 +36,8 @@ def command(
         return
     rows = read_rows(network, data)
     domain = network.box
-    if box is not None:
-        from relukit.verification import vnnlib
-
-        domain = vnnlib.read_box(box)
+    if box:
+        domain = box_of(box, network.inputs)
     found = relukit.health(network, rows.x, domain, rows.labels)
     answer: dict = {}
     if fix is not None:

@@ -104,10 +104,11 @@ def _networks(model: str, also: list[str], box: str) -> tuple[Any, Any]:
     """The network and its domain, or several by name."""
     import relukit
     from relukit._errors import InvalidInput
+    from relukit.cli._domains import box_of
 
     if not also:
         network = relukit.load(model)
-        return network, _domain(network, box) if box else None
+        return network, box_of(box, network.inputs) if box else None
     found: dict[str, Any] = {}
     for text in (model, *also):
         name, equals, file = text.partition("=")
@@ -116,35 +117,8 @@ def _networks(model: str, also: list[str], box: str) -> tuple[Any, Any]:
         if name in found:
             raise InvalidInput(f"two networks are named '{name}'")
         found[name] = relukit.load(file)
-    boxes = {name: _domain(net, box) if box else net.box for name, net in found.items()}
+    boxes = {name: box_of(box, net.inputs) if box else net.box for name, net in found.items()}
     return found, {name: b for name, b in boxes.items() if b is not None}
-
-
-def _domain(network: Any, text: str) -> Any:
-    """A box from a VNN-LIB file or from `LO:HI,...`."""
-    import relukit
-    from relukit._errors import InvalidInput
-
-    if ":" not in text or Path(text).is_file():
-        from relukit.verification import vnnlib
-
-        return vnnlib.read_box(text)
-    ends = []
-    for part in text.split(","):
-        low, _, high = part.partition(":")
-        try:
-            ends.append((float(low), float(high)))
-        except ValueError as error:
-            raise InvalidInput(
-                f"--box takes a VNN-LIB file or ranges LO:HI,LO:HI,..., got '{part}' in '{text}'"
-            ) from error
-    if len(ends) == 1:
-        ends *= network.inputs
-    if len(ends) != network.inputs:
-        raise InvalidInput(
-            f"--box has {len(ends)} ranges, the network takes {network.inputs} inputs: give one for each, or one for all"
-        )
-    return relukit.Box([low for low, _ in ends], [high for _, high in ends])
 
 
 def _answer(

@@ -23,7 +23,7 @@ def command(
     ),
     box: str = typer.Option(
         "",
-        help="All lower ends, then all upper ends, of the inputs or plane coordinates (default: the file's lo and hi)",
+        help="Of the inputs or plane coordinates: LO:HI,LO:HI,..., one LO:HI for all, all lower ends and then all upper ends, or a file (default: its lo and hi)",
     ),
     polygon: str = typer.Option("", help="x,y;x,y;...: a convex polygon in place of a box"),
     limit: int = typer.Option(5_000_000, min=1, help="Stop after this many pieces and keep them"),
@@ -31,7 +31,9 @@ def command(
     threads: int = typer.Option(
         1, min=1, help="Threads that walk through polygons; worth it from some 10,000 pieces on"
     ),
-    save: Path | None = typer.Option(None, help="Write the pieces: .npz, .json, .geojson, .graphml, .ply, .obj"),
+    save: list[Path] = typer.Option(
+        [], help="Write the pieces: .npz, .json, .geojson, .graphml, .ply, .obj, .svg; may be given again"
+    ),
     plot: Path | None = typer.Option(None, help="Draw the pieces: .svg, .png or .pdf"),
     color: str = typer.Option("decision", help="Of the picture: decision, slope or depth"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -58,8 +60,8 @@ def command(
 
         dimension = 2 if where is not None or not hasattr(found, "dimension") else found.dimension
         content["upper_bounds"] = limits(network, dimension)
-    if save is not None:
-        found.save(save)
+    for file in save:
+        found.save(file)
     if plot is not None and not count:
         from relukit.geometry._write import save_picture
 
@@ -136,6 +138,7 @@ def _middle(network: Any) -> Any:
 def _domain(network: Any, where: Any, slice_: str, box: str, polygon: str) -> Any:
     import relukit
     from relukit._errors import InvalidInput
+    from relukit.cli._domains import box_of
     from relukit.cli._points import numbers
 
     if box and polygon:
@@ -145,16 +148,7 @@ def _domain(network: Any, where: Any, slice_: str, box: str, polygon: str) -> An
 
         return convex([numbers(p, "--polygon") for p in polygon.split(";")])
     if box:
-        ends = numbers(box, "--box")
-        d = 2 if where is not None else network.inputs
-        if len(ends) == 2:
-            ends = [ends[0]] * d + [ends[1]] * d
-        if len(ends) != 2 * d:
-            extra = " (x_low,y_low,x_high,y_high)" if d == 2 else ""
-            raise InvalidInput(
-                f"--box takes {2 * d} numbers, all lower ends and then all upper ends{extra}, or two for all; got '{box}'"
-            )
-        return relukit.Box(ends[:d], ends[d:])
+        return box_of(box, 2 if where is not None else network.inputs)
     if slice_ and network.box is not None:
         pair = list(_two(slice_))
         return relukit.Box(network.box.lower[pair], network.box.upper[pair])

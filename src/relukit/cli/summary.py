@@ -5,10 +5,12 @@ from typing import Any
 
 import typer
 
+from relukit.cli._domains import WRITTEN, box_of
+
 
 def command(
     file: Path = typer.Argument(..., help="A network: .onnx, .onnx.gz, .npz, .pt, .pt2, .safetensors, .keras, .nnet"),
-    box: Path | None = typer.Option(None, help="VNN-LIB file: count the units that are stable on its box"),
+    box: str = typer.Option("", help="Count the units that are stable on this box: " + WRITTEN),
     merge: Path | None = typer.Option(None, help="Write the equal network with affine stretches merged: .onnx or .npz"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
@@ -21,10 +23,8 @@ def command(
     network = relukit.load(file)
     content = summary(network)
     domain = network.box
-    if box is not None:
-        from relukit.verification import vnnlib
-
-        domain = vnnlib.read_box(box)
+    if box:
+        domain = box_of(box, network.inputs)
     if domain is not None:
         content["stable"] = _stable(network, domain)
     if merge is not None:

@@ -56,7 +56,7 @@ def from_arrays(arrays: Mapping[str, Any], origin: Origin | None = None) -> Netw
     )
 
 
-def _box(lower: Array, upper: Array, inputs: int) -> Box:
+def _box(lower: Any, upper: Any, inputs: int) -> Box:
     """The file's box; a single number stands for all inputs, a matrix of one row for a vector."""
     ends = [np.asarray(v, float).ravel() for v in (lower, upper)]
     return Box(*(np.full(inputs, v[0]) if v.size == 1 else v for v in ends))

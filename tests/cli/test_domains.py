@@ -1,0 +1,70 @@
+"""One way to write a box for all commands."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import relukit
+from relukit import InvalidInput, UnreadableFile
+from relukit.cli._domains import box_of, domain_of
+from relukit.network import from_layers
+from tests.strategies import RELU
+
+
+@pytest.mark.parametrize("text", ["-1:2,0:3", "-1,0,2,3", "b.npz", "b.vnnlib"])
+def test_all_spellings_name_the_same_box(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("b.npz", lo=[-1.0, 0.0], hi=[2.0, 3.0])
+    ends = "".join(f"(assert (>= X_{i} {l}))(assert (<= X_{i} {u}))" for i, l, u in ((0, -1.0, 2.0), (1, 0.0, 3.0)))
+    text_of = (
+        "(declare-const X_0 Real)(declare-const X_1 Real)(declare-const Y_0 Real)" + ends + "(assert (<= Y_0 0.0))"
+    )
+    (tmp_path / "b.vnnlib").write_text(text_of)
+    for read in (box_of, domain_of):
+        found = read(text, 2)
+        assert found.lower.tolist() == [-1, 0] and found.upper.tolist() == [2, 3]
+
+
+def test_one_range_serves_all_inputs():
+    assert box_of("-0.5:0.5", 7).upper.tolist() == [0.5] * 7 == box_of("-0.5,0.5", 7).upper.tolist()
+
+
+@pytest.mark.parametrize("text", ["0:1,0:1,0:1", "1,2,3", "a:b", "0:1:2", "missing.vnnlib", ""])
+def test_what_is_no_box_is_refused_in_words(text):
+    with pytest.raises((InvalidInput, UnreadableFile)):
+        box_of(text, 2)
+
+
+def test_commands_take_ranges_and_write_several_files(tmp_path):
+    from relukit.cli import app
+
+    g = np.random.default_rng(0)
+    network = from_layers(
+        [g.standard_normal((6, 2)), g.standard_normal((2, 6))], [g.standard_normal(6), np.zeros(2)], [RELU]
+    )
+    relukit.save(network, tmp_path / "n.npz")
+    np.save(tmp_path / "x.npy", g.uniform(-1, 1, (20, 2)))
+    model = str(tmp_path / "n.npz")
+    command = [
+        "regions",
+        model,
+        "--box",
+        "-1:1",
+        "--json",
+        "--save",
+        str(tmp_path / "a.npz"),
+        "--save",
+        str(tmp_path / "a.json"),
+    ]
+    found = json.loads(CliRunner().invoke(app, command).stdout)
+    assert found["regions"] == len(relukit.regions(network, relukit.Box([-1, -1], [1, 1])))
+    assert (tmp_path / "a.npz").is_file() and (tmp_path / "a.json").is_file()
+    for command in (
+        ["summary", model],
+        ["health", model, "--data", str(tmp_path / "x.npy")],
+        ["optimize", model, "--maximize", "y[0]"],
+    ):
+        done = CliRunner().invoke(app, [*command, "--box", "-1:1,-1:1", "--json"])
+        assert done.exit_code == 0, done.output
