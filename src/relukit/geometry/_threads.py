@@ -22,7 +22,7 @@ from relukit.geometry._enumerate import NEEDED, give_back, longer, longer_line, 
 from relukit.geometry._form import Form, Stage, pack
 from relukit.geometry._walk import CELLS, EXACT, FULL, INDICES, INNER, RANGE, STACK, STAMP, VERTICES
 
-_HINGES = 9  # that cut the domain into the parts that are shared out: up to 46
+_HINGES = 14  # that cut the domain into the parts that are shared out: up to 106; with 9 a single part held half of the pieces of a deep network
 _HEADS: WeakKeyDictionary[Form, Form] = WeakKeyDictionary()  # of each form its first hinges
 _PARTS: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = (
     WeakKeyDictionary()
