@@ -84,7 +84,9 @@ def _channels(node: Node) -> IntArray | None:
 
 def _fresh(node: Node, below: Array, chosen: IntArray, generator: np.random.Generator) -> Node:
     """The affine node with new weights (He, 2015) and hinges at the median for the chosen channels."""
-    (m,) = node.op.maps  # type: ignore[union-attr]
+    op = node.op
+    assert isinstance(op, Affine)
+    (m,) = op.maps
     old = m.W if isinstance(m, Dense) else m.kernel
     made = np.array(old)
     made[chosen] = generator.normal(size=made[chosen].shape) * np.sqrt(2 / made[0].size)
@@ -94,7 +96,7 @@ def _fresh(node: Node, below: Array, chosen: IntArray, generator: np.random.Gene
     spread = z.std(axis=(0, 2))
     scale = np.where(spread > 0, spread, 1)
     made[chosen] /= scale.reshape(-1, *[1] * (made.ndim - 1))
-    bias = np.array(node.op.bias).reshape(len(made), -1)  # type: ignore[union-attr]
+    bias = np.array(op.bias).reshape(len(made), -1)
     bias[chosen] = -(np.median(z, axis=(0, 2)) / scale)[:, None]
     return _node(node, Affine((_with(m, made),), bias.reshape(-1)))
 
