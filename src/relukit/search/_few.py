@@ -36,7 +36,6 @@ _SAMPLED = (
     (10**18, 0),
 )  # populations resampled after so many boxes
 _LEAF = 6  # points of one leaf that are tried
-_DENSE = 100  # inputs up to which a selection of them is a dense matrix
 _LARGE = 3000  # units of a convolutional network from which it is bounded as it is where more than _INPUTS inputs move
 _GATES = 600  # a box with more open gates is halved before the dense compact form is made (300 takes 3 times as long)
 
