@@ -40,6 +40,12 @@ def keep(name: str, content: dict[str, Any], smoke: bool) -> None:
     print(json.dumps(content, indent=1))
 
 
+def kept(name: str, field: str) -> dict[str, Any]:
+    """A table of the result kept earlier, empty where there is none: a run of some cases keeps the figures of the others."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()).get(field, {}) if path.exists() else {}
+
+
 def spread(work: Callable[..., Any], asked: Iterable[tuple[Any, ...]], jobs: int) -> list[Any]:
     """The work's answer to each tuple of arguments, in order; by `jobs` processes of one thread each."""
     import torch

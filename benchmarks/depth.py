@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import relukit
-from benchmarks._common import keep
+from benchmarks._common import keep, kept
 
 WIDTH = 32
 CASES = [  # data, layers, activation, start, most steps
@@ -99,15 +99,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--data", default="spirals")
     parser.add_argument("--steps", type=int, default=600)
     args = parser.parse_args(argv)
+    torch.set_num_threads(1)  # layers of width 32 are too small to share
     if args.smoke:
         chosen: list[Any] = [("spirals", 60, "relu", "deep", 30)]
     elif args.layers:
         chosen = [(args.data, args.layers, args.activation, args.start, args.steps)]
     else:
         chosen = CASES
-    found = []
+    found = {}
     for case in chosen:
-        found.append(train(*case))
-        print({k: v for k, v in found[-1].items() if k != "gradient_norms_first_to_last"}, flush=True)
-    keep("depth", {"runs": found}, args.smoke or bool(args.layers))
+        name, run = "{} {} {} {}".format(*case), train(*case)
+        found[name] = run
+        print({k: v for k, v in run.items() if k != "gradient_norms_first_to_last"}, flush=True)
+    keep("depth", {"runs": found if args.smoke else kept("depth", "runs") | found}, args.smoke)
     return 0

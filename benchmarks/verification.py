@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._common import RESULTS, data_folder, keep
+from benchmarks._common import data_folder, keep, kept
 from benchmarks._peers import marabou, relukit_verify
 from relukit.verification.instances import run_instances
 
@@ -136,12 +136,6 @@ def cactus(families: dict, target: Path) -> None:
     plt.close(figure)
 
 
-def known(name: str) -> dict:
-    """Families of an earlier run."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text())["families"] if path.exists() else {}
-
-
 def main(argv: list[str]) -> None:
     smoke = "--smoke" in argv
     data = data_folder()
@@ -153,7 +147,7 @@ def main(argv: list[str]) -> None:
     )
     if "--peers" in argv:
         sample = 1 if smoke else int(option("--sample", 8))
-        table = known("verification-peers")
+        table = kept("verification-peers", "families")
         for family in chosen:
             table[family] = beside(data / "vnncomp" / family, option("--timeout", 10.0), sample)
             keep("verification-peers", {"families": table}, smoke)
@@ -164,10 +158,10 @@ def main(argv: list[str]) -> None:
     table, folder = {}, data / "vnncomp"
     for family in chosen:
         if "--only" in argv:
-            row = alone(folder / family, known("verification").get(family, {}), argv[argv.index("--only") + 1], timeout)
+            row = alone(folder / family, kept("verification", "families").get(family, {}), argv[argv.index("--only") + 1], timeout)
         else:
             row = measure(folder / family, timeout, 20 if smoke else 1)
         table[family] = with_goal(family, row)
         assert not row["wrong"], table
         print(family, {k: v for k, v in table[family].items() if k != "alone"}, flush=True)
-        keep("verification", {"families": table if smoke else known("verification") | table}, smoke)
+        keep("verification", {"families": table if smoke else kept("verification", "families") | table}, smoke)

@@ -93,16 +93,16 @@ class ForwardLooks:
                 mean, std = np.zeros(1), np.ones(1)
             rms, saturated, always, bad = {}, {}, {}, ""
             for k, value in seen["layers"].items():
-                v = value.float()
-                rms[k] = float(v.square().mean().sqrt())
+                v = value.float().cpu().numpy()  # a dozen small tensors' calls a layer would cost more than their numbers
+                rms[k] = math.sqrt(np.dot(v.ravel(), v.ravel()) / v.size)
                 if not math.isfinite(rms[k]) and not bad:
                     bad = watch.layers[k].name
                 kind = watch.layers[k].activation
                 if kind in ("Sigmoid", "Tanh"):
-                    saturated[k] = float((v.abs() > (4 if kind == "Sigmoid" else 2)).float().mean())
+                    saturated[k] = float(np.mean(np.abs(v) > (4 if kind == "Sigmoid" else 2)))
                 if v.ndim >= 2 and len(v) > 1:
                     axis = 1 if v.ndim == 4 else v.ndim - 1
-                    always[k] = (v.movedim(axis, -1).reshape(-1, v.shape[axis]).amin(0) > 0).cpu().numpy()
+                    always[k] = v.min(axis=tuple(a for a in range(v.ndim) if a != axis)) > 0
             out = seen.get("output")
             rows = np.zeros((0, 1)) if out is None else out.float().reshape(len(out), -1)[:, :64].cpu().numpy()
         finite = bool(np.all(np.isfinite(mean)))

@@ -34,12 +34,13 @@ def decay_pull(optimizer: Any, grad: Any, weight: Any, counts: list[int]) -> flo
     return float(np.nanmedian(pulls)) if np.any(np.isfinite(pulls)) else 0.0
 
 
-def most_dropped(model: Any) -> float:
-    """Largest share that a dropout module drops while it trains."""
-    return max((float(m.p) for m in _dropouts(model) if m.training), default=0.0)
+def most_dropped(modules: list[Any]) -> float:
+    """Largest share that one of these dropout modules drops while it trains."""
+    return max((float(m.p) for m in modules if m.training), default=0.0)
 
 
-def _dropouts(model: Any) -> list[Any]:
+def dropouts_of(model: Any) -> list[Any]:
+    """Its dropout modules, of any kind."""
     return [m for m in model.modules() if "Dropout" in type(m).__name__ and hasattr(m, "p")]
 
 
@@ -74,7 +75,7 @@ def lower_regularization(watch: Any, finding: Any) -> str:
         if (group.get("weight_decay", 0) or 0) > _DECAY:
             done.append(f"weight decay {group['weight_decay']:g} -> {_DECAY:g}")
             group["weight_decay"] = _DECAY
-    for module in _dropouts(watch._inner):
+    for module in watch.dropouts:
         if module.p > 0.5:
             done.append(f"dropout {module.p:g} -> {_DROP:g}")
             module.p = _DROP

@@ -14,7 +14,7 @@ from relukit.monitoring._forward import ForwardLooks
 from relukit.monitoring._layers import activations_in_graph, layers_of, output_chain
 from relukit.monitoring._optimizer import rate_of
 from relukit.monitoring._record import Record, Sample
-from relukit.monitoring._regularization import decay_pull, most_dropped
+from relukit.monitoring._regularization import decay_pull, dropouts_of, most_dropped
 from relukit.monitoring._rules import diagnose
 from relukit.monitoring._units import layer_dict
 
@@ -59,6 +59,7 @@ class Watch(Shown):
         self.model, self.optimizer, self.budget = model, optimizer, budget
         self._inner = getattr(model, "_orig_mod", model)
         self.layers = layers_of(self._inner)
+        self.dropouts = dropouts_of(self._inner)
         if not self.layers:
             raise InvalidInput("the model has no linear, convolution or normalization layer to watch")
         self.record = Record(self.layers)
@@ -176,23 +177,18 @@ class Watch(Shown):
         import torch
 
         with torch.no_grad():
-            rows = []
-            for layer in self.layers:
-                w = layer.weight.detach().float()
-                w = w.reshape(-1)[:: max(1, w.numel() // 1024)]
-                b = layer.bias.detach().float() if layer.bias is not None else torch.zeros(1)
-                rows.append(
-                    [float(w.mean()), float(w.std(unbiased=False)), float(b.mean()), float(b.std(unbiased=False))]
-                )
-        table = np.array(rows)
-        names = ("weight_mean", "weight_std", "bias_mean", "bias_std")
-        self.record.start = {name: table[:, k] for k, name in enumerate(names)}
+            weights = [_some(layer.weight) for layer in self.layers]
+            biases = [torch.zeros(1) if layer.bias is None else layer.bias.detach().reshape(-1) for layer in self.layers]
+            start = {}
+            for name, parts in (("weight", weights), ("bias", biases)):
+                start[f"{name}_mean"], start[f"{name}_std"] = _moments(torch.cat(parts), [p.numel() for p in parts])
+        self.record.start = start
 
     def _look(self, step: int) -> None:
         """Gradient norms, silent units, and a probe of the weights for the size of the coming update."""
         import torch
 
-        self.record.dropped = most_dropped(self._inner)
+        self.record.dropped = most_dropped(self.dropouts)
         if self.optimizer is not None:
             self.record.rate = rate_of(self.optimizer)
             self.record.optimizer = type(self.optimizer).__name__
@@ -202,13 +198,13 @@ class Watch(Shown):
             weight = np.full(len(self.layers), np.nan)
             silent = [np.zeros(0, bool)] * len(self.layers)
             if having:
-                # Norms from at most a few thousand entries each, scaled up: a full pass would cost as much as a step's tenth.
+                # Norms from at most a thousand entries each, scaled up: a full pass would cost as much as a step's tenth.
                 parts = [_some(self.layers[k].weight.grad) for k in having]
                 again = len(self.record.samples) % 4 == 0 or len(self.record.samples[-1].weight) != len(self.layers)
                 if again:
                     parts += [_some(self.layers[k].weight) for k in having]
-                norms = _norms(torch.cat(parts), [len(p) for p in parts])
-                scale = np.sqrt([self.layers[k].weight.numel() / len(p) for k, p in zip(having, parts)])
+                norms = _norms(torch.cat(parts), [p.numel() for p in parts])
+                scale = np.sqrt([self.layers[k].weight.numel() / p.numel() for k, p in zip(having, parts)])
                 grad[having] = norms[: len(having)] * scale
                 weight = self.record.samples[-1].weight if not again else weight
                 if again:
@@ -217,8 +213,8 @@ class Watch(Shown):
                 flat = (torch.cat(flags) == 0).cpu().numpy()
                 start = 0
                 for k, part in zip(having, flags):
-                    silent[k] = self._by_weights(self.layers[k], flat[start : start + len(part)])
-                    start += len(part)
+                    silent[k] = self._by_weights(self.layers[k], flat[start : start + part.numel()])
+                    start += part.numel()
             sizes = [layer.weight.numel() for layer in self.layers]
             pull = decay_pull(self.optimizer, grad, weight, sizes) if having and self.optimizer is not None else 0.0
             self.record.samples.append(Sample(step, grad, weight, silent, pull=pull))
@@ -245,7 +241,7 @@ class Watch(Shown):
         import torch
 
         parts = [_some(layer.weight, _ENTRIES) for layer in self.layers]
-        return torch.cat(parts), [len(p) for p in parts]
+        return torch.cat(parts), [p.numel() for p in parts]
 
     def _finish_probe(self) -> None:
         """How far the last step moved each weight, relative to its size."""
@@ -309,7 +305,7 @@ class Watch(Shown):
         report["loss_before"] = self.record.level()[1] if self.record.step >= 5 else None
         self.fixes.append(report)
         self._offset = self.record.step
-        self.layers[:] = layers_of(self._inner)
+        self.layers[:], self.dropouts = layers_of(self._inner), dropouts_of(self._inner)
         self._remember_start()
         self._found, self._since = (0, []), {}
         self._next, self._wake = self._offset + 1, self._offset + 1
@@ -353,7 +349,7 @@ def _since(started: tuple[float, float]) -> float:
     return min(time.perf_counter() - started[0], time.process_time() - started[1])
 
 
-def _some(tensor: Any, most: int = 2048) -> Any:
+def _some(tensor: Any, most: int = 1024) -> Any:
     """Evenly spaced entries of a tensor, all of them where it is small."""
     flat = tensor.detach().reshape(-1)
     step = flat.numel() // most
@@ -364,6 +360,13 @@ def _norms(row: Any, counts: list[int]) -> Array:
     """Euclidean norms of the parts of a row; one pass, where a call per part would cost more than its numbers."""
     squares = np.square(row.float().cpu().numpy(), dtype=np.float64)
     return np.sqrt(np.add.reduceat(squares, np.cumsum([0, *counts[:-1]])))
+
+
+def _moments(row: Any, counts: list[int]) -> tuple[Array, Array]:
+    """Means and standard deviations of the parts of a row."""
+    values, starts = row.float().cpu().numpy().astype(np.float64), np.cumsum([0, *counts[:-1]])
+    means = np.add.reduceat(values, starts) / counts
+    return means, np.sqrt(np.add.reduceat(np.square(values - np.repeat(means, counts)), starts) / counts)
 
 
 def recently_silent(record: Record, k: int, count: int = 4) -> np.ndarray:
