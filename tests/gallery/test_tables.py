@@ -107,6 +107,19 @@ def test_use_says_what_is_missing_and_what_is_unknown(pretend, capsys, words, sa
     assert says in capsys.readouterr().err
 
 
+def test_options_of_a_study_of_many_files_do_not_depend_on_how_many_are_given(pretend, capsys, monkeypatch):
+    from relukit.cli import app
+    from relukit.cli._frame import run_app
+
+    use = staticmethod(lambda out, *files, store="none", chart="none": f"{len(files)} {store} {chart}")
+    monkeypatch.setattr(Pretend, "use", use)
+    for files in ([], ["A"], ["A", "B", "C", "D"]):
+        words = [*files, "--store", "S", "--out", str(pretend)]
+        monkeypatch.setattr("sys.argv", ["relukit", "gallery", "use", "crispr", *words])
+        assert run_app(app) == 0
+        assert capsys.readouterr().out == f"{len(files)} S none"
+
+
 def test_score_prints_null_for_what_is_not_defined(pretend, capsys, monkeypatch):
     from relukit.cli import app
     from relukit.cli._frame import run_app

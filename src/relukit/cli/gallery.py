@@ -158,10 +158,12 @@ def _known(function: Any, options: dict, name: str, given: int) -> dict:
 
     spell = lambda names: ", ".join("--" + k.replace("_", "-") for k in names)
     parameters = inspect.signature(function).parameters.values()
-    named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
-    if given > len(named) and len(named) == len(parameters):
-        raise InvalidInput(f"the study '{name}' takes at most {len(named) - 1} files here, {given - 1} are given")
-    taken = {p.name: p.default for p in named[given:]}
+    by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if given > len(by_place) and not any_number:
+        raise InvalidInput(f"the study '{name}' takes at most {len(by_place) - 1} files here, {given - 1} are given")
+    free = [*by_place[given:], *(p for p in parameters if p.kind is p.KEYWORD_ONLY)]
+    taken = {p.name: p.default for p in free}
     unknown = [k for k in options if k not in taken]
     if unknown:
         raise InvalidInput(
