@@ -1,13 +1,14 @@
 """The forms that a smaller network can take: fewer units, direct connections to the inputs, fewer channels."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, CompactNetwork, compact
 from relukit.compression._channels import channel_form
+from relukit.compression._columns import trimmed
 from relukit.compression._copies import closeness
 from relukit.compression._gates import error_bound, give_up, merge
 from relukit.compression._plain import plain_form
@@ -36,6 +37,11 @@ class Candidate:
 
 def forms(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndarray, tolerance: float) -> Iterator[Candidate]:  # fmt: skip
     """All forms that can be built, as `Candidate`s."""
+    for found in _whole(network, domain, bounds, moving, tolerance):
+        yield replace(found, network=trimmed(found.network))
+
+
+def _whole(network: Network, domain: AbstractSet, bounds: Bounds, moving: np.ndarray, tolerance: float) -> Iterator[Candidate]:  # fmt: skip
     convolved = any(isinstance(m, Conv) for n in network.nodes if isinstance(n.op, Affine) for m in n.op.maps)
     plain = None if convolved else plain_form(network, bounds, moving, domain)
     if plain is not None:

@@ -1,7 +1,6 @@
 """The plain form: the same layers with fewer units."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from relukit._numerics import gamma
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds
 from relukit.compression._copies import added, closeness, multiples, only_rounded, rounding
+from relukit.compression._dependent import follow_others
 from relukit.network import Affine, Network, Origin
 from relukit.network.affine import Dense, Gather, Identity
 from relukit.network.rewrite import RELU, Builder
@@ -127,39 +127,6 @@ def _joined(network: Network, layers: int, reach: Array) -> Array | float:
     return 1.01 * gone * gamma(sum(op.terms for op in ops) + 4 * len(ops)) * sizes[-1]
 
 
-def _depend(
-    W: Array, b: Array, on: np.ndarray, reach: Array, out: Array, bias: Array, off: list[Array], k: int, top: Array
-) -> IntArray:
-    """Always-on units whose weights are combinations of other always-on units' weights; what they add to the next layer (`out`, `bias`, changed in
-    place) goes through those. Their numbers; none where rounding would show."""
-    from scipy.linalg import qr
-
-    rows = np.flatnonzero(on)
-    none = np.zeros(0, np.int64)
-    if len(rows) < 2:
-        return none
-    factors: Any = qr(W[rows].T, mode="r", pivoting=True)  # its stub knows no pairs
-    R, order = factors
-    sizes = np.abs(np.diag(R))
-    rank = int(np.sum(sizes > 1e-10 * sizes[0])) if len(sizes) and sizes[0] > 0 else 0
-    if rank in (0, len(rows)) or len(out) < rank:  # the next layer is smaller still: it takes over
-        return none
-    kept, gone = rows[order[:rank]], rows[order[rank:]]
-    share = np.linalg.lstsq(W[kept].T, W[gone].T, rcond=None)[0].T  # W[gone] = share W[kept]
-    rest = np.abs(W[gone] - share @ W[kept])
-    size = np.abs(W[gone]) @ reach + np.abs(share) @ (np.abs(W[kept]) @ reach + np.abs(b[kept])) + np.abs(b[gone])
-    wrong = 1.01 * (
-        rest @ reach + gamma(W.shape[1] + len(kept) + 6) * size + off[k][gone] + np.abs(share) @ off[k][kept]
-    )
-    if np.any(rest @ reach > 1e-10 * (1 + top[gone])) or np.any(np.abs(share).sum(axis=1) > 1e4):
-        return none
-    weights = out[:, gone].copy()
-    off[k + 1] = off[k + 1] + np.abs(weights) @ wrong + gamma(len(gone) + 4) * (np.abs(weights) @ (np.abs(share) @ top[kept]) + np.abs(weights) @ size + np.abs(bias))  # fmt: skip
-    bias += weights @ (b[gone] - share @ b[kept])
-    out[:, kept] += weights @ share
-    return gone
-
-
 def _fold(
     network: Network, bounds: Bounds, W: list[Array], b: list[Array], off: list[Array], units: list[IntArray]
 ) -> int:
@@ -170,8 +137,8 @@ def _fold(
     for k in range(len(W) - 1):
         node = network.activations[k]
         on = bounds.always_on(node)[units[k]]
-        dependent = _depend(
-            W[k], b[k], on, size_in if k == 0 else top[k - 1], W[k + 1], b[k + 1], off, k, np.abs(top[k])
+        dependent = follow_others(
+            W[k], b[k], on, size_in if k == 0 else top[k - 1], W[k + 1], b[k + 1], off, k, np.abs(top[k]), len(b[k + 1])
         )
         if len(dependent):
             stay = np.setdiff1d(np.arange(len(b[k])), dependent)
