@@ -8,7 +8,7 @@ from relukit._errors import InvalidInput
 from relukit._types import Array, BoolArray, IntArray
 from relukit.monitoring._health import _off
 from relukit.network import Affine, Network, Node
-from relukit.network._network import Origin
+from relukit.network._nodes import Origin
 from relukit.network.affine import AbstractLinear, Conv, Dense, Sparse
 from relukit.piecewise import PiecewiseLinear
 

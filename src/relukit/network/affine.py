@@ -390,33 +390,3 @@ class Conv(AbstractLinear):
         kind = "Depthwise" if self.groups == self.in_shape[0] > 1 else "Conv"
         shape = lambda s: "x".join(map(str, s))
         return f"{kind} {self.kernel.shape[2]}x{self.kernel.shape[3]}/{self.stride[0]} {shape(self.in_shape)} -> {shape(self.out_shape)}"
-
-
-def compose(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | None:
-    """One map equal to `outer` after `inner` where that costs nothing; None where the two are better kept apart."""
-    if isinstance(inner, Identity):
-        return outer
-    if isinstance(outer, Identity):
-        return inner
-    if isinstance(outer, Gather) and isinstance(inner, Gather):
-        return Gather(np.where(outer.index >= 0, inner.index[outer.index], -1), inner.in_size)
-    if isinstance(outer, Scale) and isinstance(inner, Scale):
-        return Scale(outer.diagonal * inner.diagonal)
-    if isinstance(outer, Dense) and isinstance(inner, Scale):
-        return Dense(outer.W * inner.diagonal)
-    if isinstance(outer, Dense) and isinstance(inner, Gather):
-        return Dense(inner.adjoint(outer.W))
-    if isinstance(outer, Scale) and isinstance(inner, Dense):
-        return Dense(outer.diagonal[:, None] * inner.W)
-    if isinstance(outer, Gather) and isinstance(inner, Dense) and outer.out_size <= inner.out_size:
-        return Dense(outer.apply(inner.W.T).T)
-    if isinstance(outer, Scale) and isinstance(inner, Sparse):
-        import scipy.sparse
-
-        return Sparse((scipy.sparse.diags(outer.diagonal) @ inner.W).tocsr())
-    if isinstance(outer, Scale) and isinstance(inner, Conv):
-        per_channel = outer.diagonal.reshape(inner.out_shape[0], -1)
-        if np.all(per_channel == per_channel[:, :1]):
-            kernel = inner.kernel * per_channel[:, 0][:, None, None, None]
-            return Conv(kernel, inner.in_shape, inner.stride, inner.padding, inner.dilation, inner.groups)
-    return None

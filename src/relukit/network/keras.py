@@ -10,7 +10,8 @@ import numpy as np
 from relukit._errors import InvalidInput, MissingExtra, UnreadableFile, UnsupportedOperation
 from relukit._types import Array, Shape
 from relukit.activations import catalogue
-from relukit.network._network import Network, Origin
+from relukit.network._network import Network
+from relukit.network._nodes import Origin
 from relukit.network.keras_spatial import SPATIAL, weights
 from relukit.network.rewrite import Builder
 from relukit.piecewise import AbstractActivation

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from relukit._errors import UnreadableFile
-from relukit.network._network import Network, Origin
+from relukit.network._network import Network
+from relukit.network._nodes import Origin
 from relukit.network.arrays import from_layers
 from relukit.network.rewrite import RELU
 from relukit.sets import Box

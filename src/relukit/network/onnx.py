@@ -12,7 +12,8 @@ import numpy as np
 from relukit._errors import UnreadableFile, UnsupportedOperation
 from relukit._types import AnyArray
 from relukit.network._load import read_bytes
-from relukit.network._network import Network, Origin
+from relukit.network._network import Network
+from relukit.network._nodes import Origin
 from relukit.network.onnx_graph import Operator, Reading
 from relukit.network.onnx_operators import OPERATORS as OPERATORS
 from relukit.network.rewrite import size_of

@@ -8,7 +8,8 @@ import numpy as np
 from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit._numerics import write_bytes
 from relukit._types import Array
-from relukit.network._network import Affine, Network, Node
+from relukit.network._network import Network
+from relukit.network._nodes import Affine, Node
 from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Scale, Sparse
 from relukit.network.curves import Jump
 from relukit.piecewise import AbstractActivation, PiecewiseLinear

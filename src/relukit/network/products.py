@@ -16,7 +16,7 @@ import numpy as np
 from relukit._types import Array, Shape
 from relukit.activations import catalogue
 from relukit.network import curves
-from relukit.network._network import Affine
+from relukit.network._nodes import Affine
 from relukit.network.affine import Identity, Scale
 from relukit.network.rewrite import Builder, size_of
 from relukit.piecewise import AbstractActivation, PiecewiseLinear, Smooth

@@ -6,7 +6,8 @@ import numpy as np
 
 from relukit._errors import ShapeMismatch
 from relukit._types import Array, IntArray, Shape
-from relukit.network._network import Affine, Input, Network, Node
+from relukit.network._network import Network
+from relukit.network._nodes import Affine, Input, Node
 from relukit.network.affine import AbstractLinear, Conv, Gather, Identity, Scale, dense_or_sparse
 from relukit.network.simplify import reachable, simplify
 from relukit.piecewise import AbstractActivation, PiecewiseLinear

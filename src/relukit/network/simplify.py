@@ -3,8 +3,8 @@
 import numpy as np
 
 from relukit._errors import UnsupportedOperation
-from relukit.network._network import Affine, Node
-from relukit.network.affine import Gather, Identity, compose
+from relukit.network._nodes import Affine, Node
+from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Scale, Sparse
 from relukit.piecewise import PiecewiseLinear
 
 
@@ -67,7 +67,7 @@ def _merge_inputs(
                     break
                 _release(sources[0], kept, reads)
                 return Affine(before.maps, before.bias + bias), kept[sources[0]].inputs
-            merged = compose(maps[k], before.maps[0])
+            merged = _compose(maps[k], before.maps[0])
             if merged is None:
                 break
             bias = bias + maps[k].apply(before.bias)
@@ -82,3 +82,33 @@ def _release(index: int, kept: list[Node], reads: list[int]) -> None:
     if reads[index]:
         for j in kept[index].inputs:
             reads[j] += 1
+
+
+def _compose(outer: AbstractLinear, inner: AbstractLinear) -> AbstractLinear | None:
+    """One map equal to `outer` after `inner` where that costs nothing; None where the two are better kept apart."""
+    if isinstance(inner, Identity):
+        return outer
+    if isinstance(outer, Identity):
+        return inner
+    if isinstance(outer, Gather) and isinstance(inner, Gather):
+        return Gather(np.where(outer.index >= 0, inner.index[outer.index], -1), inner.in_size)
+    if isinstance(outer, Scale) and isinstance(inner, Scale):
+        return Scale(outer.diagonal * inner.diagonal)
+    if isinstance(outer, Dense) and isinstance(inner, Scale):
+        return Dense(outer.W * inner.diagonal)
+    if isinstance(outer, Dense) and isinstance(inner, Gather):
+        return Dense(inner.adjoint(outer.W))
+    if isinstance(outer, Scale) and isinstance(inner, Dense):
+        return Dense(outer.diagonal[:, None] * inner.W)
+    if isinstance(outer, Gather) and isinstance(inner, Dense) and outer.out_size <= inner.out_size:
+        return Dense(outer.apply(inner.W.T).T)
+    if isinstance(outer, Scale) and isinstance(inner, Sparse):
+        import scipy.sparse
+
+        return Sparse((scipy.sparse.diags(outer.diagonal) @ inner.W).tocsr())
+    if isinstance(outer, Scale) and isinstance(inner, Conv):
+        per_channel = outer.diagonal.reshape(inner.out_shape[0], -1)
+        if np.all(per_channel == per_channel[:, :1]):
+            kernel = inner.kernel * per_channel[:, 0][:, None, None, None]
+            return Conv(kernel, inner.in_shape, inner.stride, inner.padding, inner.dilation, inner.groups)
+    return None

@@ -6,7 +6,8 @@ import numpy as np
 
 from relukit._errors import InvalidInput
 from relukit.activations import catalogue
-from relukit.network._network import Network, Origin
+from relukit.network._network import Network
+from relukit.network._nodes import Origin
 from relukit.network.arrays import from_layers
 
 _NAMES = {"relu": "relu", "tanh": "tanh", "logistic": "sigmoid", "identity": "identity"}

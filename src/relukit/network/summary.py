@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput
-from relukit.network._network import Affine, Input, Network, Node
+from relukit.network._network import Network
+from relukit.network._nodes import Affine, Input, Node
 from relukit.network.affine import Dense
 
 

@@ -10,7 +10,8 @@ from torch import nn
 from relukit._errors import InvalidInput, UnreadableFile, UnsupportedOperation
 from relukit._types import Array, Shape
 from relukit.activations import catalogue
-from relukit.network._network import Network, Origin
+from relukit.network._network import Network
+from relukit.network._nodes import Origin
 from relukit.network.affine import Scale, dense_or_sparse
 from relukit.network.rewrite import Builder
 from relukit.network.torch_module import to_module as to_module

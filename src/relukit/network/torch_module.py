@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from relukit._errors import UnsupportedOperation
-from relukit.network._network import Affine, Network
+from relukit.network._network import Network
+from relukit.network._nodes import Affine
 from relukit.network.affine import AbstractLinear, Conv, Dense, Gather, Identity, Scale, Sparse
 from relukit.network.curves import Jump
 from relukit.piecewise import AbstractActivation, PiecewiseLinear

@@ -4,7 +4,7 @@ import numpy as np
 
 from relukit._types import Array
 from relukit.network import Network
-from relukit.network._network import Chain
+from relukit.network._nodes import Chain
 from relukit.search._few_chain import Rows
 from relukit.search._small_program import minimize
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from relukit._types import Array, IntArray
 from relukit.network import Network
-from relukit.network._network import Affine, Input, Node, Origin
+from relukit.network._nodes import Affine, Input, Node, Origin
 from relukit.network.affine import AbstractLinear, Dense, Gather, Scale
 from relukit.piecewise import PiecewiseLinear
 

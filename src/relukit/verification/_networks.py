@@ -9,7 +9,7 @@ import numpy as np
 from relukit._errors import InvalidInput, ShapeMismatch, UnreadableFile, UnsupportedOperation
 from relukit._types import Array
 from relukit.network import Network, load
-from relukit.network._network import Affine, Node, Origin
+from relukit.network._nodes import Affine, Node, Origin
 from relukit.network.affine import Gather
 from relukit.verification._declarations import FLOATS
 from relukit.verification._property import Declared, Property, Tensor

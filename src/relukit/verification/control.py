@@ -12,7 +12,7 @@ from relukit._shown import Shown
 from relukit._types import Array
 from relukit.bounds import linear
 from relukit.network import Network, load
-from relukit.network._network import Affine, Node
+from relukit.network._nodes import Affine, Node
 from relukit.network.affine import Dense
 from relukit.sets import Box
 from relukit.verification._verdict import Verdict

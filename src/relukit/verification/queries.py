@@ -10,7 +10,7 @@ from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._types import Array
 from relukit.bounds import linear
 from relukit.network import Network, load
-from relukit.network._network import Origin
+from relukit.network._nodes import Origin
 from relukit.sets import AbstractSet, Ball, Box
 from relukit.verification._joint import joined
 from relukit.verification._verdict import Falsified, Interval, Undecided, Verdict, Verified

@@ -10,7 +10,7 @@ from relukit._numerics import gamma
 from relukit._types import Array
 from relukit.bounds import compact
 from relukit.network import Network, load
-from relukit.network._network import Affine
+from relukit.network._nodes import Affine
 from relukit.sets import Box, require_set
 from relukit.verification._verdict import Interval
 
