@@ -35,6 +35,7 @@ _SAMPLED = (
     (1_000_000, 5_000),
     (10**18, 0),
 )  # populations resampled after so many boxes
+_RARELY = 6  # times fewer populations where a flip is known and only nearer ones are asked for
 _LEAF = 6  # points of one leaf that are tried
 _LARGE = 3000  # units of a convolutional network from which it is bounded as it is where more than _INPUTS inputs move
 _GATES = 600  # a box with more open gates is halved before the dense compact form is made (300 takes 3 times as long)
@@ -181,7 +182,7 @@ class Search:
                     return Decision("sat", hit, engine.boxes, "input splitting")
                 self._narrow(engine)
         if engine.boxes >= _SAMPLED[self.attacked][0]:
-            populations = _SAMPLED[self.attacked][1]
+            populations = _SAMPLED[self.attacked][1] // (1 if self.closer is None else _RARELY)
             self.attacked += 1
             hit = self._sample(populations, engine.state.best[2:])
             if hit is not None:
