@@ -12,7 +12,10 @@ import relukit
 from relukit.compression._check import check
 
 GONE = {"dead": 2, "copied": 2, "multiple": 2, "unread": 1}  # what is planted in each hidden layer, and goes
-DEPENDENT, INDEPENDENT = 2, 2  # always-on units in layers without channels: those that combine the others go, the others stay
+DEPENDENT, INDEPENDENT = (
+    2,
+    2,
+)  # always-on units in layers without channels: those that combine the others go, the others stay
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +27,9 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def mnist(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     with np.load(folder / "images" / "mnist_train.npz") as file:
-        return (file["x"].reshape(len(file["x"]), -1) / 255).astype(np.float32)[:6000], file["y"].astype(np.int64)[:6000]
+        return (file["x"].reshape(len(file["x"]), -1) / 255).astype(np.float32)[:6000], file["y"].astype(np.int64)[
+            :6000
+        ]
 
 
 def maintenance(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +79,11 @@ def convolutions(between: str, end: str) -> Any:
 
     middle = {"nothing": nn.Identity(), "max pooling": nn.MaxPool2d(2), "mean pooling": nn.AvgPool2d(2)}[between]
     side = 8 if between == "nothing" else 4
-    last = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10)] if end == "mean" else [nn.Flatten(), nn.Linear(12 * side * side, 10)]
+    last = (
+        [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10)]
+        if end == "mean"
+        else [nn.Flatten(), nn.Linear(12 * side * side, 10)]
+    )
     return nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), middle, nn.Conv2d(8, 12, 3, padding=1), nn.ReLU(), *last
     )  # fmt: skip
@@ -134,7 +143,9 @@ def plant(module: Any, factor: float, seed: int = 0) -> int:
             w = draw(W[0]) * read
             add(w, -reach * w.abs().sum() - 0.1, draw(V[:, 0]))
         pick = torch.randperm(units, generator=g).tolist()
-        for i, times in [(pick.pop(), 1.0) for _ in range(GONE["copied"])] + [(pick.pop(), factor) for _ in range(GONE["multiple"])]:
+        for i, times in [(pick.pop(), 1.0) for _ in range(GONE["copied"])] + [
+            (pick.pop(), factor) for _ in range(GONE["multiple"])
+        ]:
             half = 0.5 * V[:, i]
             V[:, i] -= half
             add(times * W[i], times * b[i], half / times)
@@ -173,10 +184,17 @@ def _reach(module: Any, layer: Any) -> Any:
 
 def cases(folder: Path | None) -> dict[str, tuple[Callable[[], Any], Callable[[], tuple[np.ndarray, np.ndarray]], int]]:
     """Name: how the network, how its data are made, and for how many epochs it is trained."""
-    found: dict[str, Any] = {"digits, dense": (lambda: dense(64, 32, 24, 10), digits, 20), "digits, residual": (lambda: Residual.of(64, 24, 10), digits, 20)}
+    found: dict[str, Any] = {
+        "digits, dense": (lambda: dense(64, 32, 24, 10), digits, 20),
+        "digits, residual": (lambda: Residual.of(64, 24, 10), digits, 20),
+    }
     for between in ("nothing", "max pooling", "mean pooling"):
         for end in ("mean", "places"):
-            found[f"digits, convolutions, {between} between, {end} behind"] = (lambda b=between, e=end: convolutions(b, e), digits, 10)
+            found[f"digits, convolutions, {between} between, {end} behind"] = (
+                lambda b=between, e=end: convolutions(b, e),
+                digits,
+                10,
+            )
     if folder is not None:
         found["MNIST, dense"] = (lambda: dense(784, 64, 64, 10), lambda: mnist(folder), 3)
         found["AI4I 2020, dense"] = (lambda: dense(7, 48, 48, 2), lambda: maintenance(folder), 5)

@@ -59,21 +59,214 @@ BETWEEN = {
 }
 
 
+ACTIVATIONS = {"relu": nn.ReLU, "leaky": lambda: nn.LeakyReLU(0.125)}
+STAY = {  # leaky units that are never on are lines; depthwise kernels differ from channel to channel, and their padding makes edges
+    *((_dead, between, "leaky") for between in BETWEEN),
+    *((plant, "depthwise", name) for plant in (_copied, _constant) for name in ACTIVATIONS),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("plant", [_dead, _copied, _unread, _constant])
 @pytest.mark.parametrize("between", BETWEEN)
-@pytest.mark.parametrize("activation", [nn.ReLU, lambda: nn.LeakyReLU(0.125)])
-def test_channels_go_through_whatever_keeps_channels_apart(plant, between, activation):
-    module = _convolutions(BETWEEN[between](), activation, plant)
-    depthwise, leaky = between == "depthwise", not isinstance(activation(), nn.ReLU)
-    if (plant is _dead and leaky) or (plant in (_copied, _constant) and depthwise):
-        pytest.skip(
-            "a leaky unit that is never on is a line; depthwise kernels differ from channel to channel, and their padding makes edges"
-        )
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_channels_go_through_whatever_keeps_channels_apart(plant, between, name):
+    module = _convolutions(BETWEEN[between](), ACTIVATIONS[name], plant)
     network = relukit.load(module, input_shape=(1, 6, 6))
     box = relukit.Box(-np.ones(36), np.ones(36))
     found = relukit.compress(network, box, timeout=0.2)
-    assert found.network.nodes[1].shape == (4, 6, 6), f"{found}"
+    left = 6 if (plant, between, name) in STAY else 4
+    assert found.network.nodes[1].shape == (left, 6, 6), f"{found}"
     assert _on(module, found.network, 1.0) <= 1e-12 + found.error_bound <= 1e-9
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_copies_go_through_depthwise_convolutions_that_treat_them_alike(name):
+    between = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+
+    def plant(conv, reader):
+        _copied(conv, reader)
+        between.weight[1], between.bias[1] = between.weight[0], between.bias[0]
+        between.weight[4], between.bias[4] = between.weight[3], 2.5 * between.bias[3]
+
+    module = _convolutions(between, ACTIVATIONS[name], plant)
+    found = relukit.compress(
+        relukit.load(module, input_shape=(1, 6, 6)), relukit.Box(-np.ones(36), np.ones(36)), timeout=0.2
+    )
+    assert (
+        found.network.nodes[1].shape == (4, 6, 6)
+        and _on(module, found.network, 1.0) <= 1e-12 + found.error_bound <= 1e-9
+    )
+
+
+MEANS = {
+    "mean": lambda x: x.mean((2, 3)),
+    "kept axes": lambda x: x.mean((2, 3), keepdim=True).flatten(1),
+    "pooling": lambda x: nn.functional.adaptive_avg_pool2d(x, 1).flatten(1),
+    "sum": lambda x: x.sum((2, 3)),
+    "one after another": lambda x: x.flatten(2).mean(-1),
+    "maximum": lambda x: x.amax((2, 3)),
+    "rows turned": lambda x: x.transpose(2, 3).mean(2).amax(2),
+    "channels last": lambda x: x.permute(0, 2, 3, 1).mean((1, 2)),
+    "beside others": lambda x: torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1),
+    "halves": lambda x: torch.cat(list(reversed(x.mean((2, 3)).chunk(2, 1))), 1),
+}
+
+
+@pytest.mark.parametrize("how", MEANS)
+def test_copied_dead_and_unread_channels_go_before_means_over_places(how):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b, self.how = nn.Conv2d(1, 5, 3, padding=1), nn.Conv2d(5, 8, 3), MEANS[how]
+            self.c, self.d = nn.LazyLinear(5), nn.Linear(5, 3)
+            self(torch.zeros(1, 1, 6, 6))
+            self.double()
+            with torch.no_grad():
+                self.b.weight[1], self.b.bias[1] = self.b.weight[0], self.b.bias[0]
+                self.b.weight[4], self.b.bias[4] = 2.5 * self.b.weight[3], 2.5 * self.b.bias[3]
+                self.b.bias[2] = -50
+                self.c.weight[:, 7::8] = 0
+                if how == "halves":  # channel 7 is input 3 of what reads it
+                    self.c.weight[:, 3] = 0
+
+        def forward(self, x):
+            return self.d(torch.relu(self.c(self.how(torch.relu(self.b(torch.relu(self.a(x))))))))
+
+    module = Net().eval()
+    found = relukit.compress(
+        relukit.load(module, input_shape=(1, 6, 6)), relukit.Box(-np.ones(36), np.ones(36)), timeout=0.2
+    )
+    kernels = [m.kernel.shape[0] for n in found.network for m in getattr(n.op, "maps", ()) if hasattr(m, "kernel")]
+    assert kernels[:2] == [5, 4], kernels
+    assert _on(module, found.network, 1.0) <= 1e-12 + found.error_bound <= 1e-9
+
+
+def test_copies_go_in_one_part_of_a_concatenation():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(1)
+            self.a, self.b, self.c, self.d = (
+                nn.Conv2d(2, 5, 1),
+                nn.Conv2d(2, 6, 3, padding=1),
+                nn.Conv2d(11, 4, 3),
+                nn.Linear(36, 2),
+            )
+            self.double()
+            with torch.no_grad():
+                self.a.weight[2], self.a.bias[2] = 3 * self.a.weight[4], 3 * self.a.bias[4]
+                self.b.weight[0], self.b.bias[0] = self.b.weight[5], self.b.bias[5]
+
+        def forward(self, x):
+            x = torch.cat([torch.relu(self.a(x)), torch.relu(self.b(x))], 1)
+            return self.d(torch.relu(self.c(x)).flatten(1))
+
+    module = Net().double()
+    found = relukit.compress(
+        relukit.load(module, input_shape=(2, 5, 5)), relukit.Box(-np.ones(50), np.ones(50)), timeout=0.2
+    )
+    kernels = sorted(
+        m.kernel.shape[:2] for n in found.network for m in getattr(n.op, "maps", ()) if hasattr(m, "kernel")
+    )
+    assert kernels == [(4, 2), (4, 9), (5, 2)] and _on(module, found.network, 1.0) <= 1e-12 + found.error_bound <= 1e-9
+
+
+def test_exact_copies_go_before_a_skip_connection():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(2)
+            self.a, self.b, self.c = nn.Linear(4, 10), nn.Linear(10, 10), nn.Linear(10, 2)
+            with torch.no_grad():
+                self.a.weight[7], self.a.bias[7] = self.a.weight[1], self.a.bias[1]
+
+        def forward(self, x):
+            h = torch.relu(self.a(x))
+            return self.c(torch.relu(h + self.b(h)))
+
+    module = Net().double()
+    found = relukit.compress(
+        relukit.load(module, input_shape=(4,)), relukit.Box(-3 * np.ones(4), 3 * np.ones(4)), timeout=0.2
+    )
+    assert found.network.nodes[1].size == 9 and _on(module, found.network, 3.0) <= 1e-12 + found.error_bound <= 1e-9
+
+
+def test_a_layer_of_constants_alone_is_folded_once():
+    """Every channel of the second convolution is clipped on the whole domain: one has to stay, and its share must not count twice."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Hardtanh(), nn.Conv2d(5, 6, 1), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)).double()  # fmt: skip
+    with torch.no_grad():
+        module[2].bias[:] = torch.tensor([90.0, -90.0, 90.0, 90.0, -90.0])
+        module[0].bias[1] = -50.0
+    found = relukit.compress(
+        relukit.load(module, input_shape=(1, 6, 6)), relukit.Box(-np.ones(36), np.ones(36)), timeout=0.2
+    )
+    assert (
+        found.parameters_after < found.parameters_before
+        and _on(module, found.network, 1.0) <= 1e-12 + found.error_bound <= 1e-9
+    )
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_matrices_do_not_read_places_that_are_off(pooled, tmp_path):
+    """The upper half of the image is so dark that its places are off, in channels that are on below it."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.MaxPool2d(2) if pooled else nn.Identity(), nn.Flatten(), nn.Linear(16 if pooled else 64, 30), nn.ReLU(), nn.Linear(30, 2))  # fmt: skip
+    with torch.no_grad():
+        module[0].bias[:] = -0.6
+        module[0].weight[:, 0] = torch.tensor([1.0, 0.9, 0.8, -1.0])[:, None, None]  # the last is off everywhere
+    lower, upper = np.zeros((4, 4)), np.full((4, 4), 0.5)
+    upper[2:] = 1.0
+    box = relukit.Box(lower.ravel(), upper.ravel())
+    relukit.save(relukit.load(module, input_shape=(1, 4, 4)), tmp_path / "net.onnx")
+    network = relukit.load(tmp_path / "net.onnx")
+    found = relukit.compress(network, box, timeout=0.2, proof=True)
+    assert found.parameters_before - found.parameters_after >= 30 * (10 if pooled else 40)
+    relukit.save(found.network, tmp_path / "small.onnx")
+    bound = found.save_proof(tmp_path / "p", tmp_path / "net.onnx", tmp_path / "small.onnx")
+    x = box.sample(300, 0).astype(np.float32)
+    with torch.no_grad():
+        want = module.double()(torch.from_numpy(x).double().reshape(-1, 1, 4, 4)).numpy()
+    assert np.abs(relukit.load(tmp_path / "small.onnx")(x) - want).max() <= bound + 1e-12 <= 1e-6
+
+
+def test_inputs_that_do_not_move_cost_no_column():
+    g = np.random.default_rng(0)
+    arrays = {
+        "W0": g.standard_normal((20, 30)),
+        "b0": g.standard_normal(20),
+        "W1": g.standard_normal((2, 20)),
+        "b1": np.zeros(2),
+    }
+    lower, upper = -np.ones(30), np.ones(30)
+    lower[5:25] = upper[5:25] = 0.25
+    found = relukit.compress(relukit.load(arrays), relukit.Box(lower, upper), timeout=0.2)
+    assert found.parameters_after <= 20 * 10 + 20 + 40
+    x = g.uniform(lower, upper, (300, 30))
+    want = np.maximum(x @ arrays["W0"].T + arrays["b0"], 0) @ arrays["W1"].T
+    assert np.abs(found.network(x) - want).max() <= found.error_bound + 1e-13
+
+
+DENSE, RESIDUAL = "digits, dense", "digits, residual"
+
+
+@pytest.mark.parametrize(
+    ("name", "single", "epochs"),
+    [
+        (DENSE, True, 4),
+        (DENSE, False, 4),
+        (RESIDUAL, True, 4),
+        pytest.param("digits, convolutions, max pooling between, mean behind", True, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_planted_in_networks_trained_on_digits_goes_and_is_proven(name, single, epochs):
+    from benchmarks._planted_trained import INDEPENDENT, measured
+
+    row = measured(name, None, single, epochs)
+    stay = INDEPENDENT * {DENSE: 2, RESIDUAL: 1}.get(name, 0)  # always-on units that are no combination of others
+    assert row["units_after"] <= row["units_without"] + stay and row["checked"]
+    assert row["largest_difference"] <= row["file_error_bound"] <= 1e-5
 
 
 def test_residual_blocks_lose_planted_units():

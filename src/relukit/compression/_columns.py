@@ -11,7 +11,9 @@ from relukit.network import Affine, Network, Node
 from relukit.network.affine import AbstractLinear, Dense, Gather, Sparse, dense_or_sparse
 from relukit.piecewise import AbstractActivation
 
-Known = tuple[np.ndarray, Array, Array]  # which entries of a node are constant, their values (0 elsewhere), and how far these may be off
+Known = tuple[
+    np.ndarray, Array, Array
+]  # which entries of a node are constant, their values (0 elsewhere), and how far these may be off
 
 
 def fold_constants(draft: Draft) -> bool:

@@ -291,7 +291,9 @@ class Layer:
                 instead = np.arange(m.in_size + 1)
                 instead[self.entries(value, a)] = self.entries(value, b)
                 index = np.where(index >= 0, instead[index], -1)
-                off = (self.owners[value][m.index if isinstance(m, Gather) else slice(None)] == a) * rest * stretch[value]
+                off = (
+                    (self.owners[value][m.index if isinstance(m, Gather) else slice(None)] == a) * rest * stretch[value]
+                )
                 self.draft.put(r, Gather(index, m.in_size))
                 self.draft.off_by(r[0], 1.01 * off)
                 continue

@@ -14,7 +14,16 @@ from relukit.piecewise import PiecewiseLinear
 
 
 def follow_others(
-    W: Array, b: Array, on: np.ndarray, reach: Array, out: Array, bias: Array, off: list[Array], k: int, top: Array, most: int
+    W: Array,
+    b: Array,
+    on: np.ndarray,
+    reach: Array,
+    out: Array,
+    bias: Array,
+    off: list[Array],
+    k: int,
+    top: Array,
+    most: int,
 ) -> IntArray:
     """Always-on units whose weights are combinations of other always-on units' weights: what they add to the next layer goes through those.
 
@@ -68,7 +77,12 @@ def combined(layer: Layer, gone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     matrices = lambda found: all(isinstance(m, Dense | Sparse) for m in found)
     assert bounds is not None and isinstance(source.op, Affine)
     gates = [draft.nodes[j].op for j in layer.group]
-    if not (gates and all(isinstance(op, PiecewiseLinear) and op.is_relu for op in gates) and matrices(source.op.maps) and matrices(maps)):
+    if not (
+        gates
+        and all(isinstance(op, PiecewiseLinear) and op.is_relu for op in gates)
+        and matrices(source.op.maps)
+        and matrices(maps)
+    ):
         return none, none
     on = np.all([bounds.always_on(j)[draft.kept[j]] for j in layer.group], axis=0) & ~gone
     if on.sum() < 2 or any(layer.value(r) == layer.source for r in layer.readers):
