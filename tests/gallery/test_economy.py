@@ -502,7 +502,7 @@ def test_claims_and_storms_score_the_same_in_one_file_and_in_several(floods, tmp
 
 
 @needs("catastrophe")
-def test_expected_loss_of_a_portfolio_rises_with_water_and_wind(floods, tmp_path):
+def test_expected_loss_of_a_portfolio_rises_with_water_and_wind(floods, tmp_path, monkeypatch):
     from relukit.gallery.catastrophe import expected_loss
 
     homes = [{"value": 2e5, "latitude": 29.8, "longitude": -95.4}, {"value": 3e5, "material": "masonry", "floors": 2}]
@@ -515,8 +515,15 @@ def test_expected_loss_of_a_portfolio_rises_with_water_and_wind(floods, tmp_path
     assert (losses[0] > 0).all()
     with pytest.raises(relukit.InvalidInput, match="each of 2 buildings"):
         expected_loss(homes, {"depth": [1.0, 2.0, 3.0]}, floods)
-    with pytest.raises(relukit.UnreadableFile, match="gallery run catastrophe"):
+    with pytest.raises(relukit.UnreadableFile, match=r"gallery run catastrophe --out .*nowhere"):
         expected_loss(homes, {"depth": 1.0}, tmp_path / "nowhere")
+    # as the command lays it: one folder per study in --out, and in the user's cache
+    (tmp_path / "relukit" / "gallery").mkdir(parents=True)
+    (tmp_path / "relukit" / "gallery" / "catastrophe").symlink_to(floods)
+    total = expected_loss(homes, {"depth": 4, "wind": 50}, floods)["total"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert expected_loss(homes, {"depth": 4, "wind": 50})["total"] == total
+    assert expected_loss(homes, {"depth": 4, "wind": 50}, tmp_path / "relukit" / "gallery")["total"] == total
 
 
 def test_hurricanes_are_read_with_gaps_and_the_line_ignores_one_storm_nobody_met(tmp_path):

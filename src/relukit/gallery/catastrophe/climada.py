@@ -108,6 +108,7 @@ def _draw(answer: dict[str, Any], results: dict[str, Any], exposures: Any, path:
         ylabel="latitude",
         title="expected loss a year",
     )
+    right.locator_params(axis="x", nbins=4)
     figure.colorbar(dots, ax=right, label="log10 of loss")
     figure.savefig(path, dpi=140)
 

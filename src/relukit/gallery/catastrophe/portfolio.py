@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput, UnreadableFile
+from relukit.gallery._study import output_folder
 from relukit.gallery.catastrophe import _claims, _model
 from relukit.gallery.catastrophe.study import restore
 
@@ -37,7 +38,23 @@ def _per_building(name: str, given: Any, count: int) -> np.ndarray:
     return np.broadcast_to(values, (count,))
 
 
-def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, Any], out: str | Path) -> dict[str, Any]:
+def _folder(out: str | Path | None) -> Path:
+    """Of the trained study.
+
+    Raises:
+        UnreadableFile: None was trained there.
+    """
+    within = output_folder("catastrophe", out)
+    found = [f for f in (within, Path(out or within)) if (f / "settings.npz").exists()]
+    if not found:
+        where = "" if out is None else f" --out {out}"
+        raise UnreadableFile(f"nothing trained at {within}; run `relukit gallery run catastrophe{where}` first")
+    return found[0]
+
+
+def expected_loss(
+    portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, Any], out: str | Path | None = None
+) -> dict[str, Any]:
     """Expected loss of every building and of all, in the currency of the values; nothing beyond a building's value.
 
     Arguments:
@@ -45,7 +62,7 @@ def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, An
             `coverage`, `state`, `county`, `zip`.
         event: `depth` (feet above the first floor) and `wind` (m/s), each a number or one per building; `month`, `name`, and `claims`, the
             number of claims of the event in a sample of one in 87.
-        out: Folder of the trained study.
+        out: Folder of the trained study, or what `relukit gallery run` was given as `--out`; the user's cache by default.
 
     Returns:
         `total`, and `water`, `wind`, `loss` per building: water's share first, wind on what it leaves.
@@ -55,8 +72,7 @@ def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, An
     count = len(portfolio)
     if count == 0 or any(float(b.get("value", 0)) <= 0 for b in portfolio):
         raise InvalidInput("expected a portfolio of buildings with a positive 'value' each")
-    if not (Path(out) / "settings.npz").exists():
-        raise UnreadableFile(f"nothing trained at {out}; run `relukit gallery run catastrophe --out {out}` first")
+    folder = _folder(out)
     spread = lambda key, default: _per_building(key, event.get(key, default), count)
     get = lambda key, default: [b.get(key, default) for b in portfolio]
     value = np.array(get("value", 0), float)
@@ -79,9 +95,9 @@ def expected_loss(portfolio: Sequence[Mapping[str, Any]], event: Mapping[str, An
     # the unit is known here: feet, set past the rule that guesses it
     x[:, 0] = np.clip(np.nan_to_num(depth), -_claims.DEPTH_BELOW, _claims.DEPTH_ABOVE) + _claims.DEPTH_BELOW
     # how large the event is; without a number, as large as that of the typical claim
-    claims, typical = event.get("claims"), np.load(Path(out) / "settings.npz")["typical"]
+    claims, typical = event.get("claims"), np.load(folder / "settings.npz")["typical"]
     x[:, 2:5] = typical[2:5] if claims is None else np.log(np.maximum(float(claims) / np.array([1, 10, 50]), 1)) / 3
-    water = np.mean([_model.ratio(n, x)[:, 0] for n in restore(Path(out))], 0) * ~np.isnan(depth)
+    water = np.mean([_model.ratio(n, x)[:, 0] for n in restore(folder)], 0) * ~np.isnan(depth)
     blown = np.array([wind_ratio(s, str(b.get("material", "wood"))) for s, b in zip(wind, portfolio, strict=True)])
     loss = value * (water + (1 - water) * blown)
     return {"total": float(loss.sum()), "loss": loss, "water": value * water, "wind": value * (1 - water) * blown}
