@@ -9,6 +9,7 @@ import numpy as np
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._initialization import deep_
 from relukit.monitoring._layers import LEAKY, RELU_LIKE
+from relukit.monitoring._loop_rules import add_to_optimizer, clear_gradients, fill_holes, skip_broken_steps
 from relukit.monitoring._optimizer import (
     DEEP,
     clip_gradients,
@@ -229,6 +230,9 @@ def nothing(watch: Any, finding: Finding) -> str:
 BY_USER = {
     "change_loss": "the loss is computed outside the model: use one that fits its output (cross-entropy on logits for classes, squared error for numbers)",
     "remove_output_activation": "the output activation is written in forward(): remove it there",
+    "let_gradients_pass": "detach(), no_grad, .data or a choice by index after these layers keeps the gradient from them: take it out, or set requires_grad_(False) where it is meant",
+    "clear_gradients": "call optimizer.zero_grad() before each backward pass",
+    "add_to_optimizer": "make the optimizer from the parameters of the model that is trained",
     "clean_input": "look at the data: inputs that are not finite, or targets that do not belong to their rows (shuffled, shifted, joined wrongly)",
     "scale_output": "divide the targets by their standard deviation, and multiply predictions by it",
     "standardize_input": "standardize the inputs to mean 0 and deviation 1",
@@ -248,6 +252,8 @@ CURES: dict[str, Callable[[Any, Finding], str]] = {
     "standardize_input": standardize_input, "remove_output_activation": remove_output_activation,
     "relu_activation": relu_activation, "centered_activation": centered_activation, "leaky_activation": leaky_activation, "restore_if_broken": restore_if_broken, "restart": restart,
     "lower_regularization": lower_regularization, "widen": widen, "scale_output": scale_output, "change_loss": nothing, "clean_input": nothing,
+    "clear_gradients": clear_gradients, "add_to_optimizer": add_to_optimizer, "let_gradients_pass": nothing, "fill_holes": fill_holes,
+    "skip_broken_steps": skip_broken_steps,
 }  # fmt: skip
 
 # (symptom, cause) -> what is done, in this order; "" stands for any symptom.
@@ -265,6 +271,10 @@ PLANS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "wrong_output_layer"): ("remove_output_activation",),
     ("", "loss_mismatch"): ("change_loss",),
     ("", "bad_input_data"): ("clean_input",),
+    ("exploding", "bad_input_data"): ("fill_holes", "skip_broken_steps", "restart", "clean_input"),
+    ("", "gradients_not_cleared"): ("clear_gradients", "restart"),
+    ("", "weights_not_in_optimizer"): ("add_to_optimizer",),
+    ("", "blocked_gradient"): ("let_gradients_pass",),
     ("", "too_much_regularization"): ("lower_regularization", "restart"),
     ("", "unscaled_target"): ("restore_if_broken", "familiar_learning_rate", "scale_output"),
 }

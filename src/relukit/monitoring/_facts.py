@@ -70,8 +70,7 @@ def facts_of(record: Record) -> Facts:
     moved = [u for _, u in record.updates[-4:]]
     updates = np.median(moved, axis=0) if moved else np.full(len(layers), np.nan)
     seen = record.activity[0] if record.activity else None
-    std = seen.input_std if seen is not None else np.ones(1)
-    mean = seen.input_mean if seen is not None else np.zeros(1)
+    mean, std = record.inputs()
     live = std[std > 1e-12] if np.any(std > 1e-12) else np.ones(1)
     scale = np.array(
         [
@@ -120,7 +119,7 @@ def facts_of(record: Record) -> Facts:
         input_std,
         shift,
         float(live.max() / np.median(live)),
-        seen.input_finite if seen is not None else True,
+        all(a.input_finite for a in record.activity) or bool(record.holes),
         scale,
         hidden,
         set(record.kinds) | {layer.activation for layer in layers if layer.activation},

@@ -9,7 +9,7 @@ SYMPTOMS = ("dying_relu", "vanishing_gradient", "exploding", "dead_output", "slo
 CAUSES = (
     "bad_initialization", "learning_rate_too_high", "learning_rate_too_low", "unscaled_input", "shifted_input",
     "saturating_activation", "negative_bias", "too_deep_for_init", "too_narrow", "wrong_output_layer", "loss_mismatch",
-    "bad_input_data", "unscaled_target", "too_much_regularization",
+    "bad_input_data", "unscaled_target", "too_much_regularization", "gradients_not_cleared", "weights_not_in_optimizer", "blocked_gradient",
 )  # fmt: skip
 
 REMEDIES = {
@@ -24,9 +24,12 @@ REMEDIES = {
     "too_narrow": ("leaky_activation", "reinitialize", "widen"),
     "wrong_output_layer": ("remove_output_activation",),
     "loss_mismatch": ("change_loss",),
-    "bad_input_data": ("clean_input",),
+    "bad_input_data": ("clean_input", "skip_broken_steps"),
     "unscaled_target": ("scale_output", "lower_learning_rate", "clip_gradients"),
     "too_much_regularization": ("lower_regularization", "restart"),
+    "gradients_not_cleared": ("clear_gradients", "restart"),
+    "weights_not_in_optimizer": ("add_to_optimizer",),
+    "blocked_gradient": ("let_gradients_pass",),
 }
 
 

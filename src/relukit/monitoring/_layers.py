@@ -1,5 +1,6 @@
 """Which layers of a torch module are watched, and what stands between them."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,10 +137,11 @@ def _left_slope(module: Any) -> float | None:
 def output_chain(loss: Any) -> list[str]:
     """Names of the gradient nodes from the loss back to the last weights, e.g. ['NllLoss', 'LogSoftmax', 'Softmax'].
 
-    Only a chain is followed: where a node has several differentiable inputs, the first one.
+    Only a chain is followed: where a node has several differentiable inputs, the first one. Numbers that the whole loss is
+    multiplied by are left out (see `factor_of`).
     """
     chain: list[str] = []
-    node = getattr(loss, "grad_fn", None)
+    node = _factor(getattr(loss, "grad_fn", None))[1]
     while node is not None and len(chain) < 24:
         name = type(node).__name__
         if name.startswith(_WEIGHTS):
@@ -147,10 +149,36 @@ def output_chain(loss: Any) -> list[str]:
         chain.append(name.partition("Backward")[0])
         node = next((parent for parent, _ in node.next_functions if parent is not None), None)
     # Losses that torch or the user writes as a mean of differences go by one name.
-    for parts, name in ((("Mean", "Pow", "Sub"), "MseLoss"), (("Mean", "Abs", "Sub"), "L1Loss")):
-        if tuple(chain[:3]) == parts:
-            chain[:3] = [name]
+    for parts, name in (
+        (("Mean", "Pow", "Sub"), "MseLoss"),
+        (("Mean", "Sum", "Pow", "Sub"), "MseLoss"),
+        (("Sum", "Pow", "Sub"), "MseLoss"),
+        (("Mean", "Abs", "Sub"), "L1Loss"),
+    ):
+        if tuple(chain[: len(parts)]) == parts:
+            chain[: len(parts)] = [name]
     return chain
+
+
+def factor_of(loss: Any) -> float:
+    """The number that the whole loss is multiplied by: 1 or -1, or nan for one that is not told, as in `loss / 4`.
+
+    Torch forgets numbers of the graph once the backward pass is through.
+    """
+    return _factor(getattr(loss, "grad_fn", None))[0]
+
+
+def _factor(node: Any) -> tuple[float, Any]:
+    """That number, and the gradient node behind it."""
+    factor = 1.0
+    while node is not None:
+        name = type(node).__name__.partition("Backward")[0]
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        if name not in ("Neg", "Mul", "Div") or len(parents) != 1:
+            break
+        factor *= -1.0 if name == "Neg" else math.nan
+        node = parents[0]
+    return factor, node
 
 
 def activations_in_graph(loss: Any) -> tuple[dict[str, int], bool]:

@@ -10,6 +10,7 @@ DEEP = 8  # layers from which on a plain network starts by `deep_`
 _FIRST_RATE = {
     "Adam": 2e-3, "AdamW": 2e-3, "NAdam": 1e-3, "RAdam": 1e-3, "Adamax": 2e-3, "RMSprop": 1e-3, "Adagrad": 1e-2, "SparseAdam": 2e-3,
 }  # fmt: skip
+_USUAL_UPDATE = 3e-3  # of a plain step over its weights: healthy trainings start with 1e-3 to 1e-2
 _PLAIN = ("SGD", "ASGD", "Momentum", "Nesterov")
 
 
@@ -63,6 +64,8 @@ def exchange(optimizer: Any, swapped: dict[int, Any]) -> None:
 
 def rate_of(optimizer: Any) -> float:
     """The rate of the first group that the next step will use."""
+    if hasattr(optimizer, "_relukit_held"):
+        return optimizer._relukit_held[0]
     return float(optimizer.param_groups[0].get("lr", math.nan)) * getattr(optimizer, "_relukit_factor", 1.0)
 
 
@@ -73,6 +76,9 @@ def set_rate(watch: Any, rate: float) -> str:
         return ""
     before = rate_of(optimizer)
     if hasattr(getattr(optimizer, "step", None), "_wrapped_by_lr_sched") and before > 0:
+        if hasattr(optimizer, "_relukit_held") or _ran_away(optimizer):
+            _hold(optimizer, rate)
+            return f"learning rate {before:g} -> {rate:g}: held there from now on, whatever the schedule says"
         _scale_each_step(optimizer, rate / before)
         return f"learning rate {before:g} -> {rate:g}: from now on each scheduled rate is multiplied by {optimizer._relukit_factor:.3g}"
     for group in optimizer.param_groups:
@@ -80,6 +86,36 @@ def set_rate(watch: Any, rate: float) -> str:
         if "initial_lr" in group:
             group["initial_lr"] = group["lr"]
     return f"learning rate {before:g} -> {rate:g}"
+
+
+def _ran_away(optimizer: Any) -> bool:
+    """Whether a schedule has taken the rate far from where it began: scaling what it says would not help for long."""
+    group = optimizer.param_groups[0]
+    begun = float(group.get("initial_lr", 0.0))
+    return begun > 0 and not 1 / 30 <= float(group["lr"]) / begun <= 60  # a one-cycle schedule rises 25-fold
+
+
+def _hold(optimizer: Any, rate: float) -> None:
+    """From now on every step is taken with this rate (other groups keep their ratio to the first), and the schedule's is put back."""
+    first = optimizer.param_groups[0]["lr"]
+    rates = [rate * (group["lr"] / first if first > 0 else 1.0) for group in optimizer.param_groups]
+    new = not hasattr(optimizer, "_relukit_held")
+    optimizer._relukit_held = rates
+    if not new:
+        return
+    kept: list[Any] = []
+
+    def on(optimizer: Any, *_: Any) -> None:
+        kept[:] = [group["lr"] for group in optimizer.param_groups]
+        for group, held in zip(optimizer.param_groups, optimizer._relukit_held):
+            group["lr"] = held
+
+    def off(optimizer: Any, *_: Any) -> None:
+        for group, scheduled in zip(optimizer.param_groups, kept):
+            group["lr"] = scheduled
+
+    optimizer.register_step_pre_hook(on)
+    optimizer.register_step_post_hook(off)
 
 
 def _scale_each_step(optimizer: Any, factor: float) -> None:
@@ -153,9 +189,27 @@ def lower_learning_rate(watch: Any, finding: Any) -> str:
     if watch.optimizer is None:
         return ""
     before = rate_of(watch.optimizer)
+    calmed = _usual_momentum(watch.optimizer)
     rate = min(before / 10, max(familiar_rate(watch), before / 1e4))
+    if (
+        calmed
+    ):  # a momentum of 0.999 makes steps a hundred times as long: that was it, if the rate is not far off as well
+        rate = min(before, 2 * familiar_rate(watch))
     forget(watch)
-    return set_rate(watch, rate)
+    return calmed + set_rate(watch, rate)
+
+
+def _usual_momentum(optimizer: Any) -> str:
+    """Momentum above 0.98 becomes 0.9, of Adam and its kin likewise; says what was done, or nothing."""
+    done = ""
+    for group in optimizer.param_groups:
+        if (group.get("momentum") or 0) > 0.98:
+            done = f"momentum {group['momentum']:g} -> 0.9; "
+            group["momentum"] = 0.9
+        if "betas" in group and group["betas"][0] > 0.98:
+            done = f"beta1 {group['betas'][0]:g} -> 0.9; "
+            group["betas"] = (0.9, max(group["betas"][1], 0.99))
+    return done
 
 
 def raise_learning_rate(watch: Any, finding: Any) -> str:
@@ -164,6 +218,10 @@ def raise_learning_rate(watch: Any, finding: Any) -> str:
     before, rate = rate_of(watch.optimizer), familiar_rate(watch)
     if rate <= before * 1.5:
         rate = before * 10
+    moved = [float(np.nanmedian(u)) for _, u in watch.record.updates[-4:] if np.any(np.isfinite(u))]
+    if not scale_free(watch.optimizer) and moved and np.median(moved) > 0:
+        # Plain steps follow the loss's scale: where it is tiny, or gradients are cut, so must the rate be larger.
+        rate = max(rate, before * min(_USUAL_UPDATE / float(np.median(moved)), 1e6))
     forget(watch)
     return set_rate(watch, rate)
 

@@ -104,7 +104,7 @@ def wrong_output(f: Facts) -> list[Finding]:
     if (
         chain[:2] == ["NllLoss", "LogSoftmax"]
         and len(chain) > 2
-        and chain[2] in ("Softmax", "LogSoftmax", "Sigmoid", "Relu")
+        and chain[2] in ("Softmax", "Sigmoid", "Relu")  # log_softmax of log-probabilities is themselves: no harm
     ):
         bad = f"{chain[2]} before cross-entropy"
     if chain[:1] == ["BinaryCrossEntropyWithLogits"] and any(c in ("Sigmoid", "Relu", "Softmax") for c in chain[1:3]):

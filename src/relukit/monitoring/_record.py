@@ -1,7 +1,7 @@
 """What a watched training leaves behind: losses of all steps, and samples of gradients, updates and activity."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ class Sample:
         silent: For each layer the units without any gradient in this batch, bool arrays.
         seconds: What the look cost.
         pull: Weight decay against what the loss asks for (see `decay_pull`).
+        rate: Learning rate, or nan.
     """
 
     step: int
@@ -28,6 +29,7 @@ class Sample:
     silent: list[np.ndarray]
     seconds: float = 0.0
     pull: float = 0.0
+    rate: float = math.nan
 
     def silent_share(self) -> np.ndarray:
         return np.array([s.mean() if len(s) else 0.0 for s in self.silent])
@@ -61,6 +63,11 @@ class Activity:
     target: Any = None
     always_on: dict[int, np.ndarray] = field(default_factory=dict)
     overshoot: float = math.nan
+    tokens: bool = False  # inputs are whole numbers
+
+    @property
+    def rows(self) -> int:
+        return len(self.outputs)
 
 
 @dataclass(eq=False)
@@ -80,10 +87,31 @@ class Record:
     optimizer: str = ""
     dropped: float = 0.0  # largest share that a dropout module drops
     before: int = 0  # steps that came before the first of these losses
+    factor: float = 1.0  # that the whole loss is multiplied by; nan where it is not told
+    kept: list[bool] = field(default_factory=list)  # at looks: did the gradient still hold those of steps taken before?
+    outside: list[int] = field(default_factory=list)  # layers to be trained that the optimizer does not hold
+    ran: list[int] = field(default_factory=list)  # layers that the first forward pass went through
+    holes: int = 0  # losses that were not finite, of steps that were left out
 
     @property
     def step(self) -> int:
         return len(self.losses)
+
+    def inputs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation by feature: of the first batch, or of several where it holds a few rows only.
+
+        Two rows tell no deviation: until eight rows were seen, features count as standardized.
+        """
+        if not self.activity:
+            return np.zeros(1), np.ones(1)
+        first = self.activity[0]
+        if first.rows >= _FEW or not first.rows or first.tokens:
+            return first.input_mean, first.input_std
+        looks = [a for a in self.activity[:_FEW] if a.input_mean.shape == first.input_mean.shape and a.input_finite]
+        if sum(a.rows for a in looks) < 8:
+            return np.zeros_like(first.input_mean), np.ones_like(first.input_std)
+        mean = np.mean([a.input_mean for a in looks], axis=0)
+        return mean, np.sqrt(np.mean([a.input_std**2 + (a.input_mean - mean) ** 2 for a in looks], axis=0))
 
     def loss_at(self, step: int) -> float:
         """Loss of a step by the number that samples and looks go by."""
@@ -137,3 +165,18 @@ class Record:
         rest = y - y.mean() - slope * x
         error = math.sqrt(float(rest @ rest) / max(len(y) - 2, 1) / float(x @ x))
         return slope / error if error > 0 else -math.inf * (slope < 0) if slope else 0.0
+
+
+def without_holes(record: Record, skipped: bool = False) -> Record:
+    """The record with each loss that is not finite as the last finite one before it, where training goes on all the same.
+
+    That is so where the last three losses are finite, or where such steps are left out on purpose (`skipped`) and one in the last
+    16 is.
+    """
+    losses = np.asarray(record.losses, float)
+    sound = np.isfinite(losses)
+    if sound.all() or not sound[-16 if skipped else -3 :].any() or (not skipped and not sound[-3:].all()):
+        return record
+    places = np.maximum.accumulate(np.where(sound, np.arange(len(losses)), -1))
+    places[places < 0] = int(np.argmax(sound))
+    return replace(record, losses=losses[places].tolist(), holes=int((~sound).sum()))

@@ -13,6 +13,7 @@ import numpy as np
 from relukit.monitoring._facts import Facts, facts_of, finding, init_cause, input_cause, target_cause
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._layers import LEAKY, RELU_LIKE, SATURATING
+from relukit.monitoring._loop_rules import LOOP_RULES
 from relukit.monitoring._output_rules import OUTPUT_RULES
 from relukit.monitoring._record import Record
 from relukit.monitoring._regularization import regularized
@@ -49,7 +50,7 @@ def exploding(f: Facts) -> list[Finding]:
     place = next((a.first_non_finite for a in f.record.activity if a.first_non_finite), "")
     if place:
         evidence["first_non_finite"] = place
-    if not f.input_finite:
+    if not f.input_finite or _out_of_nothing(f):
         return [finding(f, "exploding", "bad_input_data", "error", 100, **evidence)]
     scale = f.weight_scale[np.isfinite(f.weight_scale)]
     large = len(scale) and (np.median(scale) > 1.6 or scale.max() > 4)
@@ -63,6 +64,27 @@ def exploding(f: Facts) -> list[Finding]:
         if at_start and cause == "learning_rate_too_high":
             cause = "unscaled_target"
     return [finding(f, "exploding", cause, "error", 90, **evidence)]
+
+
+def _out_of_nothing(f: Facts) -> bool:
+    """Whether sound losses of small steps turned into none at once: a row or a target is missing or infinite.
+
+    What large steps do shows beforehand, in the loss, in gradients or in how far the weights moved.
+    """
+    losses = np.asarray(f.record.losses)
+    broken = np.flatnonzero(~np.isfinite(losses))
+    if not len(broken) or np.isinf(losses[broken[0]]):  # infinite is what overflows
+        return False
+    at = int(broken[0]) + f.record.before + 1
+    sound, samples = losses[: broken[0]], [s for s in f.record.samples if s.step < at]
+    updates = [u for step, u in f.record.updates if step < at - 1 and np.any(np.isfinite(u))]
+    first = next((a for a in f.record.activity if a.step == at), None)
+    if not len(sound):  # from the first step on: where the outputs are numbers, the targets are none
+        return first is not None and len(first.outputs) > 0 and bool(np.all(np.isfinite(first.outputs)))
+    grads = [float(np.nanmax(s.grad)) for s in samples if np.any(np.isfinite(s.grad))]
+    steep = len(grads) > 1 and max(grads) > 30 * grads[0]
+    large = any(float(np.nanmax(u)) > 0.5 for u in updates)
+    return float(np.max(sound)) < 3 * abs(float(sound[0])) + 1e-9 and not steep and not large
 
 
 def dying_relu(f: Facts) -> list[Finding]:
@@ -234,22 +256,35 @@ def slow(f: Facts) -> list[Finding]:
     narrow = bool(f.hidden) and min(f.record.layers[k].units for k in f.hidden) <= 3
     if f.steps >= 40 and narrow:
         return [finding(f, "slow_learning", "too_narrow", "error", 36, **evidence)]
-    if f.steps >= 64 and math.isfinite(update) and update > 0.02:
+    unrelated = _unrelated(f)
+    if f.steps >= 64 and math.isfinite(update) and update > 0.02 and not unrelated:
         return [finding(f, "slow_learning", "learning_rate_too_high", "error", 40, **evidence)]
-    if f.steps >= 64 and math.isfinite(update) and update < 1e-3:
+    if f.steps >= 48 and math.isfinite(update) and update < 1e-3:
         return [finding(f, "slow_learning", "learning_rate_too_low", "error", 38, **evidence)]
-    # Sound steps through a sound network, and no better than a constant: the targets do not go with their rows.
-    # 64 steps of 64 rows, or as many rows in smaller batches, are enough to tell.
-    rows = len(f.record.activity[0].outputs) if f.record.activity else 64
-    told = f.steps >= 64 and f.steps * rows >= 64 * 64 and f.level > 0.97
-    if told and f.record.trend() > -3 and 1e-3 < update < 0.02 and f.ratio > 1e-2:
+    if unrelated:
         evidence |= {"loss_over_best_constant": f.level, "detail": "targets show no relation to their rows"}
         return [finding(f, "slow_learning", "bad_input_data", "error", 30, **evidence)]
     return []
 
 
+def _unrelated(f: Facts) -> bool:
+    """Sound steps through a sound network, and no better than a constant: the targets do not go with their rows.
+
+    64 steps of 64 rows, or as many rows in smaller batches, are enough to tell; numbers of tokens, whose embeddings start apart
+    from each other, take three times as many.
+    """
+    rows = len(f.record.activity[0].outputs) if f.record.activity else 64
+    wanted = 64 * 64 * (3 if f.record.activity and f.record.activity[0].tokens else 1)
+    told = f.steps >= 64 and f.steps * rows >= wanted and 0.97 < f.level < 1.5
+    silent = f.silent[f.hidden] if f.hidden else np.zeros(0)
+    alive = not np.any(np.isfinite(silent)) or float(np.nanmax(silent)) < 0.5
+    calm = f.first_update < 0.5 and alive
+    return told and calm and f.record.trend() > -3 and 1e-3 < f.update < 0.06 and f.ratio > 1e-2
+
+
 RULES: tuple[Callable[[Facts], list[Finding]], ...] = (
     exploding,
+    *LOOP_RULES,
     *OUTPUT_RULES,
     regularized,
     dying_relu,

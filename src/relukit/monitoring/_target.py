@@ -57,17 +57,33 @@ def reference(targets: list[Target]) -> tuple[float, float]:
     return max(level, 1e-9), error
 
 
-def recovered(chain: list[str], seen: Any, loss: float) -> Target | None:
+def recovered(chain: list[str], seen: Any, loss: float, factor: float = 1.0) -> Target | None:
     """Targets of the batch whose output and gradient `seen` holds, or None where they cannot be told.
 
     Arguments:
         chain: Gradient nodes from the loss back to the last weights.
         seen: The model's output and its gradient.
         loss: The batch's loss.
+        factor: The number that it was multiplied by; nan for a number that is not told.
     """
-    if seen is None or not chain or not math.isfinite(loss):
+    if seen is None or not chain or not math.isfinite(loss) or factor < 0:
         return None
     out, grad = (t.detach().float() for t in seen)
+    factor = factor if math.isfinite(factor) else _factor(chain, out, grad, loss)
+    found = _of_part(chain, out, grad / factor, loss / factor)
+    return None if found is None else replace(found, level=found.level * factor)
+
+
+def _factor(chain: list[str], out: Any, grad: Any, loss: float) -> float:
+    """What a squared or absolute error must have been multiplied by, so that gradient and loss go together; 1 elsewhere, where
+    weights are told one by one."""
+    n = out.numel()
+    if chain[0] == "MseLoss" and loss > 0:
+        return max(float(grad.double().square().mean()) * n**2 / (4 * loss), 1e-30)
+    return max(float(grad.abs().max()) * n, 1e-30) if chain[0] == "L1Loss" else 1.0
+
+
+def _of_part(chain: list[str], out: Any, grad: Any, loss: float) -> Target | None:
     # A loss over some rows of the batch only: the others get no gradient at all.
     covered = grad.reshape(len(grad), -1).ne(0).any(dim=1)
     if 3 < int(covered.sum()) < len(out):
@@ -86,6 +102,9 @@ def _solved(chain: list[str], out: Any, grad: Any, loss: float) -> Target | None
     if solve is None and out.numel() > 7 and _two_slopes(grad * out.numel()):
         solve = _absolute  # a loss of one's own that is straight on either side, such as a quantile's
     found = solve(out, grad, loss) if solve is not None and out.numel() > 1 else None
+    if found is None and solve in (_absolute, *_SUMMED):  # by sum in place of mean
+        found = solve(out, grad / out.numel(), loss / out.numel())
+        found = None if found is None else replace(found, level=found.level * out.numel())
     return None if found is None else replace(found, rows=len(out))
 
 
@@ -109,8 +128,8 @@ def _close(a: float, b: float) -> bool:
 
 
 def _mse(out: Any, grad: Any, loss: float) -> Target | None:
-    n = out.numel()
-    for scale, total in ((n, 1), (1, n)):  # reduction by mean, by sum
+    n, rows = out.numel(), len(out)
+    for scale, total in ((n, 1), (1, n), (rows, n / rows)):  # reduction by mean, by sum, by the mean of rows' sums
         y = out - grad * scale / 2
         error = float((out - y).square().mean()) * total
         if _close(error, loss):
@@ -142,6 +161,8 @@ def _bounded(limit_of: Any) -> Any:
         limit = limit_of(pull)
         if not 0 < limit < math.inf:
             return None
+        if limit == 1.0 and float(pull.abs().max()) > 1.001:
+            return None
         straight = pull.abs() > limit * (1 - 1e-4)
         inside = 0.5 * float(pull[~straight].square().sum())
         count = int(straight.sum())
@@ -162,6 +183,8 @@ def _absolute(out: Any, grad: Any, loss: float) -> Target | None:
     Quantile losses are the same with two slopes, one for each side.
     """
     pull = grad * out.numel()
+    if float(pull.abs().max()) > 1.001:
+        return None
     down, up = float(pull.max()), -float(pull.min())  # slopes where the output is too large, too small
     above = float((pull < 0).float().mean())
     size = up if above else down  # of the side there is
@@ -194,7 +217,27 @@ def _logits(out: Any, grad: Any, loss: float) -> Target | None:
 
     y = torch.sigmoid(out) - grad * out.numel()
     given = float((out.clamp(min=0) - out * y + torch.log1p(torch.exp(-out.abs()))).mean())
-    return _probabilities(y) if _close(given, loss) else None
+    if _close(given, loss):
+        return _probabilities(y)
+    p = torch.sigmoid(out.double())
+    return _weighted_ones(p, torch.where(grad < 0, -grad / (1 - p), grad / p), grad < 0, loss)
+
+
+def _weighted_ones(p: Any, weights: Any, ones: Any, loss: float) -> Target | None:
+    """A sum of weighted cross-entropies with targets 0 and 1, which the gradient's signs tell: by sum, or with a weight for each class."""
+    import torch
+
+    sure = (p > 1e-4) & (p < 1 - 1e-4)
+    if not bool(sure.any()):
+        return None
+    weights = torch.where(sure, weights, weights[sure].median())
+    if not _close(float(-(weights * torch.log(torch.where(ones, p, 1 - p).clamp_min(1e-30))).sum()), loss):
+        return None
+    weights, ones = weights.reshape(len(p), -1), ones.reshape(len(p), -1)
+    one, zero = (weights * ones).sum(0), (weights * ~ones).sum(0)
+    level = sum(float(a + b) * _entropy(float(a / (a + b))) for a, b in zip(one, zero))
+    told = _numbers(ones.float(), level)
+    return replace(told, binary=True)
 
 
 def _probability(out: Any, grad: Any, loss: float) -> Target | None:
@@ -205,6 +248,10 @@ def _probability(out: Any, grad: Any, loss: float) -> Target | None:
         given = float(-(y * torch.log(out.clamp_min(1e-12)) + (1 - y) * torch.log((1 - out).clamp_min(1e-12))).mean())
         if _close(given, loss):
             return _probabilities(y)
+        p = out.double()
+        weighted = _weighted_ones(p, torch.where(grad < 0, -grad * p, grad * (1 - p)), grad < 0, loss)
+        if weighted is not None:
+            return weighted
     return _logits(out, grad, loss)  # the sigmoid is part of the loss function
 
 
@@ -228,9 +275,28 @@ def _classes(out: Any, grad: Any, loss: float) -> Target | None:
     logs = torch.log_softmax(out, 1)
     chosen = logs.exp() - grad * len(out)  # the targets' distributions: one class, or smoothed
     if not _close(float(-(chosen * logs).sum(1).mean()), loss):
-        return Target(most)
+        return _weighted_classes(logs, grad, loss) or (Target(most) if loss < 5 * most else None)
     shares = tuple(chosen.mean(0).clamp_min(0).tolist())
     return Target(_mixture(shares, len(out)), rows=len(out), shares=shares)
+
+
+def _weighted_classes(logs: Any, grad: Any, loss: float) -> Target | None:
+    """A sum of weighted cross-entropies, which the gradient's only negative entry in each row tells: by sum, or with weights of classes."""
+    import torch
+
+    logs, grad = logs.double(), grad.double()
+    row, label = torch.arange(len(grad)), grad.argmin(1)
+    left = 1 - logs[row, label].exp()
+    sure = left > 1e-4
+    if not bool(sure.any()):
+        return None
+    weights = -grad[row, label] / left
+    weights = torch.where(sure, weights, weights[sure].median())
+    if not _close(float(-(weights * logs[row, label]).sum()), loss):
+        return None
+    total = float(weights.sum())
+    shares = torch.zeros(grad.shape[1], dtype=torch.float64).index_add_(0, label.cpu(), weights.cpu()) / total
+    return Target(total * _mixture(shares.tolist(), len(grad)))
 
 
 def _hinge(out: Any, grad: Any) -> Target | None:
@@ -248,3 +314,4 @@ _SOLVERS = {
     "MseLoss": _mse, "SmoothL1Loss": _bounded(lambda pull: 1.0), "HuberLoss": _bounded(lambda pull: max(1.0, float(pull.abs().max()))),
     "L1Loss": _absolute, "BinaryCrossEntropyWithLogits": _logits, "BinaryCrossEntropy": _probability, "MultiMarginLoss": _margin,
 }  # fmt: skip
+_SUMMED = (_SOLVERS["SmoothL1Loss"],)

@@ -11,9 +11,9 @@ from relukit._shown import Shown
 from relukit._types import Array
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._forward import ForwardLooks
-from relukit.monitoring._layers import activations_in_graph, layers_of, output_chain
+from relukit.monitoring._layers import activations_in_graph, factor_of, layers_of, output_chain
 from relukit.monitoring._optimizer import rate_of
-from relukit.monitoring._record import Record, Sample
+from relukit.monitoring._record import Record, Sample, without_holes
 from relukit.monitoring._regularization import decay_pull, dropouts_of, most_dropped
 from relukit.monitoring._rules import diagnose
 from relukit.monitoring._units import layer_dict
@@ -105,7 +105,7 @@ class Watch(Shown):
             return
         started = _clocks()
         if step == 1 and hasattr(loss, "grad_fn"):
-            self.record.chain = output_chain(loss)
+            self.record.chain, self.record.factor = output_chain(loss), factor_of(loss)
             self.record.kinds, self.record.joined = activations_in_graph(loss)
         self._finish_probe()
         self._forward.finish(step, self._pending[-1])
@@ -178,7 +178,9 @@ class Watch(Shown):
 
         with torch.no_grad():
             weights = [_some(layer.weight) for layer in self.layers]
-            biases = [torch.zeros(1) if layer.bias is None else layer.bias.detach().reshape(-1) for layer in self.layers]
+            biases = [
+                torch.zeros(1) if layer.bias is None else layer.bias.detach().reshape(-1) for layer in self.layers
+            ]
             start = {}
             for name, parts in (("weight", weights), ("bias", biases)):
                 start[f"{name}_mean"], start[f"{name}_std"] = _moments(torch.cat(parts), [p.numel() for p in parts])
@@ -217,7 +219,7 @@ class Watch(Shown):
                     start += part.numel()
             sizes = [layer.weight.numel() for layer in self.layers]
             pull = decay_pull(self.optimizer, grad, weight, sizes) if having and self.optimizer is not None else 0.0
-            self.record.samples.append(Sample(step, grad, weight, silent, pull=pull))
+            self.record.samples.append(Sample(step, grad, weight, silent, pull=pull, rate=self.record.rate))
             self._probe = self._entries()
 
     @staticmethod
@@ -273,12 +275,12 @@ class Watch(Shown):
 
     def _view(self) -> Record:
         """The record since the last fix: what came before belongs to the sick run."""
-        if not self._offset:
-            return self.record
         from dataclasses import replace
 
         cut = self._offset
-        r = self.record
+        r = without_holes(self.record, getattr(self.optimizer, "_relukit_skips", False))
+        if not self._offset:
+            return r
         return replace(
             r,
             losses=r.losses[cut:],

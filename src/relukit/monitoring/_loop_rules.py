@@ -1,0 +1,173 @@
+"""Rules about the loop around a network: gradients never cleared, weights that no optimizer holds, layers cut off from the loss, a
+loss turned round, a schedule that ends training early; and what can be done about them."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from relukit.monitoring._facts import Facts, finding
+from relukit.monitoring._finding import Finding
+from relukit.monitoring._optimizer import forget
+
+_NEVER_NEGATIVE = {
+    "NllLoss", "MseLoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "MultiMarginLoss",
+}  # fmt: skip
+_FADED = 1e-3  # of the highest rate: cosine, step and exponential schedules are there at their very end only
+
+
+def not_cleared(f: Facts) -> list[Finding]:
+    """Each step's gradient still holds those of the steps before, which were taken already: `zero_grad` is missing."""
+    kept = f.record.kept
+    if len(kept) < 2 or not all(kept) or f.steps < 8:
+        return []
+    return [_by_the_loop(f, "gradients_not_cleared", 95, looks_with_old_gradients=len(kept))]
+
+
+def not_in_optimizer(f: Facts) -> list[Finding]:
+    """Layers that get a gradient and never move, since the optimizer holds other weights."""
+    record = f.record
+    if not record.outside or f.steps < 8 or len(record.updates) < 2:
+        return []
+    moved = np.nan_to_num(np.array([u for _, u in record.updates])).max(axis=0)
+    asked = np.nan_to_num(np.array([s.grad for s in record.samples])).max(axis=0)
+    still = [k for k in record.outside if k < len(moved) and moved[k] == 0 and asked[k] > 0]
+    if not still:
+        return []
+    names = ", ".join(record.layers[k].name for k in still[:8])
+    return [_by_the_loop(f, "weights_not_in_optimizer", 94, still[0], layers=names)]
+
+
+def blocked(f: Facts) -> list[Finding]:
+    """Layers that ran and should learn, and that no gradient reaches: `detach`, `no_grad`, `.data` or a choice by index after them."""
+    record = f.record
+    grads = np.array([s.grad for s in record.samples])
+    reached = np.any(np.isfinite(grads), axis=0)
+    cut = [k for k in record.ran if k < len(reached) and not reached[k] and record.layers[k].parameter.requires_grad]
+    if not cut or not reached.any() or f.steps < 8:
+        return []
+    names = ", ".join(record.layers[k].name for k in cut[:8])
+    evidence = {"layers_without_gradient": names, "detail": "no path from the loss back to them"}
+    ahead = f.level < 0.5 or (math.isnan(f.level) and f.drop > 0.5)
+    return [finding(f, "vanishing_gradient", "blocked_gradient", "note" if ahead else "error", 93, cut[-1], **evidence)]
+
+
+def turned_round(f: Facts) -> list[Finding]:
+    """A loss below 0 that is none: its sign was turned, and training climbs."""
+    record = f.record
+    first, last = record.losses[0], record.losses[-1]
+    known = bool(record.chain) and record.chain[0] in _NEVER_NEGATIVE
+    falling = record.factor != 1 and f.steps >= 8 and last < min(10 * first, -5)
+    if not first < 0 or not (known or falling):
+        return []
+    evidence = {"loss": last, "detail": "the loss is multiplied by a negative number: training makes it worse"}
+    return [finding(f, "exploding", "loss_mismatch", "error", 96, **evidence)]
+
+
+def faded(f: Facts) -> list[Finding]:
+    """A schedule took the rate away while there was much to learn: it lay below a thousandth for half of all steps."""
+    rates = [(s.step - f.record.before, s.rate) for s in f.record.samples if math.isfinite(s.rate) and s.rate > 0]
+    late = [rate for step, rate in rates if step > f.steps / 2]
+    if f.steps < 32 or len(late) < 2 or max(late) > _FADED * max(rate for _, rate in rates):
+        return []
+    done = f.level < 0.3 or (math.isnan(f.level) and f.drop > 0.7) or f.settled
+    if done or not f.record.stands():
+        return []
+    evidence = {"highest_rate": max(rate for _, rate in rates), "rate": late[-1]}
+    return [finding(f, "slow_learning", "learning_rate_too_low", "error", 46, **evidence)]
+
+
+def _by_the_loop(f: Facts, cause: str, score: float, k: int | None = None, **evidence: Any) -> Finding:
+    """What shows itself in different ways: the symptom is what the loss does."""
+    losses = np.asarray(f.record.losses)
+    blown = not f.finite or f.drop < -3
+    rough = f.steps >= 16 and float(np.median(np.abs(np.diff(losses)))) > 0.12 * abs(float(np.median(losses)))
+    symptom = "exploding" if blown else "oscillating" if rough else "slow_learning"
+    return finding(f, symptom, cause, "note" if f.learning else "error", score, k, **evidence)
+
+
+LOOP_RULES = (turned_round, not_cleared, not_in_optimizer, blocked, faded)
+
+
+# -- cures ---------------------------------------------------------------------------------------------------------------
+
+
+def clear_gradients(watch: Any, finding: Any) -> str:
+    """After every optimizer step the gradients are dropped, as `zero_grad` would."""
+    optimizer = watch.optimizer
+    if optimizer is None or not hasattr(optimizer, "register_step_post_hook"):
+        return ""
+
+    def hook(optimizer: Any, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    hook(optimizer)
+    optimizer.register_step_post_hook(hook)
+    forget(watch)
+    return "gradients are cleared after every step; call optimizer.zero_grad() in the loop"
+
+
+def add_to_optimizer(watch: Any, finding: Any) -> str:
+    """Weights that the optimizer does not hold come into a group of their own, with the options of its first one."""
+    optimizer = watch.optimizer
+    if optimizer is None or not hasattr(optimizer, "add_param_group") or hasattr(optimizer, "_params"):
+        return ""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [p for p in watch._inner.parameters() if p.requires_grad and id(p) not in held]
+    if not missing:
+        return ""
+    options = {k: v for k, v in optimizer.param_groups[0].items() if k not in ("params", "param_names")}
+    optimizer.add_param_group({"params": missing} | options)
+    return f"{len(missing)} parameters of the model added to the optimizer; make it from model.parameters()"
+
+
+def fill_holes(watch: Any, finding: Any) -> str:
+    """A hook before the model puts each feature's mean, as seen so far, where a number is missing or infinite."""
+    import torch
+
+    model = watch._inner
+    if getattr(model, "_relukit_fills", False) or not watch.record.activity:
+        return ""
+    rows = [
+        a.input_mean for a in watch.record.activity if a.input_mean.shape == watch.record.activity[0].input_mean.shape
+    ]
+    known = np.ma.masked_invalid(np.array(rows))
+    mean = torch.as_tensor(np.asarray(known.mean(axis=0).filled(0.0), float))
+
+    def hook(_: Any, inputs: Any) -> Any:
+        first, *rest = inputs
+        if not hasattr(first, "is_floating_point") or not first.is_floating_point():
+            return None
+        bad = ~torch.isfinite(first)
+        if not bool(bad.any()):
+            return None
+        fits = first[0].numel() == len(mean)
+        fill = mean.reshape(first.shape[1:]).to(first) if fits else torch.zeros_like(first[0])
+        return (torch.where(bad, fill.expand_as(first), first), *rest)
+
+    model.register_forward_pre_hook(hook)
+    model._relukit_fills = True
+    return "a hook before the model puts the feature's mean where an input is missing or infinite"
+
+
+def skip_broken_steps(watch: Any, finding: Any) -> str:
+    """Steps whose gradient is not finite are not taken."""
+    import torch
+
+    optimizer = watch.optimizer
+    if optimizer is None or not hasattr(optimizer, "register_step_pre_hook"):
+        return ""
+    if getattr(optimizer, "_relukit_skips", False):
+        return "steps without finite gradients are left out already"
+
+    def hook(optimizer: Any, *_: Any) -> None:
+        parts = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if parts and not bool(torch.stack([torch.isfinite(p.grad).all() for p in parts]).all()):
+            for p in parts:
+                p.grad = None
+
+    optimizer.register_step_pre_hook(hook)
+    optimizer._relukit_skips = True
+    return "steps whose gradient is not finite are left out"
