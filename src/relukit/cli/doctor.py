@@ -72,6 +72,7 @@ def _compile() -> float:
 
     import relukit
     from relukit.cli._frame import progress
+    from relukit.inference import compile_loops
 
     def chain(*widths: int) -> relukit.Network:
         rng = np.random.default_rng(sum(widths))
@@ -97,7 +98,7 @@ def _compile() -> float:
         lambda: relukit.flip(images, np.full(images.inputs, 0.3), timeout=20),
         lambda: relukit.optimize(chain(2, 16, 16, 1), maximize="y[0]", box=cube(2)),
         lambda: relukit.compress(small, relukit.Ball(np.zeros(3), 0.05)),
-        lambda: relukit.speed(chain(256, 1024, 256)),
+        compile_loops,
     ]  # fmt: skip
     started = time.perf_counter()
     with progress("compiling", len(jobs)) as advance:

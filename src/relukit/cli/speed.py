@@ -15,12 +15,13 @@ def command(
 ) -> None:
     """Inference that skips what ReLU throws away, measured against dense."""
     import relukit
-    from relukit.cli._frame import print_json
+    from relukit.cli._frame import print_json, progress
     from relukit.report import read_rows
 
     network = relukit.load(model)
     rows = None if data is None else read_rows(network, data).x
-    found = relukit.speed(network, rows, tuple(batch), threads, budget)
+    with progress("measuring (the first time on a machine, loops are compiled)") as step:
+        found = relukit.speed(network, rows, tuple(batch), threads, budget, on_progress=lambda text: step(0, text))
     if as_json:
         print_json(found.to_dict())
         return

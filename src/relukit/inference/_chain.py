@@ -27,7 +27,9 @@ def flatten(layers: list[Layer]) -> tuple[Array, IntArray] | None:
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def evaluate(flat, sizes, X, Y):
     """Y receives the outputs for rows X; zeros between layers are passed over."""
-    widest = sizes.max()
+    widest = 0
+    for k in range(sizes.shape[0]):
+        widest = max(widest, sizes[k])
     values = np.empty((2, widest), np.float32)
     listed = np.empty(widest + 1, np.int64)
     last = sizes.shape[0] - 2

@@ -49,7 +49,6 @@ def _relu(z):
     return np.float32(0) if z <= 0 else z  # NaN stays NaN
 
 
-@njit(cache=True, nogil=True)
 def whole_numbers(x, step):
     """Rows as int16 times one unit each, padded with zeros to a multiple of `step`; the high and low bytes of z + 32768; units; bounds of the
     norms of the rows and of what the whole numbers leave out.
@@ -62,6 +61,14 @@ def whole_numbers(x, step):
     z = np.zeros((batch, width), np.int16)
     high, low = np.full((batch, width), 128, np.uint8), np.zeros((batch, width), np.uint8)
     units, norms, rests = np.ones(batch), np.zeros(batch), np.zeros(batch)
+    _fill_whole(x, most, z, high, low, units, norms, rests)
+    return z, high, low, units, norms, rests
+
+
+@njit(cache=True, nogil=True)
+def _fill_whole(x, most, z, high, low, units, norms, rests):
+    """Arrays are made by the caller: making them here would take half of the time of compiling."""
+    batch, n = x.shape
     for t in range(batch):
         largest, squares, left = 0.0, 0.0, 0.0
         for k in range(n):
@@ -80,7 +87,6 @@ def whole_numbers(x, step):
         units[t] = unit
         norms[t] = np.sqrt(squares) * (1 + 1e-9) + 1e-300
         rests[t] = (1 + 1e-6) * np.sqrt(left) + 1e-15 * largest * np.sqrt(n)
-    return z, high, low, units, norms, rests
 
 
 @njit(cache=True, nogil=True)
@@ -161,11 +167,14 @@ def dense_rows(W, b, X, Y, first, last, relu):
 
 
 @njit(cache=True, nogil=True)
-def _list(h, index):
-    """`index` receives where h is not 0; returns how many there are. Stretches of eight zeros are passed over at once."""
+def _list(h, pairs, index):
+    """`index` receives where h is not 0; returns how many there are. Stretches of eight zeros are passed over at once.
+
+    Arguments:
+        pairs: The same memory as whole numbers of 64 bits, as many stretches of eight as there are.
+    """
     count, n = 0, h.shape[0]
-    whole = n // 8 * 8
-    pairs = h[:whole].view(np.uint64)
+    whole = pairs.shape[0] * 2
     for k in range(0, whole, 8):
         m = k // 2
         if (pairs[m] | pairs[m + 1] | pairs[m + 2] | pairs[m + 3]) != 0:
@@ -185,14 +194,19 @@ def _add_one(y, A, i, a, first, last):
 
 
 @njit(cache=True, nogil=True)
-def skipped_columns(A, b, H, Y, index, first, last, relu):
-    """Columns first..last of `H A + b`, reading only the rows of A (columns of the weight) whose h is not 0."""
+def skipped_columns(A, b, H, pairs, Y, index, first, last, relu):
+    """Columns first..last of `H A + b`, reading only the rows of A (columns of the weight) whose h is not 0.
+
+    Arguments:
+        pairs: As in `_list`, of the first row.
+    """
     batch, units = H.shape
     for t in range(batch):
-        Y[t, first:last] = b[first:last]
+        for m in range(first, last):  # a slice would compile all of NumPy's broadcasting
+            Y[t, m] = b[m]
     if batch == 1:
         h, y = H[0], Y[0]
-        count = _list(h, index)
+        count = _list(h, pairs, index)
         end = count - 1
         for m in range(0, count - 1, 2):
             i, j, p, q = index[m], index[m + 1], index[min(m + 2, end)], index[min(m + 3, end)]

@@ -12,6 +12,11 @@ from relukit.piecewise import AbstractActivation, PiecewiseLinear
 
 _STEP = 128  # as in `_bytes`, which needs Numba
 _ROWS = 512  # rows quantized at once: temporary arrays stay small
+_SOME, _MANY = 0.3, 0.5  # shares of zeros from which on skipping and screening were seen to win
+_LEAST, _CACHED = (
+    1 << 17,
+    1 << 21,
+)  # weights from which on screening can win, and up to which a compiled sweep did against calls of BLAS
 _THREADED = 200_000  # weights from which a second thread pays for its start (about 30 us)
 _PICOJOULES_BYTE, _PICOJOULES_PRODUCT = 160.0, 4.6  # DRAM read; float32 multiply and add (Horowitz, ISSCC 2014)
 
@@ -112,6 +117,16 @@ class Layer:
             *(("screen",) if self.is_relu else ()),
         )
 
+    def worth(self, zeros_in: float, zeros_out: float) -> tuple[str, ...]:
+        """The forms that may beat dense at given shares of zeros in what the layer reads and gives: what is measured is compiled first."""
+        may = {
+            "dense": True,
+            "rows": self.W.size < _CACHED and max(zeros_in, zeros_out) < _MANY,
+            "skip": zeros_in >= _SOME,
+            "screen": zeros_out >= _MANY and self.W.size >= _LEAST,
+        }
+        return tuple(e for e in self.engines if may[e])
+
     @cached_property
     def columns(self) -> Array:
         """Columns of W as rows, so that an input that is 0 skips one stretch of memory."""
@@ -163,7 +178,8 @@ def _compiled(layer: Layer, x: Array, engine: str, pool: ThreadPoolExecutor | No
         sweep = lambda a, z: k.dense_rows(layer.W, layer.b, x, Y, a, z, layer.is_relu)
     else:
         A = layer.columns
-        sweep = lambda a, z: k.skipped_columns(A, layer.b, x, Y, np.empty(x.shape[1], np.int64), a, z, layer.is_relu)
+        pairs = x[:1, : x.shape[1] // 8 * 8].ravel().view(np.uint64)
+        sweep = lambda a, z: k.skipped_columns(A, layer.b, x, pairs, Y, np.empty(x.shape[1], np.int64), a, z, layer.is_relu)  # fmt: skip
     _split(pool, len(layer.b), layer.W.size, sweep)
     return Y
 

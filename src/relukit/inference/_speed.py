@@ -196,13 +196,14 @@ def speed(
     threads: int = 1,
     budget: float = 1.0,
     seed: int = 0,
+    on_progress: Callable[[str], None] | None = None,
 ) -> Fast:
     """The quickest way to evaluate a network on the user's kind of inputs, each layer measured.
 
     Forms: `dense` (the user's own module, onnxruntime for ONNX files, else BLAS); `chain` (all layers of a small network in one compiled call); `torch` (torch's functions without its modules); `rows` (a compiled dense sweep); `skip` (weights of inputs that ReLU
     set to 0 are not read); `screen` (int8 rows prove most units off before their float32 weights are read). All compute
     the same function up to summation order. A form is used only where it was faster, and the whole plan only where it
-    beats the dense network from end to end.
+    beats the dense network from end to end. Forms that cannot pay (too few zeros, or too little memory to save) are not measured, nor compiled.
 
     Arguments:
         model: A network, or anything `load` reads.
@@ -212,6 +213,7 @@ def speed(
         threads: Threads of the compiled forms; dense ones use what BLAS or torch was told.
         budget: Seconds of measurement for each batch size.
         seed: Of the inputs that are sampled where none are given.
+        on_progress: Told what is measured next; the first time on a machine loops are compiled for it, which takes some seconds.
 
     Raises:
         InvalidInput: Weights or data are not finite; no row; no batch size.
@@ -232,7 +234,7 @@ def speed(
         )
     fast = Fast(network, layers, threads, reason)
     for batch in sorted(set(batches)):
-        fast.measured.append(_measure(fast, rows, batch, budget))
+        fast.measured.append(_measure(fast, rows, batch, budget, on_progress or (lambda text: None)))
     fast._chosen.clear()
     fast._direct.clear()
     used = {(k, e) for m in fast.measured for k, e in enumerate(m.engine)}
@@ -278,22 +280,27 @@ def _layers(network: Network) -> tuple[list[Layer], str]:
     return layers, "" if any(relu) else "no ReLU: nothing is thrown away"
 
 
-def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
+def _measure(fast: Fast, rows: Array, batch: int, budget: float, say: Callable[[str], None]) -> Measured:
     """Forms of each layer, raced on that layer's own inputs; then the whole plan against the dense network."""
     count = int(min(32, max(4, len(rows) // batch)))
     pick = np.arange(count * batch) % len(rows)  # different inputs in turn, so that no cache holds one input's rows
     groups = [rows[pick[i * batch : (i + 1) * batch]] for i in range(count)]
     plan, zeros, hidden, spent, dense_work = [], 0, 0, Work(0, 0), Work(0, 0)
-    x = groups
-    for layer in fast.layers:
-        times = _race(
-            {e: partial(layer.run, engine=e, pool=fast.pool) for e in layer.engines}, x, budget / 2 / len(fast.layers)
-        )
-        best = min(times, key=lambda e: times[e])
-        plan.append(best if times[best] <= _BETTER * times["dense"] else "dense")
+    x, whole = groups, bool(fast.layers) and fast._flat is not None
+    for k, layer in enumerate(fast.layers):
+        after = [layer.run(g, "dense") for g in x]
+        engines = ("dense",) if whole else layer.worth(_zeros(x), _zeros(after))  # a small network is one compiled call
+        say(f"batch {batch}, layer {k + 1} of {len(fast.layers)}: {', '.join(engines)}")
+        if len(engines) > 1:
+            runs = {e: partial(layer.run, engine=e, pool=fast.pool) for e in engines}
+            times = _race(runs, x, budget / 2 / len(fast.layers))
+            best = min(times, key=lambda e: times[e])
+            plan.append(best if times[best] <= _BETTER * times["dense"] else "dense")
+        else:
+            plan.append("dense")
         stacked = np.concatenate(x)[:64]
         spent, dense_work = spent + layer.work(stacked, plan[-1]), dense_work + layer.work(stacked, "dense")
-        x = [layer.run(g, "dense") for g in x]
+        x = after
         if layer.activation is not None:
             zeros += sum(int(np.count_nonzero(g == 0)) for g in x)
             hidden += sum(g.size for g in x)
@@ -306,6 +313,7 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
         plans["chain"] = ("chain",) * len(plan)
     if plan and fast.straight is not None:
         plans["torch"] = ("torch",) * len(plan)
+    say(f"batch {batch}, whole network: {', '.join(('dense', *plans))}")
     times = _race_plans(fast, plans, groups, budget / 2 if plans else budget / 4)
     best = min(times, key=lambda k: times[k])
     if best != "dense" and times[best] < _BETTER * times["dense"]:
@@ -327,6 +335,11 @@ def _measure(fast: Fast, rows: Array, batch: int, budget: float) -> Measured:
         saved(spent.bytes, dense_work.bytes),
         saved(spent.picojoules, dense_work.picojoules),
     )
+
+
+def _zeros(groups: list[Array]) -> float:
+    """Share of zeros."""
+    return 1 - sum(int(np.count_nonzero(g)) for g in groups) / max(sum(g.size for g in groups), 1)
 
 
 def _race_plans(fast: Fast, plans: dict[str, tuple[str, ...]], groups: list[Array], budget: float) -> dict[str, float]:
