@@ -67,13 +67,13 @@ def turned_round(f: Facts) -> list[Finding]:
 def faded(f: Facts) -> list[Finding]:
     """A schedule took the rate away while there was much to learn: it lay below a thousandth for half of all steps."""
     rates = [(s.step - f.record.before, s.rate) for s in f.record.samples if math.isfinite(s.rate) and s.rate > 0]
-    late = [rate for step, rate in rates if step > f.steps / 2]
-    if f.steps < 32 or len(late) < 2 or max(late) > _FADED * max(rate for _, rate in rates):
+    highest = max((rate for _, rate in rates), default=0.0)
+    gone = next((k for k in range(len(rates)) if all(rate <= _FADED * highest for _, rate in rates[k:])), None)
+    if f.steps < 32 or gone is None or f.steps < 2 * rates[gone][0]:
         return []
-    done = f.level < 0.3 or (math.isnan(f.level) and f.drop > 0.7) or f.settled
-    if done or not f.record.stands():
+    if f.level < 0.3 or (math.isnan(f.level) and f.drop > 0.7) or f.settled:
         return []
-    evidence = {"highest_rate": max(rate for _, rate in rates), "rate": late[-1]}
+    evidence = {"highest_rate": highest, "rate": rates[-1][1], "gone_since_step": rates[gone][0]}
     return [finding(f, "slow_learning", "learning_rate_too_low", "error", 46, **evidence)]
 
 

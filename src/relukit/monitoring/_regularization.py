@@ -51,7 +51,7 @@ def regularized(f: Facts) -> list[Finding]:
         return []
     shrunk = _shrunk(f)
     evidence = {"decay_over_gradient": pull, "dropped": f.record.dropped, "weights_over_first": shrunk}
-    decayed = not f.learning and pull > 3 and shrunk < 0.7
+    decayed = not f.learning and pull > 2 and shrunk < 0.7
     # A loss that falls to a constant's falls by the noise of dropout alone.
     lost = f.record.dropped >= _MOST_DROPPED and (not f.learning or (f.steps >= 40 and f.level > 0.97))
     if decayed or lost:
