@@ -154,6 +154,7 @@ def output_chain(loss: Any) -> list[str]:
         (("Mean", "Sum", "Pow", "Sub"), "MseLoss"),
         (("Sum", "Pow", "Sub"), "MseLoss"),
         (("Mean", "Abs", "Sub"), "L1Loss"),
+        (("Sum", "Abs", "Sub"), "L1Loss"),
     ):
         if tuple(chain[: len(parts)]) == parts:
             chain[: len(parts)] = [name]

@@ -352,9 +352,16 @@ def _since(started: tuple[float, float]) -> float:
 
 
 def _some(tensor: Any, most: int = 1024) -> Any:
-    """Evenly spaced entries of a tensor, all of them where it is small."""
+    """Evenly spaced entries of a tensor, all of them where it is small.
+
+    Steps have no factor in common with the length of a row: else the same few inputs would be met again and again, and of
+    images that may be a border that is always 0.
+    """
     flat = tensor.detach().reshape(-1)
     step = flat.numel() // most
+    row = max(flat.numel() // max(len(tensor), 1), 1) if tensor.ndim else 1
+    while step > 1 and math.gcd(step, row) > 1:
+        step += 1
     return flat[::step] if step > 1 else flat
 
 
