@@ -98,7 +98,8 @@ def compress(
         whole = None if shape is None else _same(target, Record(shape, Certificate((), len(target.activations))))
         return done(blank, reason=reason if network.units else "there are no hidden units: nothing can be removed", _proof=whole)  # fmt: skip
     forms_of = lambda known: list(forms(target, domain, known, moving, tolerance))
-    smaller = lambda built: min((f.network.parameters for f in built), default=network.parameters) < network.parameters
+    least = lambda built: min((f.network.parameters for f in built), default=network.parameters)
+    smaller = lambda built: least(built) < network.parameters
     rough, record = too_large(target, domain), None
     if rough is not None:
         if target is not network:
@@ -113,7 +114,7 @@ def compress(
         bounds = bounded(target, domain, cover)
     if timeout > 0 and cover is None and rough is None:
         own = witnesses if target is network else Seen.of(target, domain, cover, witnesses.points, home)
-        hopeless = not tolerance and not smaller(forms_of(hoped(target, bounds, own)))
+        hopeless = not tolerance and least(forms_of(hoped(target, bounds, own))) >= least(forms_of(bounds))
         bounds, crossed = settle(target, domain, bounds, own, min(timeout, _HOPELESS) if hopeless else timeout, seed)
         blank = replace(blank, undecided_by_samples=seen + crossed if target is network else seen)
     if shape is not None:
