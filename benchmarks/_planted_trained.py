@@ -39,7 +39,7 @@ def maintenance(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     from relukit.gallery.maintenance._process import TARGET, features
 
     table = pd.read_csv(folder / "predictive_maintenance" / "ai4i2020_dev.csv")
-    x = features(table)
+    x = np.asarray(features(table))
     x = (x - x.min(axis=0)) / (x.max(axis=0) - x.min(axis=0))
     return x.astype(np.float32), table[TARGET].to_numpy(np.int64)
 
@@ -135,7 +135,9 @@ def plant(module: Any, factor: float, seed: int = 0) -> int:
         rows, biases, heads = [W], [b], [V]
 
         def add(w: Any, c: Any, v: Any, rows=rows, biases=biases, heads=heads) -> None:
-            rows.append(w[None]), biases.append(c.reshape(1)), heads.append(v[:, None])
+            rows.append(w[None])
+            biases.append(c.reshape(1))
+            heads.append(v[:, None])
 
         draw = lambda like: torch.randn(like.shape, generator=g).to(like) * like.std()
         read = (W != 0).any(0)  # what was planted as unread in the layer before stays so

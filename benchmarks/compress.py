@@ -1,6 +1,6 @@
 """Exact compression: stable units, parameters, time, proofs and their check; nets of the optimization cases, MNIST nets trained with L1.
 
-python -m benchmarks compress [--smoke] [cases | copies | planted | large | mnist ...]
+python -m benchmarks compress [--smoke] [cases | copies | planted | trained | large | mnist ...]
 
 Each part is written as soon as it is measured; parts that are not named keep their last figures.
 """
@@ -17,6 +17,8 @@ import numpy as np
 import relukit
 from benchmarks._common import RESULTS, data_folder, keep
 from benchmarks._planted import large, planted
+from benchmarks._planted_trained import cases as trained_cases
+from benchmarks._planted_trained import measured
 from relukit.compression._check import check
 from relukit.network import from_layers
 from relukit.network.rewrite import RELU
@@ -45,6 +47,7 @@ def main(argv: list[str]) -> None:
         "cases": lambda: [case(name, folder / "bench" / "optimize" / f"{name}.npz") for name in (CASES[:1] if smoke else CASES)],
         "copies": copies,
         "planted": lambda: planted(smoke),
+        "trained": lambda: planted_in_trained(folder, smoke),
         "large": lambda: large(smoke),
         "mnist": lambda: [] if smoke else [mnist(folder, *s) for s in TRAINED] + [mnist(folder, *s, long=True) for s in AS_PUBLISHED],
     }  # fmt: skip
@@ -56,6 +59,15 @@ def main(argv: list[str]) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 keep("compress", content, smoke)
     keep("compress", content, smoke)
+
+
+def planted_in_trained(folder: Path, smoke: bool) -> list[dict]:
+    """Networks trained on real data with units planted in them; convolutions in float32 alone, since onnxruntime has none in float64."""
+    names = list(trained_cases(folder))[: 1 if smoke else None]
+    kinds = [
+        (name, single) for name in names for single in ((True,) if "convolutions" in name or smoke else (True, False))
+    ]
+    return [measured(name, folder, single, 1 if smoke else None) for name, single in kinds]
 
 
 def case(name: str, path: Path) -> dict:
