@@ -22,7 +22,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    return (x / 16).astype(np.float32), y.astype(np.int64)
+    return np.asarray(x, np.float32) / 16, np.asarray(y, np.int64)
 
 
 def mnist(folder: Path) -> tuple[np.ndarray, np.ndarray]:
