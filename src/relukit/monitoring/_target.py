@@ -102,7 +102,7 @@ def _solved(chain: list[str], out: Any, grad: Any, loss: float) -> Target | None
     if solve is None and out.numel() > 7 and _two_slopes(grad * out.numel()):
         solve = _absolute  # a loss of one's own that is straight on either side, such as a quantile's
     found = solve(out, grad, loss) if solve is not None and out.numel() > 1 else None
-    if found is None and solve in (_absolute, *_SUMMED):  # by sum in place of mean
+    if found is None and solve is not None and solve in (_absolute, *_SUMMED):  # by sum in place of mean
         found = solve(out, grad / out.numel(), loss / out.numel())
         found = None if found is None else replace(found, level=found.level * out.numel())
     return None if found is None else replace(found, rows=len(out))
