@@ -13,6 +13,8 @@ from relukit.geometry import _enumerate
 from relukit.network import from_layers
 from relukit.network.affine import Conv, Dense
 from relukit.network.rewrite import RELU, Builder
+from relukit.piecewise import PiecewiseLinear
+from tests.geometry import rational_nodes
 
 
 def relu_network(weights, biases):
@@ -159,14 +161,16 @@ def test_files_hold_what_the_pieces_are(tmp_path):
 @pytest.mark.parametrize("act", ["leaky_relu", "hardtanh", "prelu"])
 @pytest.mark.parametrize("inputs", [1, 2, 3])
 def test_products_of_quantized_maps_are_exact(act, inputs):
-    """Residual networks with few bits: their maps multiply out without rounding, and say so."""
+    """Residual networks with few bits: their maps multiply out without rounding. With thirds they do not, and signs come from rational arithmetic."""
     box = Box(-2 * np.ones(inputs), 2 * np.ones(inputs))
     for seed in range(8):
         network = residual(seed, inputs, act)
         found, expected = relukit.regions(network, box), list(exact_pieces(network, box))
         assert found.exact and len(found) == len(expected)
         assert len(found.vertices) == len({p for piece in expected for p in piece.points})
-    assert not relukit.regions(residual(0, inputs, act, 1 / 3), box).exact
+    network = residual(0, inputs, act, 1 / 3)
+    found = relukit.regions(network, box)
+    assert found.exact and len(found) == len(list(exact_pieces(network, box)))
 
 
 def residual(seed, inputs, act, extra=0.0):
@@ -180,3 +184,46 @@ def residual(seed, inputs, act, extra=0.0):
     z = builder.activation(builder.affine(h, Dense(quarter(4, 4)), quarter(4) + extra), RELU)
     h = builder.activation(builder.add((h, builder.affine(z, Dense(quarter(4, 4)), np.zeros(4)))), RELU)
     return builder.build(builder.affine(h, Dense(quarter(2, 4)), np.full(2, 1 / 3)))  # outputs cut nothing
+
+
+def of_steps(steps):
+    """The same network in relukit."""
+    builder, places = Builder((steps[0][2].shape[1],)), [0]
+    for kind, source, *rest in steps:
+        if kind == "dense":
+            places.append(builder.affine(places[source], Dense(rest[0]), rest[1]))
+        elif kind == "add":
+            places.append(builder.add((places[source], places[rest[0]])))
+        else:
+            knots, slopes, height = rest
+            places.append(builder.activation(places[source], PiecewiseLinear(knots, slopes, height)))
+    return builder.build(places[-1])
+
+
+@pytest.mark.parametrize("inputs, nets", [(1, 40), (2, 40), (3, 8)])
+def test_hard_networks_have_as_many_pieces_as_in_rational_arithmetic(inputs, nets):
+    """Scales from 2^-1074 to 2^500, residual and leaky, nearly parallel, repeated and concurrent hinges."""
+    box = Box(-np.ones(inputs), 1.5 * np.ones(inputs))
+    for seed in range(nets):
+        steps = rational_nodes.hard(seed, inputs)
+        found = relukit.regions(of_steps(steps), box)
+        assert len(found) == rational_nodes.count(steps, box.lower, box.upper), seed
+        assert found.exact and found.area_error < 1e-9 and np.all(np.isfinite(found.vertices))
+
+
+@pytest.mark.parametrize("scale", [2.0**-400, 2.0**400])
+def test_boxes_of_any_scale(scale):
+    """One coordinate counts in units of its own: the pieces are the same."""
+    g = np.random.default_rng(1)
+    for inputs in (2, 3):
+        W, b = g.standard_normal((9, inputs)), g.standard_normal(9) / 2
+        V, c = g.standard_normal((4, 9)), g.standard_normal(4) / 2
+        units = np.r_[scale, np.ones(inputs - 1)]
+        plain = relukit.regions(
+            relu_network([W, V, np.ones((1, 4))], [b, c, np.zeros(1)]), Box(-np.ones(inputs), np.ones(inputs))
+        )
+        found = relukit.regions(relu_network([W / units, V, np.ones((1, 4))], [b, c, np.zeros(1)]), Box(-units, units))
+        assert len(found) == len(plain) and found.exact and found.area_error < 1e-12
+        assert {p.tobytes() for p in found.patterns} == {p.tobytes() for p in plain.patterns}
+        np.testing.assert_allclose(np.sort(found.vertices / units, axis=0), np.sort(plain.vertices, axis=0), atol=1e-12)
+        np.testing.assert_allclose(np.sort((found.maps[0] * units).ravel()), np.sort(plain.maps[0].ravel()), atol=1e-10)

@@ -70,10 +70,13 @@ def _is_network(path: Path) -> bool:
         return path.suffix.lower() in _NETWORKS
     import zipfile
 
+    from relukit._errors import InvalidInput
+    from relukit.network.arrays import named_layers
+
     try:
         with zipfile.ZipFile(path) as file:
-            return "W0.npy" in file.namelist()
-    except (OSError, zipfile.BadZipFile):
+            return bool(named_layers(name.removesuffix(".npy") for name in file.namelist()))
+    except (OSError, zipfile.BadZipFile, InvalidInput):
         return False  # said by the reader of functions
 
 

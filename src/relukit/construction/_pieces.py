@@ -14,7 +14,7 @@ import numpy as np
 from relukit._errors import InvalidInput
 from relukit._types import Array
 from relukit.network import Affine, Network
-from relukit.network.affine import AbstractLinear, Identity
+from relukit.network.exact import ExactAffine, ExactForm, reduced
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import Box
 
@@ -46,86 +46,6 @@ class Piece:
         return [c.point for c in self.corners]
 
 
-@dataclass(frozen=True, eq=False)
-class _Form:
-    """Values as `matrix @ (x, 1) * 2^exponent`; the matrix holds Python integers, shape `(size, n + 1)`."""
-
-    matrix: Array
-    exponent: int
-
-    def at(self, exponent: int) -> Array:
-        return self.matrix * (1 << (self.exponent - exponent)) if self.exponent != exponent else self.matrix
-
-
-def integers(values: Array) -> tuple[Array, int]:
-    """Floats as Python integers times one power of two, exactly."""
-    values = np.asarray(values, np.float64)
-    mantissa, exponent = np.frexp(values)
-    whole = (mantissa * 2.0**53).astype(np.int64).astype(object)
-    filled = values != 0
-    if not filled.any():
-        return whole, 0
-    lowest = int(exponent[filled].min()) - 53
-    shift = np.where(filled, exponent - 53 - lowest, 0)
-    scaled = np.frompyfunc(lambda m, s: m << int(s), 2, 1)(whole, shift)
-    return _reduced(scaled, lowest)
-
-
-def _reduced(matrix: Array, exponent: int) -> tuple[Array, int]:
-    """The same numbers with the largest common power of two taken out."""
-    common = 0
-    for v in matrix.flat:
-        common |= v
-    trailing = (common & -common).bit_length() - 1 if common else 0
-    return (matrix >> trailing, exponent + trailing) if trailing > 0 else (matrix, exponent)
-
-
-class _ExactMap:
-    """A linear map with integer entries; only filled entries are kept."""
-
-    def __init__(self, m: AbstractLinear) -> None:
-        self.identity = isinstance(m, Identity)
-        self.exponent = 0
-        if self.identity:
-            return
-        W = m.matrix()
-        self.size = len(W)
-        whole, self.exponent = integers(W)
-        self.dense = whole if np.count_nonzero(W) > 0.2 * W.size else None
-        if self.dense is None:
-            self.columns = [[(int(i), whole[i, j]) for i in np.flatnonzero(W[:, j])] for j in range(W.shape[1])]
-
-    def __call__(self, form: _Form) -> _Form:
-        if self.identity:
-            return form
-        filled = [j for j in range(len(form.matrix)) if any(form.matrix[j])]
-        if self.dense is not None:
-            return _Form(self.dense[:, filled].dot(form.matrix[filled]) if filled else self._zeros(form), form.exponent + self.exponent)  # fmt: skip
-        total = self._zeros(form)
-        for j in filled:
-            for i, w in self.columns[j]:
-                total[i] = total[i] + w * form.matrix[j]
-        return _Form(total, form.exponent + self.exponent)
-
-    def _zeros(self, form: _Form) -> Array:
-        zeros = np.empty((self.size, form.matrix.shape[1]), object)
-        zeros[...] = 0
-        return zeros
-
-
-class _ExactAffine:
-    def __init__(self, op: Affine) -> None:
-        self.maps = [_ExactMap(m) for m in op.maps]
-        self.bias, self.exponent = integers(op.bias)
-
-    def __call__(self, forms: list[_Form]) -> _Form:
-        parts = [m(f) for m, f in zip(self.maps, forms)]
-        lowest = min([self.exponent, *(p.exponent for p in parts)])
-        total = sum((p.at(lowest) for p in parts[1:]), parts[0].at(lowest).copy())
-        total[:, -1] = total[:, -1] + self.bias * (1 << (self.exponent - lowest))
-        return _Form(*_reduced(total, lowest))
-
-
 class _ExactActivation:
     """Knots, slopes and offsets of each unit as fractions; all are dyadic, since they are sums and products of floats."""
 
@@ -142,12 +62,12 @@ class _ExactActivation:
             value = [before[u][0] * knots[u] + before[u][1] for u in range(size)]
             self.pieces.append([(slopes[j + 1][u], value[u] - slopes[j + 1][u] * knots[u]) for u in range(size)])
 
-    def __call__(self, form: _Form, which: list[int]) -> _Form:
+    def __call__(self, form: ExactForm, which: list[int]) -> ExactForm:
         if self.relu:
             on = np.array(which, bool)
             matrix = form.matrix.copy()
             matrix[~on] = 0
-            return _Form(matrix, form.exponent)
+            return ExactForm(matrix, form.exponent)
         chosen = [self.pieces[j][u] for u, j in enumerate(which)]
         binary = lambda v: v.denominator.bit_length() - 1  # digits after the point
         deepest = max((binary(s) for s, _ in chosen), default=0)
@@ -157,7 +77,7 @@ class _ExactActivation:
         for u, (slope, offset) in enumerate(chosen):
             matrix[u] = form.matrix[u] * int(slope * unit)
             matrix[u, -1] += int(offset / Fraction(2) ** lowest)
-        return _Form(*_reduced(matrix, lowest))
+        return ExactForm(*reduced(matrix, lowest))
 
 
 def _value(row: Array | Row, corner: Corner) -> int:
@@ -232,18 +152,18 @@ def exact_pieces(network: Network, box: Box, limit: int = 50_000) -> Iterator[Pi
     n, steps = network.inputs, {}
     for i, node in enumerate(network.nodes):
         if isinstance(node.op, Affine):
-            steps[i] = _ExactAffine(node.op)
+            steps[i] = ExactAffine(node.op)
         elif isinstance(node.op, PiecewiseLinear):
             steps[i] = _ExactActivation(node.op, node.size)
     last = [max(readers, default=len(network.nodes)) for readers in network.consumers]
     start = np.array([[int(i == j) for j in range(n + 1)] for i in range(n)], object).reshape(n, n + 1)
     facet, count = 2 * n, 0
-    stack = [(box_corners(box), {0: _Form(start, 0)}, 1)]
+    stack = [(box_corners(box), {0: ExactForm(start, 0)}, 1)]
     while stack:
         corners, forms, i = stack.pop()
         while i < len(network.nodes):
             node, step = network.nodes[i], steps[i]
-            if isinstance(step, _ExactAffine):
+            if isinstance(step, ExactAffine):
                 forms[i] = step([forms[j] for j in node.inputs])
             else:
                 form = forms[node.inputs[0]]
@@ -264,7 +184,7 @@ def exact_pieces(network: Network, box: Box, limit: int = 50_000) -> Iterator[Pi
 
 
 def _cut(
-    corners: list[Corner], form: _Form, step: "_ExactActivation", facet: int
+    corners: list[Corner], form: ExactForm, step: "_ExactActivation", facet: int
 ) -> tuple[list[tuple[list[Corner], list[int]]], int]:
     """A cell cut at every knot of every unit: parts with the number of knots that lie below each unit's value."""
     size = len(form.matrix)

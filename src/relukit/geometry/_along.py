@@ -26,7 +26,7 @@ class Raw:
 def cells_along(form: Form, lower: float, upper: float, limit: int | None = None) -> Cells | None:
     """All pieces between two ends, in order; None where the walk has to decide (see `_sweep`), or at the limit."""
     net = form.net
-    if len(net.skip) or np.any(net.weight_at[1:] < 0) or not form.hinges:
+    if form.rounded or net.oracle[1] or len(net.skip) or np.any(net.weight_at[1:] < 0) or not form.hinges:
         return None
     from relukit.geometry._sweep import DONE, FULL, pieces_between, sweep
 
@@ -57,7 +57,7 @@ def cells_along(form: Form, lower: float, upper: float, limit: int | None = None
     packed = patterns.view(np.uint8)[:, : -(-form.hinges // 8)]
     return Cells(
         points, entries, pairs, masks, entries, walls, neighbors, packed, form.hinges, form.owners, True, 0,
-        not form.rewritten, 0, np.array([lower], float), np.array([upper], float), None, form, Raw(patterns, facets),
+        True, 0, np.array([lower], float), np.array([upper], float), None, form, Raw(patterns, facets),
         (lambda p: gates_at(form, p)),
     )  # fmt: skip
 

@@ -77,7 +77,7 @@ class Cells(Shown):
         from relukit.geometry._measures import all_maps
 
         D = self.dimension
-        table = all_maps(self.form.net, D, self.raw.patterns, len(self)).reshape(len(self), D + 1, self.form.outputs)
+        table = all_maps(self.form.plain, D, self.raw.patterns, len(self)).reshape(len(self), D + 1, self.form.outputs)
         return table[:, :D].transpose(0, 2, 1), table[:, D]
 
     @property
@@ -117,7 +117,7 @@ class Cells(Shown):
         m = int(self.facet_offsets[stop] - self.facet_offsets[first])
         A, b = np.empty((m, D)), np.empty(m)
         half_spaces(
-            self.form.net, D, raw.patterns, first, stop, self.facet_offsets, raw.facets, self.lower, self.upper, np.empty(len(self.form.net.direct)), A, b
+            self.form.plain, D, raw.patterns, first, stop, self.facet_offsets, raw.facets, self.lower, self.upper, np.empty(len(self.form.plain.direct)), A, b
         )  # fmt: skip
         return Rows(A, b)
 
@@ -150,13 +150,27 @@ class Cells(Shown):
     @cached_property
     def volumes(self) -> Array:
         """Volume of each cell: length, area, ... by dimension; shape `(R,)`."""
+        return np.ldexp(self._shares, int(self._units.sum()))
+
+    @cached_property
+    def _units(self) -> IntArray:
+        """Powers of two in which lengths along each input are counted where a volume could leave float64's range; zeros else."""
+        exponents = np.frexp(self.upper - self.lower)[1].astype(np.int64)
+        return exponents if np.abs(exponents).max(initial=0) * self.dimension > 400 else np.zeros_like(exponents)
+
+    @cached_property
+    def _shares(self) -> Array:
+        """Volumes in these units."""
         from relukit.geometry._measures import volumes
 
         D, widest = self.dimension, int(np.diff(self.offsets).max(initial=1))
-        out = np.empty(len(self))
+        out, points = (
+            np.empty(len(self)),
+            self.vertices if not self._units.any() else np.ldexp(self.vertices, -self._units),
+        )
         room = np.empty((D + 1, widest), np.int64), np.empty((D + 1, 2), np.int64), np.empty(D + 1, np.uint64)
         reals = np.empty((D, D)), np.empty(D + 1)
-        volumes(self.offsets, self.indices, self.masks, self.vertices, D, 0, len(self), *room, *reals, out)
+        volumes(self.offsets, self.indices, self.masks, points, D, 0, len(self), *room, *reals, out)
         return out
 
     @property
@@ -174,13 +188,15 @@ class Cells(Shown):
         """Relative difference between the sum of the volumes and the domain's; NaN where the list is not complete."""
         if not self.complete:
             return float("nan")
+        if self.rows is None:
+            whole = float(np.prod(np.ldexp(self.upper - self.lower, -self._units)))
+            return abs(float(np.sum(np.sort(self._shares))) - whole) / whole
         return abs(self.area - self._whole) / self._whole
 
     @cached_property
     def _whole(self) -> float:
-        """The domain's volume; of a polytope by Qhull, from its half-spaces."""
-        if self.rows is None:
-            return float(np.prod(self.upper - self.lower))
+        """A polytope's volume by Qhull, from its half-spaces."""
+        assert self.rows is not None
         from scipy.spatial import ConvexHull, HalfspaceIntersection
 
         A, b = self.rows

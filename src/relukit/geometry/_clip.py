@@ -21,7 +21,7 @@ from relukit.geometry._walk import FAST
 
 SHARP = 2.0**-13  # sine of the angle below which float64 places a corner worse than 1e-12 of its distance
 OTHER, HEAD, AFTER = range(3)  # columns of links between vertices
-_FAR = 1e300
+FAR = 1e300
 _SIDES = 4  # labels of sides are -1 to -4
 _LABEL = (1 << 32) - 1
 
@@ -137,7 +137,7 @@ def meeting(x, y, a, b, c, C, E, e, f, k, C2, E2):
     second = abs(e * x + f * y + k) + E2 + C2 * size + 2 * u * ((abs(e) + abs(f)) * size + abs(k))
     one, two = abs(a) + abs(b) + 2 * C, abs(e) + abs(f) + 2 * C2
     det = abs(a * f - b * e) - (2 * u * (abs(a * f) + abs(b * e)) + 1.01 * (C * two + C2 * one))
-    return x, y, (1.01 * (first * two + second * one) / det if det > 0 else _FAR), det < SHARP * one * two
+    return x, y, (1.01 * (first * two + second * one) / det if det > 0 else FAR), not det >= SHARP * one * two
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)

@@ -11,7 +11,7 @@ from relukit.geometry._bits import lowest, nth, ones, squeeze
 from relukit.geometry._clip import known_cut, remember_cut
 from relukit.geometry._lanes import copy
 from relukit.geometry._signs import words_at
-from relukit.geometry._vertex import facet_labels, place_anew, place_vertex, polish
+from relukit.geometry._vertex import FAR, facet_labels, place_anew, place_vertex, polish
 from relukit.geometry._walk import CELLS, CORNERS_FULL, FACETS, INDICES, VERTICES, VERTICES_FULL
 from relukit.geometry._words import numbers, pack, sharing, union
 
@@ -164,6 +164,8 @@ def cut(net, w, p, g, b, f, n, to, room, D, W, grid, q, C, E, reach, swapped, re
                     place_anew(net, w, D, p.labels, shared + 1, vx, vd, v)
                 else:
                     polish(net, w, D, p.labels, shared + 1, vx, vd, v)
+                    if not vd[nth(v)] < FAR:
+                        place_anew(net, w, D, p.labels, shared + 1, vx, vd, v)
             M[slot >> 6, nth(t)] |= new
             up, down, on = plus[nth(i)] & plus[nth(j)], minus[nth(i)] & minus[nth(j)], 0
             open_ = rest & ~(up | down)

@@ -2,7 +2,18 @@
 
 from relukit._numba import njit
 from relukit.geometry._bits import nth
-from relukit.geometry._clip import current, known_cut, label_of, line, meeting, name_of, put, remember_cut, vertex_of
+from relukit.geometry._clip import (
+    FAR,
+    current,
+    known_cut,
+    label_of,
+    line,
+    meeting,
+    name_of,
+    put,
+    remember_cut,
+    vertex_of,
+)
 from relukit.geometry._exact import place_exactly
 from relukit.geometry._walk import VERTICES
 
@@ -22,7 +33,7 @@ def crossing(
     X, Y, r, sharp = meeting(
         x[nth(i)] + t * (x[nth(j)] - x[nth(i)]), y[nth(i)] + t * (y[nth(j)] - y[nth(i)]), a, b, c, C, E, a2, b2, c2, C2, E2
     )  # fmt: skip
-    if sharp:
+    if sharp or not r < FAR:
         pair[0], pair[1] = edge, g
         current(w, pattern, s)
         placed = place_exactly(net, w, pair, 2, spot)

@@ -19,6 +19,8 @@ def unit(values: Array) -> int:
     values = values[values != 0]
     if not values.size:
         return _LARGE
+    if not np.all(np.isfinite(values)):
+        return -_LARGE
     mantissa, exponent = np.frexp(values)
     whole = (mantissa * 2.0**53).astype(np.int64)
     low = np.frexp((whole & -whole).astype(float))[1] - 1  # zeros at the end
@@ -33,7 +35,7 @@ def sums_are_exact(maps: tuple[AbstractLinear, ...], inputs: list[Array], bias: 
     """
     units, most = [unit(bias)], np.abs(bias)[:, None].astype(float)
     for m, form in zip(maps, inputs):
-        numbers = _numbers(m)
+        numbers = numbers_of(m)
         if numbers is None:
             return False
         units.append(unit(numbers) + unit(form))
@@ -62,7 +64,13 @@ def _fits(most: float, lowest: int) -> bool:
     return most == 0.0 or (lowest > -1000 and np.isfinite(most) and np.frexp(most * (1 + 1e-9))[1] - lowest <= 53)
 
 
-def _numbers(m: AbstractLinear) -> Any:
+def smallest(values: Array) -> float:
+    """The smallest number by size that is not 0; infinite where there is none."""
+    size = np.abs(np.asarray(values, float))
+    return float(size[size > 0].min(initial=np.inf))
+
+
+def numbers_of(m: AbstractLinear) -> Any:
     """The weights of a map; None where a map is of another kind."""
     if isinstance(m, Identity | Gather):
         return np.ones(1)

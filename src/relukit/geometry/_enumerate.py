@@ -101,6 +101,7 @@ def planar(
     """Polygons of a two-dimensional form: the finished arrays, the walk, and whether all were found."""
     from relukit.geometry._walk import CELLS, INDICES, VERTICES
 
+    form.rational.begin()
     if threads > 1:
         from relukit.geometry._threads import polygons_on_threads
 
@@ -136,6 +137,7 @@ def walk_on(
     try:
         while True:
             why = walk_polygons(form.net, walk, found, stop if limit is None else min(stop, limit))
+            form.rational.check()
             if why == DONE:
                 return found, walk, True
             if halted():

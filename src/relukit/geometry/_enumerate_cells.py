@@ -53,6 +53,7 @@ def slices(
         raise UnsupportedOperation(
             f"cells are listed for up to {DIMENSIONS} inputs, this network has {D}: cut it with a plane (three points), or a segment"
         )
+    form.rational.begin()
     walk, found = _start(form, lower, upper)
     words = len(found.mask)
     pace = Pace(max(1, _SLICE >> 2 * max(0, D - 3)))
@@ -63,6 +64,7 @@ def slices(
             block = done + ahead if step is None else done - done % step + step
             block = block if limit is None else min(block, limit)
             why = walk_cells(form.net, walk, found, D, words, min(block, done + ahead))
+            form.rational.check()
             if why == DONE:
                 if not forget:
                     ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES, FACETS))

@@ -1,10 +1,13 @@
 """Exact signs: rows of hinges as expansions, and the sign of a hinge where D others (or sides of the domain) meet.
 
-Rows are made when they are asked for, from the bits of the current pattern, and kept as long as the stage is not entered anew.
+Rows are made when they are asked for, from the bits of the current pattern, and kept as long as the stage is not entered anew. Where they
+are rounded, or products leave the range of float64, Python's integers answer (see `_rational`).
 """
 
 from relukit._numba import njit
+from relukit.geometry._ask import ask
 from relukit.geometry._expansions import add_product, add_scaled, compress, determinant_sign, grow
+from relukit.geometry._rational import DEPENDENT, PLACE, SIGN, UNKNOWN
 from relukit.geometry._walk import EXACT, RANGE, is_on
 
 
@@ -83,17 +86,30 @@ def load_line(net, w, i, label, D):
 
 @njit(cache=True, nogil=True, _nrt=False)
 def exact_sign(net, w, labels, g, D):
-    """Exact sign of hinge g where the D lines `labels` meet; 0 where they do not meet in one point."""
+    """Exact sign of hinge g where the D lines `labels` meet; 0 where they do not meet in one point (`minor_lengths` of the first D columns is 0 then)."""
     w.counts[EXACT] += 1
+    if net.oracle[1] == 0:
+        sign = _sign_of_rows(net, w, labels, g, D)
+        if not w.flag[0]:
+            return sign
+    sign = ask(net.oracle[0], SIGN + 2 * len(w.pattern), labels, w.pattern, w.lower, w.upper, w.room, g)
+    if sign == UNKNOWN:
+        w.counts[RANGE] += 1
+        sign = _sign_of_rows(net, w, labels, g, D)
+        return 0 if w.flag[0] else sign
+    w.flag[0] = 0
+    w.minor_lengths[(1 << D) - 1] = 0 if sign == DEPENDENT else 1
+    return 0 if sign == DEPENDENT else sign
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _sign_of_rows(net, w, labels, g, D):
+    """As `exact_sign`, of the rows as they stand in the stages; `flag` is set where products leave the range of float64."""
     w.flag[0] = 0
     for i in range(D):
         load_line(net, w, i, labels[i], D)
     load_line(net, w, D, g, D)
-    sign = determinant_sign(w.matrix, w.matrix_counts, D, w.minors, w.minor_lengths, w.room, w.flag)
-    if w.flag[0]:
-        w.counts[RANGE] += 1
-        return 0
-    return sign
+    return determinant_sign(w.matrix, w.matrix_counts, D, w.minors, w.minor_lengths, w.room, w.flag)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -103,13 +119,23 @@ def place_exactly(net, w, labels, D, out):
     For lines that meet at a tiny angle, where float64 arithmetic on rounded rows would be off by the inverse of that angle.
     """
     w.flag[0] = 0
-    for i in range(D):
-        load_line(net, w, i, labels[i], D)
-    for c in range(D + 1):
-        w.matrix_counts[D, c] = 0
-    determinant_sign(w.matrix, w.matrix_counts, D, w.minors, w.minor_lengths, w.room, w.flag)
+    if net.oracle[1] == 0:
+        for i in range(D):
+            load_line(net, w, i, labels[i], D)
+        for c in range(D + 1):
+            w.matrix_counts[D, c] = 0
+        determinant_sign(w.matrix, w.matrix_counts, D, w.minors, w.minor_lengths, w.room, w.flag)
     base = (1 << D) - 1
-    if w.flag[0] or w.minor_lengths[base] == 0:
+    if net.oracle[1] or w.flag[0]:
+        w.flag[0] = 0
+        answer = ask(net.oracle[0], PLACE + 2 * len(w.pattern), labels, w.pattern, w.lower, w.upper, out, 0)
+        if answer in (DEPENDENT, UNKNOWN):
+            return -1.0
+        size = 0.0
+        for k in range(D):
+            size = max(size, abs(out[k]))
+        return 2.0**-52 * size + 2.0**-1000
+    if w.minor_lengths[base] == 0:
         return -1.0
     below, largest = _rounded(w.minors[base], w.minor_lengths[base]), 0.0
     for k in range(D):

@@ -11,23 +11,16 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from relukit._errors import UnsupportedOperation
 from relukit._types import Array, IntArray
-from relukit.geometry._dyadic import offset_is_exact, scaled_is_exact, steps_are_exact, sums_are_exact
+from relukit.geometry._rational import Rational
 from relukit.geometry._room import LANES, at_a_line, padded
+from relukit.geometry._stages import Stage, chain_stages, evened, general_stages
 from relukit.network import Affine, Network
-from relukit.piecewise import PiecewiseLinear
+from relukit.sets._abstract import Rows
 
 _UNIT = 2.0**-53
-_ENTRIES = 40_000_000  # numbers of one dense row block (320 MB): larger networks are refused with a sentence
 _RANGE = 900  # exponent that products of D + 1 rows may reach in the exact stage, of 1023
-
-
-class Stage(NamedTuple):
-    """Rows of one stage: `direct` (n, D + 1), and `blocks[k]` (n, n_k) on the hinges of earlier stages k."""
-
-    direct: Array
-    blocks: dict[int, Array]
+_FLOOR = 2.0**-960  # no error bound lies below, unless it is 0: what underflows is less
 
 
 class Net(NamedTuple):
@@ -51,7 +44,8 @@ class Net(NamedTuple):
     plane_weight: Array  # (n, N) and the bias: the factors of those products
     plane_bias: Array
     keep: IntArray  # 0: a hinge; 1: a half-space of the domain, only its negative side is kept
-    sparse: IntArray  # per stage whether most of its weights on earlier stages are zero
+    sparse: IntArray  # per stage whether most of its weights on earlier stages are zero, and all have their true signs
+    oracle: IntArray  # address to ask for exact answers; whether it is asked for all: where rows are rounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,51 +53,57 @@ class Form:
     """A network's stages and their packed arrays.
 
     Arguments:
-        rewritten: The stages are products of several affine maps, rounded to float64: pieces are exact for them.
+        plain: As `net`, with the network's own numbers: what maps are made of. The same object where rows were not evened (see `_stages`).
+        rounded: The stages are products of several affine maps, rounded to float64; signs are certain all the same (see `_rational`).
         owners: Node and unit of each hinge, shape (hinges, 2).
+        columns: Powers of two that coordinates count in; None for plain coordinates.
     """
 
     net: Net
     dimension: int
     outputs: int
     hinges: int
-    rewritten: bool
+    rounded: bool
     owners: IntArray
+    plain: Net
+    rational: Rational
+    columns: IntArray | None = None
+
+    def inward(self, points: Array) -> Array:
+        """Points in the coordinates of the walk."""
+        return points if self.columns is None else np.ldexp(points, -self.columns)
+
+    def outward(self, points: Array) -> Array:
+        """Points of the walk in the coordinates of the domain."""
+        return points if self.columns is None else np.ldexp(points, self.columns)
 
 
 _FORMS: WeakKeyDictionary[Network, Form] = WeakKeyDictionary()
 _ON_PLANES: WeakKeyDictionary[Network, tuple[bytes, Form]] = WeakKeyDictionary()  # the last plane of each network
+_FAR = 2.0**64  # coordinates larger or smaller than this, or its inverse, count in units of their own
 
 
-def form_of(network: Network, plane: Array | None = None, rows: tuple[Array, Array] | None = None) -> Form:
+def form_of(
+    network: Network,
+    plane: Array | None = None,
+    rows: Rows | None = None,
+    box: tuple[Array, Array] | None = None,
+) -> Form:
     """The stages of a network, on its inputs or on `x = plane @ (p, 1)`.
 
     Arguments:
         plane: Shape (N, D + 1); None for the network's own inputs.
         rows: Half-spaces `A p <= b` that the domain keeps to, as a first stage.
+        box: Around the domain, for the units that coordinates count in.
     """
-    plain = plane is None and rows is None
+    columns = None if box is None else _units(*box)
+    plain = plane is None and rows is None and columns is None
     if plain and network in _FORMS:
         return _FORMS[network]
-    name = plane.tobytes() if plane is not None and rows is None else b""
+    name = plane.tobytes() if plane is not None and rows is None and columns is None else b""
     if name and _ON_PLANES.get(network, (b"", None))[0] == name:
         return _ON_PLANES[network][1]
-    chain = network.dense_chain()
-    if chain is not None and chain.is_relu:
-        stages, owners = _chain_stages(network, chain, plane)
-        factors = None if plane is None else (plane, chain.weights[0], chain.biases[0])
-        rewritten = len([1 for node in network.nodes if isinstance(node.op, Affine)]) > len(chain.weights)
-    else:
-        stages, owners, whole = _general_stages(network, plane)
-        factors, rewritten = None, not whole
-    dimension = stages[0].direct.shape[1] - 1
-    if rows is not None:
-        A, b = rows
-        cut = Stage(np.concatenate([A, -b[:, None]], axis=1), {})
-        stages = [cut] + [Stage(s.direct, {k + 1: W for k, W in s.blocks.items()}) for s in stages]
-        owners = np.concatenate([np.full((len(A), 2), -1), owners])
-    net = pack(stages, factors, 0 if rows is None else len(rows[0]))
-    form = Form(net, dimension, len(stages[-1].direct), len(owners), rewritten, owners)
+    form = _made(network, plane, rows, columns)
     if plain:
         _FORMS[network] = form
     elif name:
@@ -111,104 +111,52 @@ def form_of(network: Network, plane: Array | None = None, rows: tuple[Array, Arr
     return form
 
 
-def _chain_stages(network: Network, chain: Any, plane: Array | None) -> tuple[list[Stage], IntArray]:
-    W, b = chain.weights[0], chain.biases[0]
-    if plane is None:
-        first = np.concatenate([W, b[:, None]], axis=1)
+def _units(lower: Array, upper: Array) -> IntArray | None:
+    """Powers of two that bring a box's coordinates near 1, where they are far from it; no end leaves float64's range."""
+    if all(1 / _FAR < max(abs(a), abs(b)) < _FAR for a, b in zip(lower.tolist(), upper.tolist())):
+        return None
+    ends = np.stack([lower, upper])
+    exponent = np.where(ends == 0, 0, np.frexp(ends)[1])
+    size, least = exponent.max(axis=0, where=ends != 0, initial=-1100), exponent.min(axis=0, where=ends != 0, initial=1100)  # fmt: skip
+    return np.where(np.abs(size) < 64, 0, np.minimum(size, least + 960)).astype(np.int64)
+
+
+def _made(network: Network, plane: Array | None, rows: Rows | None, columns: IntArray | None) -> Form:
+    chain, lost = network.dense_chain(), False
+    if (
+        chain is not None
+        and chain.is_relu
+        and sum(isinstance(n.op, Affine) for n in network.nodes) == len(chain.weights)
+    ):
+        stages, owners = chain_stages(network, chain, plane)
+        factors, rounded = None if plane is None else (plane, chain.weights[0], chain.biases[0]), False
     else:
-        first = W @ plane
-        first[:, -1] += b
-    dimension = first.shape[1] - 1
-    stages = [Stage(first, {})]
-    for k, (W, b) in enumerate(zip(chain.weights[1:], chain.biases[1:])):
-        stages.append(Stage(np.concatenate([np.zeros((len(b), dimension)), b[:, None]], axis=1), {k: W}))
-    pairs = [[(i, u) for u in range(network.nodes[i].size)] for i in network.activations]
-    return stages, np.array([p for group in pairs for p in group], np.int64).reshape(-1, 2)
+        stages, owners, whole, lost = general_stages(network, plane)
+        factors, rounded = None, not whole
+    dimension = stages[0].direct.shape[1] - 1
+    cuts = np.zeros((0, dimension + 1))
+    if rows is not None:
+        cuts = np.concatenate([rows[0], -rows[1][:, None]], axis=1)
+        later = lambda s: None if s is None else Stage(s.direct, {k + 1: W for k, W in s.blocks.items()})
+        stages = [Stage(cuts, {})] + [s._replace(blocks={k + 1: W for k, W in s.blocks.items()}, sizes=later(s.sizes)) for s in stages]  # fmt: skip
+        owners = np.concatenate([np.full((len(cuts), 2), -1), owners])
+    units = np.append(np.zeros(dimension, np.int64) if columns is None else columns, 0)
+    start = np.eye(network.inputs, dimension + 1) if plane is None else plane
+    rational = Rational(network, start, units, cuts)
+    even = evened(stages, factors, 1 if len(cuts) else 0, units)
+    net = pack(even.stages, even.factors, len(cuts), lost)
+    net = net._replace(oracle=np.array([rational.address, rounded or not even.exact], np.int64))
+    plain = net if even.stages is stages else pack(stages, factors, len(cuts), lost)
+    return Form(net, dimension, len(stages[-1].direct), len(owners), rounded, owners, plain, rational, columns)
 
 
-def _general_stages(network: Network, plane: Array | None) -> tuple[list[Stage], IntArray, bool]:
-    """Forms (size, D + 1 + hinges so far) pushed through the nodes; each activation with knots makes a stage."""
-    start = np.eye(network.inputs, network.inputs + 1) if plane is None else plane
-    width = start.shape[1]
-    starts, stages, owners, whole = [width], [], [], True
-    forms: dict[int, Array] = {0: np.array(start)}
-    last = {i: max(readers, default=len(network)) for i, readers in enumerate(network.consumers)}
-
-    def widened(form: Array, columns: int) -> Array:
-        return np.pad(form, ((0, 0), (0, columns - form.shape[1])))
-
-    def cut(form: Array) -> Stage:
-        ends = [*starts[1:], starts[-1]]
-        blocks = {k: form[:, a:b] for k, (a, b) in enumerate(zip(starts, ends)) if b <= form.shape[1] and b > a}
-        return Stage(form[:, :width], {k: W for k, W in blocks.items() if np.any(W)})
-
-    for at, node in enumerate(network.nodes[1:], start=1):
-        if isinstance(node.op, Affine):
-            columns = max(forms[j].shape[1] for j in node.inputs)
-            if node.size * columns > _ENTRIES:
-                raise UnsupportedOperation(
-                    f"node '{node.name}' needs {node.size} x {columns} numbers to list its pieces, more than {_ENTRIES:,}; take a smaller network"
-                )
-            wide = [widened(forms[j], columns) for j in node.inputs]
-            if at < len(network) - 1:  # outputs cut nothing
-                whole = whole and sums_are_exact(node.op.maps, wide, node.op.bias)
-            value: Any = sum(m.apply(np.ascontiguousarray(form.T)).T for m, form in zip(node.op.maps, wide))
-            value[:, width - 1] += node.op.bias
-        else:
-            whole = whole and _is_whole(node.op, forms[node.inputs[0]])
-            value = _activate(node.op, forms[node.inputs[0]], at, width, starts, stages, owners, cut, widened)
-        forms = {j: f for j, f in forms.items() if last[j] > at} | {at: value}
-    stages.append(cut(widened(forms[len(network) - 1], starts[-1])))
-    return stages, np.array(owners, np.int64).reshape(-1, 2), whole
-
-
-def _is_whole(op: Any, z: Array) -> bool:
-    """Whether `_activate` rounds nothing."""
-    slope, offset, jumps, knots = (np.asarray(v, float) for v in op.hinges())
-    n = len(z)
-    spread = lambda v: np.broadcast_to(v, n)
-    return (
-        scaled_is_exact(spread(slope), z, spread(offset))
-        and steps_are_exact(op.slopes, jumps)
-        and offset_is_exact(op.height, op.slopes, knots)
-        and all(scaled_is_exact(np.ones(n), z, spread(knot)) for knot in knots)
-    )
-
-
-def _activate(
-    op: PiecewiseLinear, z: Array, at: int, width: int, starts: list, stages: list, owners: list, cut, widened
-):
-    """The form after an activation; appends its hinges as one stage."""
-    n = len(z)
-    slope, offset, jumps, knots = (np.asarray(v, float) for v in op.hinges())
-    passed = np.broadcast_to(slope, n)[:, None] * z
-    passed[:, width - 1] += np.broadcast_to(offset, n)
-    rows, columns, values = [], [], []
-    for jump, knot in zip(jumps, knots):
-        jump, knot = np.broadcast_to(jump, n), np.broadcast_to(knot, n)
-        for u in np.flatnonzero(jump):
-            row = z[u].copy()
-            row[width - 1] -= knot[u]
-            columns.append(u)
-            values.append(jump[u])
-            rows.append(row)
-    if not rows:
-        return passed
-    stages.append(cut(widened(np.array(rows), starts[-1])))
-    owners += [(at, int(u)) for u in columns]
-    total = starts[-1] + len(rows)
-    passed = widened(passed, total)
-    passed[columns, starts[-1] + np.arange(len(rows))] = values
-    starts.append(total)
-    return passed
-
-
-def pack(stages: list[Stage], factors: tuple[Array, Array, Array] | None, cuts: int) -> Net:
+def pack(stages: list[Stage], factors: tuple[Array, Array, Array] | None, cuts: int, lost: bool = False) -> Net:
     """Flat arrays of the stages, with the a-priori bounds on what float64 evaluation loses.
 
     Arguments:
         factors: `(plane, W, b)` where the first network stage's rows are the product `W @ plane` plus `b`.
         cuts: Number of half-spaces in a first stage of the domain.
+        lost: Products that make the rows may have left float64's range.
     """
     size = np.array([len(s.direct) for s in stages], np.int64)
     first = np.concatenate([[0], np.cumsum(size)])[:-1].astype(np.int64)
@@ -226,25 +174,26 @@ def pack(stages: list[Stage], factors: tuple[Array, Array, Array] | None, cuts: 
                 skip.append((l, k, skip_place))
                 skip_weight.append(flat)
                 skip_place += flat.size
-    C, E = _errors(stages, factors, 1 if cuts else 0)
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinite bound leaves every sign to exact arithmetic
+        C, E = _errors(stages, factors, 1 if cuts else 0, lost)
+        sizes = np.array([np.abs(s).max(initial=0.0) for s in _absolute(stages, factors, 1 if cuts else 0)])
     depth = stages[0].direct.shape[1]
     keep = np.zeros(hinges, np.int64)
     keep[:cuts] = 1
     plane, W, b = factors if factors is not None else (np.zeros((0, depth)), np.zeros((0, 0)), np.zeros(0))
     join = lambda parts: np.concatenate(parts) if parts else np.zeros(0)
-    sizes = np.array([np.abs(s).max(initial=0.0) for s in _absolute(stages, factors, 1 if cuts else 0)])
     row_sum = np.array([sum((np.abs(W).sum(axis=1) for W in s.blocks.values()), np.zeros(1)).max() for s in stages])
     zeros = [
         (sum(W.size - np.count_nonzero(W) for W in s.blocks.values()), sum(W.size for W in s.blocks.values()))
         for s in stages
     ]
-    sparse = np.array([2 * z > n for z, n in zeros], np.int64)
+    sparse = np.array([2 * z > n and s.is_sure for (z, n), s in zip(zeros, stages)], np.int64)
     scale = 2.0 ** np.minimum(_RANGE // depth - np.frexp(np.maximum(sizes, 1e-300))[1], 1000)  # rows of zeros: any
     return Net(
         size, -(-size // LANES) * LANES, first, np.repeat(np.arange(len(stages)), size)[:hinges].astype(np.int64),
         at_a_line(join(direct)), np.concatenate([[0], np.cumsum([len(d) for d in direct])])[:-1].astype(np.int64),
         at_a_line(join(weight)), weight_at, np.array(skip, np.int64).reshape(-1, 3), join(skip_weight), C, E, row_sum, scale,
-        np.ascontiguousarray(plane, float), np.ascontiguousarray(W, float), np.ascontiguousarray(b, float), keep, sparse,
+        np.ascontiguousarray(plane, float), np.ascontiguousarray(W, float), np.ascontiguousarray(b, float), keep, sparse, np.zeros(2, np.int64),
     )  # fmt: skip
 
 
@@ -252,19 +201,20 @@ def _absolute(stages: list[Stage], factors: tuple[Array, Array, Array] | None, s
     """Entrywise bounds of each stage's rows over all patterns, shape (n, D + 1)."""
     total: list[Array] = []
     for l, s in enumerate(stages):
-        rows = np.abs(s.direct)
+        rows = s.bounds.direct
         if factors is not None and l == start:
             plane, W, b = (np.abs(f) for f in factors)
             rows = W @ plane
             rows[:, -1] += b
-        for k, W in s.blocks.items():
-            with np.errstate(over="ignore"):  # an infinite bound leaves every sign to exact arithmetic
-                rows = rows + np.abs(W) @ total[k]
+        for k, W in s.bounds.blocks.items():
+            rows = rows + W @ total[k]
         total.append(rows)
     return total
 
 
-def _errors(stages: list[Stage], factors: tuple[Array, Array, Array] | None, start: int) -> tuple[Array, Array]:
+def _errors(
+    stages: list[Stage], factors: tuple[Array, Array, Array] | None, start: int, lost: bool
+) -> tuple[Array, Array]:
     r"""C and E of each stage: a computed row loses at most K u times its sum of absolute terms.
 
     A sum of n products loses less than :math:`(n + 2) u` of the sum of their sizes, in any order and with or without
@@ -274,19 +224,20 @@ def _errors(stages: list[Stage], factors: tuple[Array, Array, Array] | None, sta
     rows = _absolute(stages, factors, start)
     loss, C, E = [], [], []
     for l, s in enumerate(stages):
-        terms = 4 + sum(W.shape[1] for W in s.blocks.values())
+        terms = 4 + sum(W.shape[1] for W in s.blocks.values()) + s.loss
         if factors is not None and l == start:
             terms += len(factors[0])
         loss.append(terms + max((loss[k] for k in s.blocks), default=0))
         K = 1.02 * _UNIT * (loss[-1] + 4 + s.direct.shape[1])
-        C.append(K * rows[l][:, :-1].max(initial=0.0))
-        E.append(K * rows[l][:, -1].max(initial=0.0))
+        for bounds, part in ((C, rows[l][:, :-1]), (E, rows[l][:, -1])):
+            most = float(part.max(initial=0.0))
+            bounds.append(max(K * most, _FLOOR) if most > 0 or lost else most)  # NaN stays: it decides nothing
     return np.array(C), np.array(E)
 
 
 def gates_at(form: Form, points: Array) -> Any:
     """Which hinges are on at points (count, D), in float64; shape (count, hinges)."""
-    net, D = form.net, form.dimension
+    net, D = form.plain, form.dimension
     homogeneous = np.concatenate([points, np.ones((len(points), 1))], axis=1)
     values: list[Array] = []
     for l in range(len(net.size) - 1):

@@ -60,11 +60,11 @@ def regions(
     from relukit.geometry._enumerate_cells import solids
 
     form, lower, upper, rows = _domain(network, domain)
-    if form.dimension == 1 and rows is None:
+    if form.dimension == 1 and rows is None and form.columns is None:
         line = cells_along(form, lower[0], upper[0], limit)
         if line is not None:
             return line
-    found, walk, complete = solids(form, lower, upper, limit, on_progress)
+    found, walk, complete = solids(form, form.inward(lower), form.inward(upper), limit, on_progress)
     from relukit.geometry._walk import CELLS, FULL
 
     if not complete and not partial:
@@ -101,7 +101,7 @@ def stream(
 
     form, lower, upper, rows = _domain(network, domain)
     total = 0
-    for found, walk, complete in slices(form, lower, upper, None, step, forget=True):
+    for found, walk, complete in slices(form, form.inward(lower), form.inward(upper), None, step, forget=True):
         block = cells_of(form, lower, upper, rows, found, walk, complete, block=True)
         total += len(block)
         yield block
@@ -137,7 +137,7 @@ def _domain(network: Network, domain: Any) -> tuple[Form, Array, Array, Any]:
             f"the box is flat in input(s) {flat}: it has no volume; widen it, or fix these inputs by a plane"
         )
     rows = domain.rows() if isinstance(domain, Polytope) and len(domain.b) else None
-    return form_of(network, None, rows), lower, upper, rows
+    return form_of(network, None, rows, (lower, upper)), lower, upper, rows
 
 
 _NEIGHBORS: WeakKeyDictionary[Form, tuple[Any, ...]] = WeakKeyDictionary()  # the last search's arrays
@@ -185,7 +185,7 @@ def cells_of(
         bits = np.unpackbits(patterns, axis=1, bitorder="little")[:, cuts : form.hinges]
         patterns = np.packbits(bits, axis=1, bitorder="little")
     return Cells(
-        points, offsets, indices, masks, facet_offsets, walls, neighbors, patterns[:, : max(1, -(-gates // 8))], gates,
-        form.owners[cuts:], complete, int(unmatched), walk.counts[RANGE] == 0 and not form.rewritten, int(walk.counts[EXACT]),
+        form.outward(points), offsets, indices, masks, facet_offsets, walls, neighbors, patterns[:, : max(1, -(-gates // 8))], gates,
+        form.owners[cuts:], complete, int(unmatched), walk.counts[RANGE] == 0, int(walk.counts[EXACT]),
         lower, upper, rows, form, Raw(found.patterns, found.facets), (lambda p: gates_at(form, p)[:, cuts:]),
     )  # fmt: skip

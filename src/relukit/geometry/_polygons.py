@@ -29,7 +29,8 @@ def polygons(
         raise InvalidInput(f"the box has no area: from {lower.tolist()} to {upper.tolist()}")
     columns = None if plane is None else np.stack([where.u, where.v, where.origin], axis=1)
     rows = (domain.A, domain.b) if isinstance(domain, Polytope) and len(domain.b) else None
-    form = form_of(network, columns, rows)
+    form = form_of(network, columns, rows, (lower, upper))
+    lower, upper = form.inward(lower), form.inward(upper)
     found, walk, complete = planar(form, lower, upper, limit, on_progress, threads)
     if not complete and not partial:
         raise stopped(found, walk, limit)
@@ -92,7 +93,7 @@ def _result(
     def maps() -> tuple[Array, Array]:
         from relukit.geometry._measures import all_maps
 
-        A = all_maps(form.net, 2, words.view(np.uint64), cells).reshape(cells, 3, form.outputs)
+        A = all_maps(form.plain, 2, words.view(np.uint64), cells).reshape(cells, 3, form.outputs)
         return A[:, :2].transpose(0, 2, 1), A[:, 2]
 
     if cuts and not cells and complete:
@@ -112,9 +113,10 @@ def _result(
         whole = 0.5 * float(np.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]))
     inner = int(walk.counts[INNER]) if not cuts else int(np.count_nonzero(~sides))
     edges = (inner + 2 * (entries - inner)) // 2  # every inner edge has a piece on both of its sides
+    total = area if form.columns is None else float(np.ldexp(area, int(form.columns.sum())))
     return Regions(
-        points, offsets, indices, where, area, abs(area - whole) / whole if complete else float("nan"),
-        walk.counts[RANGE] == 0 and not form.rewritten, maps, lines,
+        form.outward(points), offsets, indices, where, total, abs(area - whole) / whole if complete else float("nan"),
+        walk.counts[RANGE] == 0, maps, lines,
         patterns[:, : max(1, -(-gates // 8))], gates, (lambda p: gates_at(form, p)[:, cuts:]), complete,
         edges if complete else None, int(walk.counts[EXACT]), form.owners[cuts:],
     )  # fmt: skip

@@ -39,9 +39,9 @@ class Regions(Shown):
         offsets, indices: Polygon k has the corners `indices[offsets[k]:offsets[k + 1]]`, in order.
         plane: How coordinates become inputs.
         area: Sum of the polygons' areas; `area_error` is its relative difference to the domain's.
-        exact: Whether every decision which side of a line a corner is on is certain (rational arithmetic where floats
-            cannot tell) for the network as it stands. False where its affine maps had to be multiplied out (leaky units,
-            convolutions, residual connections): decisions are then certain for the product rounded to float64.
+        exact: Whether every decision which side of a line a corner is on is certain for the network as it stands, by rational arithmetic where
+            floats cannot tell. False only where so many had to be asked in whole numbers that there was no time for all (deep leaky or
+            residual networks full of degenerate places): the rest is then certain for the multiplied maps rounded to float64.
         patterns: Gates that are on in each polygon as packed bits (`numpy.packbits`, little), shape `(R, bytes)`, or None.
         gates: Number of gates.
         complete: False where the walk was stopped; `stopped_by` says by what: "limit", "memory" or "Ctrl-C".

@@ -134,9 +134,9 @@ def _head(form: Form) -> Form:
     factors = None if not len(net.plane) else (net.plane, net.plane_weight[:few], net.plane_bias[:few])
     small = pack([Stage(rows, {}), Stage(np.ones((1, 3)), {})], factors, 0)
     small = small._replace(
-        slope_error=net.slope_error[:2], shift_error=net.shift_error[:2]
+        slope_error=net.slope_error[:2], shift_error=net.shift_error[:2], oracle=net.oracle
     )  # the same bounds, the same vertices
-    return replace(form, net=small, outputs=1, hinges=few)
+    return replace(form, net=small, plain=small, outputs=1, hinges=few)
 
 
 def _with_room(found: Any, parts: Any, prefix: int, share: int, width: int) -> Any:

@@ -64,7 +64,7 @@ def place_vertex(vx, vd, i, j, D, grid, c, C, E, reach, u):
     gap = above - below - 2 * (E + C * reach + steep * max(di, dj))
     rest = abs(z) + E + C * size + steep * (off + (D + 2) * _U * size) + (D + 2) * _U * constant
     vd[nth(u)] = 1.01 * (off + (step + di + dj) * rest / gap) if gap > 0 else FAR
-    return above - below < SHARP * step * steep
+    return not above - below >= SHARP * step * steep
 
 
 @njit(cache=True, nogil=True, _nrt=False)
