@@ -276,3 +276,15 @@ def test_rational_pieces_of_other_activations(name):
             middle = [sum(p[k] for p in piece.points) / len(piece.points) for k in range(2)]
             told = [float(row[0] * middle[0] + row[1] * middle[1] + row[2]) for row in piece.rows]
             assert np.abs(network(np.array([float(v) for v in middle])) - told).max() < 1e-9
+
+
+@pytest.mark.parametrize("shift, form", [(0.0, "centered mesh"), (100.0, "centered mesh")])
+def test_the_form_of_a_mesh_is_chosen_by_proven_bounds(shift, form):
+    from scipy.spatial import Delaunay
+
+    points = np.random.default_rng(0).random((30, 2)) + shift
+    mesh = Triangulation(points, Delaunay(points).simplices, np.sin(3 * points[:, 0]) * points[:, 1])
+    built = relukit.build(mesh)
+    bounds = {row["form"]: row["error_bound_float32"] for row in built.tried}
+    assert built.form == form == min(bounds, key=lambda name: bounds[name]) and set(bounds) == {"mesh", "centered mesh"}
+    assert all(row["max_error_float32"] <= row["error_bound_float32"] for row in built.tried)

@@ -62,7 +62,9 @@ def command(
         print(f"bounds for every point: {single}{found.error_bound_float64:.1e} in float64")
     for row in found.tried[:-1]:
         errors = ", ".join(f"{v:.1e} in {k[10:]}" for k, v in row.items() if k.startswith("max_error"))
-        print(f"{row['form']} would take {row['hidden_units']} units, with errors {errors}")
+        known = [f"{v:.1e} in {k[12:]}" for k, v in row.items() if k.startswith("error_bound") and v is not None]
+        bounds = f" and bounds {', '.join(known)}" if known else ""
+        print(f"{row['form']} would take {row['hidden_units']} units, with errors {errors}{bounds}")
 
 
 def _is_network(path: Path) -> bool:
