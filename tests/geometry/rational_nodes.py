@@ -69,13 +69,14 @@ def count(steps, lower, upper):
             waiting.append((cell, [*forms, done], []))
         else:
             knots, slopes, height = rest
-            z, parts = rows[len(done)], []
+            z, parts, flat = rows[len(done)], [], None
             for j, slope in enumerate(slopes):
                 if j:
                     height += slopes[j - 1] * (knots[j - 1] - knots[j - 2]) if j > 1 else 0
                 at = knots[max(j - 1, 0)]
                 row = [slope * a for a in z]
                 row[D] += height - slope * at
+                flat = row if j < len(knots) and z[D] == knots[j] else flat
                 part = cell
                 for sign, knot in [(-1, k) for k in knots[:j][-1:]] + [(1, k) for k in knots[j : j + 1]]:
                     side = [sign * a for a in z]
@@ -87,8 +88,8 @@ def count(steps, lower, upper):
                         part = []  # only its border is left
                 if part:
                     parts.append((part, row))
-            if not parts:  # constant, at a knot
-                parts = [(cell, [Fraction(0)] * D + [height])]
+            if not parts:  # constant, at a knot: the pieces on both of its sides have its value
+                parts = [(cell, flat)]
             waiting += [(part, forms, [*done, row]) for part, row in parts]
     return total
 
