@@ -8,6 +8,7 @@ from torch import nn
 
 import relukit
 from relukit import InvalidInput, UnreadableFile
+from relukit.cli.train import _constant
 from relukit.training.table import read_table
 
 
@@ -37,6 +38,20 @@ def test_an_interrupted_run_ends_with_the_same_network(tmp_path):
     (tmp_path / "c.pt").write_bytes(b"no checkpoint")
     with pytest.raises(UnreadableFile, match="damaged"):
         relukit.fit(X, y, **settings, checkpoint=tmp_path / "c.pt")
+
+
+def test_progress_tells_what_health_finds():
+    seen = []
+    settings = {"hidden": (8,), "epochs": 6, "on_progress": lambda done, _, row: seen.append(row["finding"])}
+    relukit.fit(*_rows(), **settings)
+    assert seen == [""] * 6
+    relukit.fit(*_rows(), **settings, learning_rate=30.0)
+    assert "learning_rate_too_high" in seen[-1]
+
+
+def test_the_constant_guess_is_each_targets_own_mean():
+    targets = np.column_stack([np.arange(10.0), 1000 + np.arange(10.0)])
+    assert _constant(targets, targets, "regression") == 0
 
 
 def test_a_class_for_every_row_is_refused():

@@ -1,5 +1,6 @@
 """`relukit train DATA --target y -o DIR`."""
 
+import sys
 from pathlib import Path
 
 import typer
@@ -74,11 +75,17 @@ def command(
             fitted = relukit.fit(
                 x[train], y[train], kind, widths, activation, epochs, seed=seed, architecture=architecture, sparsity=sparsity,
                 checkpoint=output / "checkpoint.pt", device=device,
-                on_progress=lambda done, _, row: advance(done, f"loss {row['loss']:.3g} score {row['score']:.3f}"),
+                on_progress=lambda done, _, row: advance(
+                    done, f"loss {row['loss']:.3g} score {row['score']:.3f} health: {row['finding'] or 'good'}"
+                ),
             )  # fmt: skip
     except InvalidInput:
         if fresh and not any(output.iterdir()):
             output.rmdir()  # nothing was trained: nothing is left behind
+        raise
+    except KeyboardInterrupt:
+        if (output / "checkpoint.pt").exists():
+            print(f"stopped; the same command goes on from {output / 'checkpoint.pt'}", file=sys.stderr)
         raise
     answer = fitted.to_dict() | {
         "score": _score(fitted, x[test], y[test]) if len(test) else fitted.score,
@@ -171,4 +178,5 @@ def _constant(train, test, kind: str) -> float:
     if kind == "classification":
         classes, counts = np.unique(train, return_counts=True)
         return float(np.mean(test == classes[np.argmax(counts)]))
-    return float(1 - np.mean((test - train.mean()) ** 2) / max(np.mean((test - test.mean()) ** 2), 1e-300))
+    spread = np.mean((test - test.mean(axis=0)) ** 2)
+    return float(1 - np.mean((test - train.mean(axis=0)) ** 2) / max(spread, 1e-300))
