@@ -1,6 +1,8 @@
 """Exact pieces: known counts, areas, and maps that match the network inside."""
 
+import _thread
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from relukit import Box, InvalidInput, UnsupportedOperation
 from relukit.activations import get
 from relukit.construction import exact_pieces
 from relukit.geometry import _enumerate
+from relukit.geometry._form import form_of
 from relukit.network import from_layers
 from relukit.network.affine import Conv, Dense
 from relukit.network.rewrite import RELU, Builder
@@ -227,3 +230,29 @@ def test_boxes_of_any_scale(scale):
         assert {p.tobytes() for p in found.patterns} == {p.tobytes() for p in plain.patterns}
         np.testing.assert_allclose(np.sort(found.vertices / units, axis=0), np.sort(plain.vertices, axis=0), atol=1e-12)
         np.testing.assert_allclose(np.sort((found.maps[0] * units).ravel()), np.sort(plain.maps[0].ravel()), atol=1e-10)
+
+
+@pytest.mark.parametrize("inputs, threads", [(2, 1), (2, 2), (3, 1)])
+def test_interrupted_answers_are_right_all_the_same(inputs, threads):
+    """Every sign is asked in whole numbers; Ctrl-C comes in the middle of an answer."""
+    g, builder, last, size = np.random.default_rng(0), Builder((inputs,)), 0, inputs
+    for _ in range(4):
+        W, b = np.round(g.standard_normal((20, size)) * 2) / 2, np.round(g.standard_normal(20) * 2) / 2
+        last = builder.activation(builder.affine(last, Dense(W), b), get("leaky_relu", negative_slope=0.1))
+        size = 20
+    network = builder.build(builder.affine(last, Dense(np.ones((1, size)))))
+    box = Box(-4 * np.ones(inputs), 4 * np.ones(inputs))
+    whole = relukit.regions(network, box, limit=20_000, partial=True)
+    form = form_of(network, box=(box.lower, box.upper))
+    form.net.slope_error[:] = 1e3
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    found = relukit.regions(network, box, partial=True, threads=threads)
+    timer.join()
+    assert not found.complete and found.stopped_by == "Ctrl-C" and found.exact and found.exact_tests > 100
+    known = {p.tobytes() for p in whole.patterns}
+    if whole.complete:
+        assert {p.tobytes() for p in found.patterns} < known
+    with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.2, _thread.interrupt_main).start()
+        relukit.regions(network, box, threads=threads)

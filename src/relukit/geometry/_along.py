@@ -9,6 +9,7 @@ import numpy as np
 from relukit._types import Array, IntArray
 from relukit.geometry._cells import Cells
 from relukit.geometry._form import Form, gates_at
+from relukit.geometry._rational import ALWAYS
 from relukit.geometry._room import room_for
 
 _ROOM: WeakKeyDictionary[Form, list[tuple[Any, ...]]] = WeakKeyDictionary()  # arrays that no sweep uses at the moment
@@ -26,7 +27,7 @@ class Raw:
 def cells_along(form: Form, lower: float, upper: float, limit: int | None = None) -> Cells | None:
     """All pieces between two ends, in order; None where the walk has to decide (see `_sweep`), or at the limit."""
     net = form.net
-    if form.rounded or net.oracle[1] or len(net.skip) or np.any(net.weight_at[1:] < 0) or not form.hinges:
+    if form.rounded or net.oracle[ALWAYS] or len(net.skip) or np.any(net.weight_at[1:] < 0) or not form.hinges:
         return None
     from relukit.geometry._sweep import DONE, FULL, pieces_between, sweep
 

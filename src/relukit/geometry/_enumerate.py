@@ -136,8 +136,7 @@ def walk_on(
     stop = int(walk.counts[CELLS]) + pace.step
     try:
         while True:
-            why = walk_polygons(form.net, walk, found, stop if limit is None else min(stop, limit))
-            form.rational.check()
+            why = form.rational.run(walk_polygons, form.net, walk, found, stop if limit is None else min(stop, limit))
             if why == DONE:
                 return found, walk, True
             if halted():

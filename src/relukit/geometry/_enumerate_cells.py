@@ -63,8 +63,7 @@ def slices(
             done = int(walk.counts[CELLS])
             block = done + ahead if step is None else done - done % step + step
             block = block if limit is None else min(block, limit)
-            why = walk_cells(form.net, walk, found, D, words, min(block, done + ahead))
-            form.rational.check()
+            why = form.rational.run(walk_cells, form.net, walk, found, D, words, min(block, done + ahead))
             if why == DONE:
                 if not forget:
                     ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES, FACETS))

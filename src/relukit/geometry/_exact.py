@@ -7,7 +7,7 @@ are rounded, or products leave the range of float64, Python's integers answer (s
 from relukit._numba import njit
 from relukit.geometry._ask import ask
 from relukit.geometry._expansions import add_product, add_scaled, compress, determinant_sign, grow
-from relukit.geometry._rational import DEPENDENT, PLACE, SIGN, UNKNOWN
+from relukit.geometry._rational import ADDRESS, ALWAYS, DEPENDENT, PLACE, SIGN, STOP, UNKNOWN, ZERO
 from relukit.geometry._walk import EXACT, RANGE, is_on
 
 
@@ -85,14 +85,27 @@ def load_line(net, w, i, label, D):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
+def _answer(net, w, kind, labels, out, g):
+    """What Python answers (see `_rational`); it is asked again where Ctrl-C came before it could begin."""
+    for _ in range(8):
+        answer = ask(
+            net.oracle[ADDRESS], kind + 2 * len(w.pattern), labels, w.pattern, w.lower, w.upper, out, g
+        )  # fmt: skip
+        if answer:
+            return answer - ZERO
+        net.oracle[STOP] = 1
+    return UNKNOWN
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def exact_sign(net, w, labels, g, D):
     """Exact sign of hinge g where the D lines `labels` meet; 0 where they do not meet in one point (`minor_lengths` of the first D columns is 0 then)."""
     w.counts[EXACT] += 1
-    if net.oracle[1] == 0:
+    if net.oracle[ALWAYS] == 0:
         sign = _sign_of_rows(net, w, labels, g, D)
         if not w.flag[0]:
             return sign
-    sign = ask(net.oracle[0], SIGN + 2 * len(w.pattern), labels, w.pattern, w.lower, w.upper, w.room, g)
+    sign = _answer(net, w, SIGN, labels, w.room, g)
     if sign == UNKNOWN:
         w.counts[RANGE] += 1
         sign = _sign_of_rows(net, w, labels, g, D)
@@ -119,16 +132,16 @@ def place_exactly(net, w, labels, D, out):
     For lines that meet at a tiny angle, where float64 arithmetic on rounded rows would be off by the inverse of that angle.
     """
     w.flag[0] = 0
-    if net.oracle[1] == 0:
+    if net.oracle[ALWAYS] == 0:
         for i in range(D):
             load_line(net, w, i, labels[i], D)
         for c in range(D + 1):
             w.matrix_counts[D, c] = 0
         determinant_sign(w.matrix, w.matrix_counts, D, w.minors, w.minor_lengths, w.room, w.flag)
     base = (1 << D) - 1
-    if net.oracle[1] or w.flag[0]:
+    if net.oracle[ALWAYS] or w.flag[0]:
         w.flag[0] = 0
-        answer = ask(net.oracle[0], PLACE + 2 * len(w.pattern), labels, w.pattern, w.lower, w.upper, out, 0)
+        answer = _answer(net, w, PLACE, labels, out, 0)
         if answer in (DEPENDENT, UNKNOWN):
             return -1.0
         size = 0.0

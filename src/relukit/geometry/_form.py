@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from relukit._types import Array, IntArray
-from relukit.geometry._rational import Rational
+from relukit.geometry._rational import ALWAYS, Rational
 from relukit.geometry._room import LANES, at_a_line, padded
 from relukit.geometry._stages import Stage, chain_stages, evened, general_stages
 from relukit.network import Affine, Network
@@ -45,7 +45,7 @@ class Net(NamedTuple):
     plane_bias: Array
     keep: IntArray  # 0: a hinge; 1: a half-space of the domain, only its negative side is kept
     sparse: IntArray  # per stage whether most of its weights on earlier stages are zero, and all have their true signs
-    oracle: IntArray  # address to ask for exact answers; whether it is asked for all: where rows are rounded
+    oracle: IntArray  # address to ask for exact answers; whether it is asked for all: where rows are rounded; whether to stop
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,8 @@ def _made(network: Network, plane: Array | None, rows: Rows | None, columns: Int
     rational = Rational(network, start, units, cuts)
     even = evened(stages, factors, 1 if len(cuts) else 0, units)
     net = pack(even.stages, even.factors, len(cuts), lost)
-    net = net._replace(oracle=np.array([rational.address, rounded or not even.exact], np.int64))
+    rational.oracle[ALWAYS] = rounded or not even.exact
+    net = net._replace(oracle=rational.oracle)
     plain = net if even.stages is stages else pack(stages, factors, len(cuts), lost)
     return Form(net, dimension, len(stages[-1].direct), len(owners), rounded, owners, plain, rational, columns)
 
@@ -193,7 +194,7 @@ def pack(stages: list[Stage], factors: tuple[Array, Array, Array] | None, cuts: 
         size, -(-size // LANES) * LANES, first, np.repeat(np.arange(len(stages)), size)[:hinges].astype(np.int64),
         at_a_line(join(direct)), np.concatenate([[0], np.cumsum([len(d) for d in direct])])[:-1].astype(np.int64),
         at_a_line(join(weight)), weight_at, np.array(skip, np.int64).reshape(-1, 3), join(skip_weight), C, E, row_sum, scale,
-        np.ascontiguousarray(plane, float), np.ascontiguousarray(W, float), np.ascontiguousarray(b, float), keep, sparse, np.zeros(2, np.int64),
+        np.ascontiguousarray(plane, float), np.ascontiguousarray(W, float), np.ascontiguousarray(b, float), keep, sparse, np.zeros(3, np.int64),
     )  # fmt: skip
 
 

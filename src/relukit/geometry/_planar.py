@@ -19,6 +19,7 @@ from relukit.geometry._bits import lowest, nth, ones
 from relukit.geometry._clip import add_area, box, copy_run, current, label_of, name_of, put, signs, tally, vertex_of
 from relukit.geometry._divide import crossing, cut_any
 from relukit.geometry._lanes import above, load, multiply_add, negative, spread
+from relukit.geometry._rational import STOP
 from relukit.geometry._sums import add_rows, settle_box
 from relukit.geometry._walk import (
     BUDGET,
@@ -91,7 +92,7 @@ def walk_polygons(net, w, p, stop):
         spare += 9 * stride[nth(k)]
     s, full = counts[STACK] - 1, DONE
     while s >= 0:
-        if counts[CELLS] >= stop:
+        if counts[CELLS] >= stop or net.oracle[STOP]:
             full = BUDGET
             break
         if counts[CELLS] == len(patterns) or counts[INDICES] + room > len(indices):  # one piece is finished per turn

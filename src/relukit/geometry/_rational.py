@@ -5,9 +5,11 @@ the range of float64. Compiled code calls back (see `_ask`); Python's integers h
 """
 
 import ctypes
+import signal
 import time
 from collections import OrderedDict
-from threading import Lock
+from collections.abc import Callable
+from threading import Lock, current_thread, main_thread
 from typing import Any
 from weakref import ref
 
@@ -20,6 +22,8 @@ from relukit.piecewise import PiecewiseLinear
 
 SIGN, PLACE = range(2)  # what is asked
 DEPENDENT, UNKNOWN = 2, 3  # answers beside a sign: the lines do not meet in one point; there was no time
+ZERO = 10  # is added to an answer: 0 comes where Python was interrupted before it began, and is no answer
+ADDRESS, ALWAYS, STOP = range(3)  # places in `Rational.oracle`
 _KEPT = 64  # patterns for which a node's form is kept
 _PATIENCE = 60.0  # CPU seconds of one walk after which signs are left to rounded rows, and the result says so
 _PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * 5, ctypes.c_int64)
@@ -38,15 +42,14 @@ class Rational:
     def __init__(self, network: Network, start: Array, columns: IntArray, cuts: Array) -> None:
         self.source, self.dimension = ref(network), start.shape[1] - 1  # forms are kept as long as their networks
         self.start, self.columns, self.cuts, self.lock = start, columns, cuts, Lock()
-        self.interrupted, self.left = False, _PATIENCE
-        self.error: BaseException | None = None
+        self.left, self.error = _PATIENCE, None
         self.forms: list[OrderedDict[int, ExactForm]] = []
         self.steps: dict[int, ExactAffine] = {}
         self.hinges: dict[int, ExactHinges] = {}
         self.first: list[int] = []  # of each node how many hinges lie in nodes before it, and of all
         self.owner: list[tuple[int, int]] = []  # of each hinge its node, and its number there
         self.callback = _PROTOTYPE(self._answer)
-        self.address = ctypes.cast(self.callback, ctypes.c_void_p).value or 0
+        self.oracle = np.array([ctypes.cast(self.callback, ctypes.c_void_p).value or 0, 0, 0], np.int64)
 
     def _prepare(self, network: Network) -> None:
         for i, node in enumerate(network.nodes):
@@ -59,16 +62,34 @@ class Rational:
 
     def begin(self) -> None:
         """A new walk: patience is renewed."""
-        self.interrupted, self.error, self.left = False, None, _PATIENCE
+        self.left, self.error, self.oracle[STOP] = _PATIENCE, None, 0
 
-    def check(self) -> None:
-        """Raise what came up while compiled code waited for an answer."""
-        if self.error is not None:
-            error, self.error = self.error, None
+    def run(self, walk: Callable[..., int], *arguments: Any) -> int:
+        """Call compiled code that may ask; Ctrl-C waits until it returns, which it does soon once it has been told (`STOP`).
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C came meanwhile; all answers were right.
+        """
+        before, error = self._hold(), None
+        try:
+            why = walk(*arguments)
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
+        error, self.error = self.error, None
+        if error is not None:
             raise error
-        if self.interrupted:
-            self.interrupted = False
+        if self.oracle[STOP]:  # stays until the next walk begins, so that other threads stop as well
             raise KeyboardInterrupt
+        return why
+
+    def _hold(self) -> Any:
+        """Where Python is asked often, an exception in the middle of an answer would lose it: Ctrl-C is only noted."""
+        if not self.oracle[ALWAYS] or current_thread() is not main_thread():
+            return None
+        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            return None
+        return signal.signal(signal.SIGINT, lambda *_: self.oracle.__setitem__(STOP, 1))
 
     def _answer(self, question: int, labels: int, pattern: int, lower: int, upper: int, out: int, g: int) -> int:
         """What compiled code calls: nothing may be raised here."""
@@ -78,17 +99,17 @@ class Rational:
                 with self.lock:
                     network = self.source()
                     if self.left < 0 or self.error is not None or network is None:
-                        return UNKNOWN
+                        return ZERO + UNKNOWN
                     if not self.forms:
                         self._prepare(network)
                     answer = self._exact(network, question, labels, pattern, (lower, upper), out, g)
                     self.left -= time.thread_time() - started
-                return answer
+                return ZERO + answer
             except KeyboardInterrupt:  # the answer comes first: what was found so far is to be right
-                self.interrupted = True
+                self.oracle[STOP] = 1
             except BaseException as error:
                 self.error = error
-                return UNKNOWN
+                return ZERO + UNKNOWN
 
     def _exact(self, network: Network, question: int, labels: int, pattern: int, box: tuple[int, int], out: int, g: int) -> int:  # fmt: skip
         D, words, kind = self.dimension, question >> 1, question & 1

@@ -20,6 +20,7 @@ from relukit._numba import njit
 from relukit._types import Array, IntArray
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._cut import cut, facets_of, finish, free_slot, keep, keep_fresh, only_facets
+from relukit.geometry._rational import STOP
 from relukit.geometry._signs import MANY, begin, open_in, settle_open, sort_by_sign, take
 from relukit.geometry._walk import (
     BUDGET,
@@ -119,7 +120,7 @@ def walk_cells(net, w, p, D, W, stop):
     last, spare, block = len(size) - 1, len(direct) + (D + 1) * len(w.value), (D + 2) * MANY
     domain = len(net.keep) > 0 and net.keep[0] == 1  # the first stage holds half-spaces that the domain keeps to
     while counts[STACK]:
-        if counts[CELLS] >= stop:
+        if counts[CELLS] >= stop or net.oracle[STOP]:
             return BUDGET
         if (  # one cell is finished per turn
             counts[CELLS] == len(p.patterns)
