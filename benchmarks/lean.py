@@ -109,7 +109,7 @@ _STEP = """
 import sys, time, torch, relukit
 from benchmarks.lean import cnn
 torch.set_num_threads(1)
-if sys.argv[1] == "tuned": assert relukit.nn.tune_allocator()
+if sys.argv[1] == "tuned": assert relukit.tune_allocator()
 torch.manual_seed(0)
 model, x = cnn(int(sys.argv[2])), torch.randn(int(sys.argv[3]), 3, 64, 64)
 times = []

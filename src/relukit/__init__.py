@@ -45,6 +45,7 @@ _PUBLIC = {
     "Curve": "relukit.training.hybrid",
     "ReLUClassifier": "relukit.training.estimators",
     "ReLURegressor": "relukit.training.estimators",
+    "tune_allocator": "relukit.training.lean",
     "nn": "relukit.training.nn:",
     "init": "relukit.training.init:",
     "verify": "relukit.verification",
