@@ -256,3 +256,15 @@ def test_interrupted_answers_are_right_all_the_same(inputs, threads):
     with pytest.raises(KeyboardInterrupt):
         threading.Timer(0.2, _thread.interrupt_main).start()
         relukit.regions(network, box, threads=threads)
+
+
+def test_breakpoints_of_any_network_are_exact():
+    """Along segments, with the start and the direction as a first layer of the reference."""
+    g = np.random.default_rng(0)
+    for seed in range(25):
+        steps, (a, b) = rational_nodes.hard(seed, 3), np.round(g.standard_normal((2, 3)) * 64) / 64
+        found = relukit.geometry.breakpoints(of_steps(steps), a, b)
+        moved = [(k, s + 1, *((rest[0] + 1,) if k == "add" else rest)) for k, s, *rest in steps]
+        assert found.exact and len(found) == rational_nodes.count(
+            [("dense", 0, (b - a)[:, None], a), *moved], np.zeros(1), np.ones(1)
+        )

@@ -13,6 +13,9 @@ from relukit.geometry._form import form_of
 from relukit.network import Affine, Network
 
 
+_CELLS = 4_000_000  # numbers in the stages of a network that is still cut as cells
+
+
 @dataclass(frozen=True, eq=False)
 class Segment(Shown):
     """A network along `start + t (end - start)`, t from 0 to 1: affine between neighboring breakpoints.
@@ -85,8 +88,8 @@ class Segment(Shown):
 def breakpoints(network: Network, start: Array, end: Array) -> Segment:
     """All places where some unit switches along a segment, in any input dimension.
 
-    Chains of dense ReLU layers are cut as one-dimensional cells, with exact signs. Other networks go node by node: every
-    node is linear between the breakpoints found so far, so its values there say where a unit crosses a knot, in
+    Networks are cut as one-dimensional cells, with exact signs. Those too large for that (convolutions of whole images) go node by
+    node: every node is linear between the breakpoints found so far, so its values there say where a unit crosses a knot, in
     float64; breakpoints closer than 1e-14 are one.
 
     Arguments:
@@ -107,7 +110,7 @@ def breakpoints(network: Network, start: Array, end: Array) -> Segment:
     if np.all(start == end):
         raise InvalidInput("the segment's ends are the same point")
     chain = network.dense_chain()
-    if chain is not None and chain.is_relu:
+    if (chain is not None and chain.is_relu) or _size(network) <= _CELLS:
         return _exact(network, start, end)
     t = np.array([0.0, 1.0])
     values: dict[int, Array] = {0: np.stack([start, end])}
@@ -133,6 +136,15 @@ def breakpoints(network: Network, start: Array, end: Array) -> Segment:
             values[i] = node.op(z)
         values = {j: v for j, v in values.items() if last[j] > i or j == i}
     return Segment(start, end, t, values[len(network) - 1])
+
+
+def _size(network: Network) -> int:
+    """How many numbers the rows of all stages may hold."""
+    hinges, total = 0, 0
+    for node in network.nodes:
+        total += node.size * hinges
+        hinges += 0 if isinstance(node.op, Affine) else node.size * len(getattr(node.op, "knots", ()))
+    return total
 
 
 def _crossings(t: Array, z: Array, knots: Array) -> Array:
