@@ -259,3 +259,12 @@ def test_resnet18_reads():
     assert network.parameters > 11_000_000
     x = np.random.default_rng(0).standard_normal((1, network.inputs)).astype(np.float32)
     np.testing.assert_allclose(network(x), network.replay(x), rtol=1e-3, atol=1e-3)
+
+
+def test_a_double_convolution_is_no_onnx_file(tmp_path):
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)).double()
+    network = relukit.load(module, input_shape=(1, 8, 8))
+    with pytest.raises(relukit.UnsupportedOperation, match="single precision"):
+        relukit.save(network, tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+    relukit.save(network.with_(dtype=np.dtype("float32")), tmp_path / "m.onnx")

@@ -211,13 +211,21 @@ def write_onnx(network: Network, path: str | Path) -> Path:
 
     Raises:
         InvalidInput: onnxruntime disagrees with the network by more than rounding explains.
+        UnsupportedOperation: onnxruntime has no such operation in the network's precision (convolutions in float64).
     """
     import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
     content = to_onnx(network).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except NoKernel as error:
+        raise UnsupportedOperation(
+            f"onnxruntime cannot run this network in {network.dtype} ({str(error).splitlines()[0]}). Write it in single precision: "
+            'relukit.save(network.with_(dtype=np.dtype("float32")), path)'
+        ) from error
     generator = np.random.default_rng(0)
     box = network.box
     rows = (
