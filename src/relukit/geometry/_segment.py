@@ -12,7 +12,6 @@ from relukit.geometry._cells import Cells
 from relukit.geometry._form import form_of
 from relukit.network import Affine, Network
 
-
 _CELLS = 4_000_000  # numbers in the stages of a network that is still cut as cells
 
 
