@@ -16,6 +16,7 @@ from relukit.network import Affine, Network, Node
 from relukit.network.affine import AbstractLinear, Gather, Identity, Scale, Sparse
 from relukit.network.curves import Curve, Jump
 from relukit.network.simplify import reachable
+from relukit.piecewise import AbstractActivation
 from relukit.sets import Box
 
 _STEEPEST = (
@@ -86,7 +87,7 @@ def _product(network: Network, index: int) -> tuple[int, int, int, _Factor, _Fac
     if np.any(shares[0] != 0.25) or np.any(shares[1] != -0.25):
         return None
     squares = [network.nodes[i] for i in node.inputs]
-    if any(not n.is_activation or n.op.name != "square" for n in squares):  # type: ignore[union-attr]
+    if any(not isinstance(n.op, AbstractActivation) or n.op.name != "square" for n in squares):
         return None
     plus, minus = (n.inputs[0] for n in squares)
     if len(network.consumers[plus]) != 1 or len(network.consumers[minus]) != 1:
@@ -109,7 +110,8 @@ def _terms(network: Network, index: int) -> list[_Factor]:
     if not isinstance(op, Affine) or np.any(op.bias):
         return []
     found = [_traced(network, m, j) for m, j in zip(op.maps, network.nodes[index].inputs)]
-    return [] if any(f is None for f in found) else found  # type: ignore[return-value]
+    told = [f for f in found if f is not None]
+    return told if len(told) == len(found) else []
 
 
 def _traced(network: Network, m: AbstractLinear, j: int) -> _Factor | None:

@@ -9,7 +9,7 @@ import numpy as np
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._initialization import deep_
 from relukit.monitoring._layers import LEAKY, RELU_LIKE
-from relukit.monitoring._loop_rules import add_to_optimizer, clear_gradients, fill_holes, skip_broken_steps
+from relukit.monitoring._loop_cures import add_to_optimizer, clear_gradients, fill_holes, skip_broken_steps
 from relukit.monitoring._optimizer import (
     DEEP,
     clip_gradients,

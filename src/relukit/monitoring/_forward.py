@@ -106,9 +106,8 @@ class ForwardLooks:
                 mean, std = np.zeros(1), np.ones(1)
             rms, saturated, always, bad = {}, {}, {}, ""
             for k, value in seen["layers"].items():
-                v = (
-                    value.float().cpu().numpy()
-                )  # a dozen small tensors' calls a layer would cost more than their numbers
+                # a dozen small tensors' calls a layer would cost more than their numbers.
+                v = value.float().cpu().numpy()
                 rms[k] = math.sqrt(np.dot(v.ravel(), v.ravel()) / v.size)
                 if not math.isfinite(rms[k]) and not bad:
                     bad = watch.layers[k].name

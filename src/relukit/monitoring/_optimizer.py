@@ -238,15 +238,18 @@ def clip_gradients(watch: Any, finding: Any) -> str:
     """Before every optimizer step the gradient's norm is cut to 1."""
     import torch
 
-    optimizer = watch.optimizer
-    if optimizer is None or not hasattr(optimizer, "register_step_pre_hook"):
-        return ""
-    if getattr(optimizer, "_relukit_clips", False):
-        return "gradient norm is cut to 1 already"
-
     def hook(optimizer: Any, *_: Any) -> None:
         torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
 
+    return before_step(watch.optimizer, "_relukit_clips", hook, "gradient norm is cut to 1 before every step")
+
+
+def before_step(optimizer: Any, mark: str, hook: Any, words: str) -> str:
+    """Registers a hook before every optimizer step, once: the optimizer bears the mark from then on. "" where it takes no hooks."""
+    if optimizer is None or not hasattr(optimizer, "register_step_pre_hook"):
+        return ""
+    if getattr(optimizer, mark, False):
+        return f"{words} already"
     optimizer.register_step_pre_hook(hook)
-    optimizer._relukit_clips = True
-    return "gradient norm cut to 1 before every step"
+    setattr(optimizer, mark, True)
+    return words

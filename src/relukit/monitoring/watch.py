@@ -16,6 +16,7 @@ from relukit.monitoring._optimizer import rate_of
 from relukit.monitoring._record import Record, Sample, without_holes
 from relukit.monitoring._regularization import decay_pull, dropouts_of, most_dropped
 from relukit.monitoring._rules import diagnose
+from relukit.monitoring._sampling import moments, norms, some
 from relukit.monitoring._units import layer_dict
 
 _EARLY = {1, 2, 4, 8, 16, 32}  # steps that are always looked at
@@ -177,13 +178,13 @@ class Watch(Shown):
         import torch
 
         with torch.no_grad():
-            weights = [_some(layer.weight) for layer in self.layers]
+            weights = [some(layer.weight) for layer in self.layers]
             biases = [
                 torch.zeros(1) if layer.bias is None else layer.bias.detach().reshape(-1) for layer in self.layers
             ]
             start = {}
             for name, parts in (("weight", weights), ("bias", biases)):
-                start[f"{name}_mean"], start[f"{name}_std"] = _moments(torch.cat(parts), [p.numel() for p in parts])
+                start[f"{name}_mean"], start[f"{name}_std"] = moments(torch.cat(parts), [p.numel() for p in parts])
         self.record.start = start
 
     def _look(self, step: int) -> None:
@@ -201,24 +202,24 @@ class Watch(Shown):
             silent = [np.zeros(0, bool)] * len(self.layers)
             if having:
                 # Norms from at most a thousand entries each, scaled up: a full pass would cost as much as a step's tenth.
-                parts = [_some(self.layers[k].weight.grad) for k in having]
+                parts = [some(self.layers[k].weight.grad) for k in having]
                 again = len(self.record.samples) % 4 == 0 or len(self.record.samples[-1].weight) != len(self.layers)
                 if again:
-                    parts += [_some(self.layers[k].weight) for k in having]
-                norms = _norms(torch.cat(parts), [p.numel() for p in parts])
+                    parts += [some(self.layers[k].weight) for k in having]
+                sizes = norms(torch.cat(parts), [p.numel() for p in parts])
                 scale = np.sqrt([self.layers[k].weight.numel() / p.numel() for k, p in zip(having, parts)])
-                grad[having] = norms[: len(having)] * scale
+                grad[having] = sizes[: len(having)] * scale
                 weight = self.record.samples[-1].weight if not again else weight
                 if again:
-                    weight[having] = norms[len(having) :] * scale
+                    weight[having] = sizes[len(having) :] * scale
                 flags = [self._unit_gradient(self.layers[k]) for k in having]
                 flat = (torch.cat(flags) == 0).cpu().numpy()
                 start = 0
                 for k, part in zip(having, flags):
                     silent[k] = self._by_weights(self.layers[k], flat[start : start + part.numel()])
                     start += part.numel()
-            sizes = [layer.weight.numel() for layer in self.layers]
-            pull = decay_pull(self.optimizer, grad, weight, sizes) if having and self.optimizer is not None else 0.0
+            counts = [layer.weight.numel() for layer in self.layers]
+            pull = decay_pull(self.optimizer, grad, weight, counts) if having and self.optimizer is not None else 0.0
             self.record.samples.append(Sample(step, grad, weight, silent, pull=pull, rate=self.record.rate))
             self._probe = self._entries()
 
@@ -242,7 +243,7 @@ class Watch(Shown):
         """Some entries of every layer's weights in one row, and how many of each."""
         import torch
 
-        parts = [_some(layer.weight, _ENTRIES) for layer in self.layers]
+        parts = [some(layer.weight, _ENTRIES) for layer in self.layers]
         return torch.cat(parts), [p.numel() for p in parts]
 
     def _finish_probe(self) -> None:
@@ -253,7 +254,7 @@ class Watch(Shown):
 
         with torch.no_grad():
             (now, counts), (before, _) = self._entries(), self._probe
-            ratio = _norms(now - before, counts) / (_norms(before, counts) + 1e-12)
+            ratio = norms(now - before, counts) / (norms(before, counts) + 1e-12)
         self.record.updates.append((self.record.samples[-1].step, ratio))
         self._probe = None
 
@@ -349,33 +350,6 @@ def _clocks() -> tuple[float, float]:
 def _since(started: tuple[float, float]) -> float:
     """Seconds since then: the clock's, or the processor's where a busy machine makes the clock run on alone."""
     return min(time.perf_counter() - started[0], time.process_time() - started[1])
-
-
-def _some(tensor: Any, most: int = 1024) -> Any:
-    """Evenly spaced entries of a tensor, all of them where it is small.
-
-    Steps have no factor in common with the length of a row: else the same few inputs would be met again and again, and of
-    images that may be a border that is always 0.
-    """
-    flat = tensor.detach().reshape(-1)
-    step = flat.numel() // most
-    row = max(flat.numel() // max(len(tensor), 1), 1) if tensor.ndim else 1
-    while step > 1 and math.gcd(step, row) > 1:
-        step += 1
-    return flat[::step] if step > 1 else flat
-
-
-def _norms(row: Any, counts: list[int]) -> Array:
-    """Euclidean norms of the parts of a row; one pass, where a call per part would cost more than its numbers."""
-    squares = np.square(row.float().cpu().numpy(), dtype=np.float64)
-    return np.sqrt(np.add.reduceat(squares, np.cumsum([0, *counts[:-1]])))
-
-
-def _moments(row: Any, counts: list[int]) -> tuple[Array, Array]:
-    """Means and standard deviations of the parts of a row."""
-    values, starts = row.float().cpu().numpy().astype(np.float64), np.cumsum([0, *counts[:-1]])
-    means = np.add.reduceat(values, starts) / counts
-    return means, np.sqrt(np.add.reduceat(np.square(values - np.repeat(means, counts)), starts) / counts)
 
 
 def recently_silent(record: Record, k: int, count: int = 4) -> np.ndarray:
