@@ -37,9 +37,8 @@ def channel_form(network: Network, bounds: Bounds) -> Channels | None:
     draft, merged, rounded, changed = Draft.of(network, bounds), 0, 0, False
     unread: list[tuple[int, int]] = []
     follow: list[tuple[int, int, int, float]] = []  # layer, unit, unit that it follows, factor
-    passed: set[tuple[int, int]] = (
-        set()
-    )  # always-on units that pass on what others added: they stand for themselves no more
+    # always-on units that pass on what others added: they stand for themselves no more
+    passed: set[tuple[int, int]] = set()
     number = {i: k for k, i in enumerate(network.activations)}
     once = list(range(1, len(network)))
     for source, again in [(i, False) for i in once] + [(i, True) for i in reversed(once)]:

@@ -11,9 +11,8 @@ from relukit.network import Affine, Network, Node
 from relukit.network.affine import AbstractLinear, Dense, Gather, Sparse, dense_or_sparse
 from relukit.piecewise import AbstractActivation
 
-Known = tuple[
-    np.ndarray, Array, Array
-]  # which entries of a node are constant, their values (0 elsewhere), and how far these may be off
+# Which entries of a node are constant, their values (0 elsewhere), and how far these may be off.
+Known = tuple[np.ndarray, Array, Array]
 
 
 def fold_constants(draft: Draft) -> bool:
@@ -30,8 +29,9 @@ def fold_constants(draft: Draft) -> bool:
                 continue
             share, size = W @ value, np.abs(W) @ np.abs(value)
             if share.any() or off.any():
-                bias = draft.nodes[j].op.bias  # pyright: ignore[reportAttributeAccessIssue]
-                draft.off_by(j, np.abs(W) @ off + gamma(m.in_size + 4) * (size + np.abs(bias)))
+                now = draft.nodes[j].op  # earlier maps of this node may have changed its bias
+                assert isinstance(now, Affine)
+                draft.off_by(j, np.abs(W) @ off + gamma(m.in_size + 4) * (size + np.abs(now.bias)))
                 draft.add_bias(j, share)
             draft.put((j, p), dense_or_sparse(np.where(fixed, 0.0, W)))
             changed = True
