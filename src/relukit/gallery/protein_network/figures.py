@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import shorten
 
 from relukit._numerics import atomic_path
 from relukit.gallery.protein_network._graph import read_graph
@@ -40,9 +41,10 @@ def figures(out: Path, data: Path) -> list[Path]:
         for name in names.values():
             name.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
         best = f", its {len(net)} best drawn" if len(net) < len(module["proteins"]) else ""
-        ax.set_title(
-            f"{len(module['proteins'])} proteins{best}\n{module['edges']} edges, p = {module['p']:.3f}", fontsize=10
-        )
+        title = f"{len(module['proteins'])} proteins{best}\n{module['edges']} edges, p = {module['p']:.2g}"
+        for first in module.get("pathways", [])[:1]:
+            title += f"\n{shorten(first['pathway'], 44, placeholder=' ...')}, {first['overlap']} of them, q = {first['q']:.1g}"
+        ax.set_title(title, fontsize=10)
         ax.margins(0.14)
         ax.axis("off")
     for ax in axes[len(modules) :]:

