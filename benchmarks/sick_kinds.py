@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import _sick_fifth, _sick_fourth, _sick_mended, _sick_third, _sick_unseen
+from benchmarks import _sick_fifth, _sick_fourth, _sick_healthy_other, _sick_mended, _sick_third, _sick_unseen
 from benchmarks._common import cpu_seconds, keep, spread
 from benchmarks._sick_faults import Case
 from benchmarks.sick import Run, train
@@ -24,6 +24,7 @@ PARTS = {
     "third": (_sick_third.BASES, _sick_third.CASES),
     "fourth": (_sick_fourth.BASES, _sick_fourth.CASES),
     "fifth": (_sick_fifth.BASES, _sick_fifth.CASES),
+    "healthy": (_sick_healthy_other.BASES, _sick_healthy_other.CASES),
 }
 
 
