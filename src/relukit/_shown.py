@@ -1,16 +1,17 @@
 """How results show themselves in a notebook."""
 
 import html
+from abc import ABC, abstractmethod
 from typing import Any
 
 _MOST = 24  # lines of a table
 
 
-class Shown:
+class Shown(ABC):
     """A result whose rich form in a notebook is its short text over a table of what `to_dict()` holds."""
 
-    def to_dict(self) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]: ...
 
     def _repr_html_(self) -> str:
         rows = [(key, _brief(value)) for key, value in self.to_dict().items()]

@@ -118,7 +118,7 @@ def _refine(state: Sweep, target: int, everything: bool, budget: float) -> None:
 
 def _work(network: Network, target: int) -> int:
     """Multiplications that carrying one row back from a node takes, about."""
-    return sum(n.op.terms * n.size if isinstance(n.op, Affine) else 4 * n.size for n in network.nodes[1 : target + 1])  # type: ignore[union-attr]
+    return sum(n.op.terms * n.size if isinstance(n.op, Affine) else 4 * n.size for n in network.nodes[1 : target + 1])
 
 
 def _rows_of(linear: AbstractLinear, rows: np.ndarray, dtype: np.dtype) -> Array:

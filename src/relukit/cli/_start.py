@@ -165,7 +165,7 @@ class _AfterNumba:
 
         if name != "numba.core.caching":
             return None
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is None or spec.loader is None:
             return spec

@@ -166,13 +166,14 @@ def resize(o: Operator, r: Reading) -> int:
         kept |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     if kept.get("mode", "nearest") == "bilinear":
         kept["mode"] = "linear"
+    by_size = sizes is not None and np.size(sizes) > 0
+    wanted = np.asarray(sizes if by_size else scales).tolist()
     for k, axis in enumerate(axes):
         length = r.builder.shape(x)[axis]
-        by_size = sizes is not None and np.size(sizes) > 0
-        factor = float(sizes[k]) / length if by_size else float(scales[k])  # type: ignore[index]
+        factor = wanted[k] / length if by_size else wanted[k]
         if factor == 1:
             continue
-        target = np.asarray([length, sizes[k]], np.int64) if by_size else np.asarray([1.0, factor], np.float32)  # type: ignore[index]
+        target = np.asarray([length, wanted[k]], np.int64) if by_size else np.asarray([1.0, factor], np.float32)
         node = helper.make_node("Resize", ["x", "", "", "t"] if by_size else ["x", "", "t"], ["y"], **kept)
         graph = helper.make_graph(
             [node], "axis",

@@ -186,20 +186,20 @@ def _function(b: Builder, index: int, base: int, depth: int = 0) -> Callable[[Ar
     node = b.nodes[index]
     if index < base or depth > _WALK or not node.inputs:
         return None
-    inner = [_function(b, j, base, depth + 1) for j in node.inputs]
-    if any(f is None for f in inner):
+    inner = [g for j in node.inputs if (g := _function(b, j, base, depth + 1)) is not None]
+    if len(inner) < len(node.inputs):
         return None
     if isinstance(node.op, AbstractActivation):
         op, f = node.op, inner[0]
         if isinstance(op, PiecewiseLinear) and (op.knots.ndim > 1 or op.slopes.ndim > 1):
             return None
-        return lambda x: op.fast(f(x))  # type: ignore[misc]
+        return lambda x: op.fast(f(x))
     assert isinstance(node.op, Affine)
-    factors = [_factor(m) for m in node.op.maps]
+    factors = [k for m in node.op.maps if (k := _factor(m)) is not None]
     bias = node.op.bias
-    if any(k is None for k in factors) or not len(bias) or np.any(bias != bias[0]):
+    if len(factors) < len(inner) or not len(bias) or np.any(bias != bias[0]):
         return None
-    return lambda x: sum(k * f(x) for k, f in zip(factors, inner)) + bias[0]  # type: ignore[misc, operator]
+    return lambda x: sum(k * f(x) for k, f in zip(factors, inner)) + bias[0]
 
 
 def _factor(m: object) -> float | None:

@@ -134,8 +134,8 @@ def _parts(length: int, count: int) -> list[tuple[int, int]]:
 
 def _adaptive_out(call: Call, line: bool, sides: tuple[int, ...]) -> tuple[int, int]:
     given = [call.args[1]] if isinstance(call.args[1], int) else list(call.args[1])
-    given = [1, *given[:1]] if line else given * (2 // len(given))
-    return tuple(s if g is None else int(g) for g, s in zip(given, sides))  # type: ignore[return-value]
+    high, wide = [1, *given[:1]] if line else given * (2 // len(given))
+    return sides[0] if high is None else int(high), sides[1] if wide is None else int(wide)
 
 
 def adaptive_average(call: Call, b: Builder, rank: int) -> int:

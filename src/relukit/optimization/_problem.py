@@ -1,7 +1,7 @@
 """A question to one network as all searches see it: minimize a linear function of inputs and outputs under linear constraints."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -53,7 +53,7 @@ class Problem:
     box: Box
     goal: Linear
     constraints: tuple[Constraint, ...] = ()
-    integers: np.ndarray = None  # type: ignore[assignment]
+    integers: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
     groups: tuple[Group, ...] = ()
 
     @property
