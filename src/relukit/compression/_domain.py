@@ -7,7 +7,7 @@ import numpy as np
 from relukit._errors import InvalidInput
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, linear
-from relukit.compression._witness import products
+from relukit.compression._witness import drawn_in, products
 from relukit.network import Affine, Network
 from relukit.network.affine import Conv, Dense, Scale, Sparse
 from relukit.sets import AbstractSet, Box
@@ -51,12 +51,16 @@ def points_of(network: Network, domain: AbstractSet, cover: Box | None, seed: in
     count = int(np.clip(_PRODUCTS / max(products(network), 1), _LEAST, _SAMPLES))
     if cover is None:
         points = domain.sample(count, seed)
+        if not isinstance(domain, Box):
+            points = drawn_in(domain, points)
+            inside = domain.contains(points)
+            points = points[inside] if inside.any() else points  # a flat polytope holds no point of floating point
         return points, np.zeros(len(points), np.int64)
     g = np.random.default_rng(seed)
     home = np.r_[np.arange(len(cover.lower)), g.integers(len(cover.lower), size=count)]
     share = g.choice([0.0, 0.5, 1.0], (len(home), cover.size))
     share[: len(cover.lower)] = 0.5
-    return cover.lower[home] + share * (cover.upper - cover.lower)[home], home
+    return np.clip(cover.lower[home] + share * (cover.upper - cover.lower)[home], cover.lower[home], cover.upper[home]), home  # fmt: skip
 
 
 def finite(network: Network) -> None:

@@ -12,7 +12,7 @@ from relukit.compression._gates import error_bound, give_up
 from relukit.compression._witness import Seen
 from relukit.network import Affine, Network, Origin
 from relukit.piecewise import PiecewiseLinear
-from relukit.sets import AbstractSet, Box
+from relukit.sets import AbstractSet, Box, Polytope
 
 _LEAST = 0.02  # seconds that a unit gets at least
 _ONCE = 1.0  # seconds of search from which on loops are compiled beforehand, if this was never done
@@ -31,7 +31,8 @@ def settle(
 
     A ReLU whose samples are all on one side is asked whether the other side can be reached. Searches go from the first
     layer to the last, and after each layer that gained something the linear bounds behind it are made again. The
-    question is asked over the box around the set, which proves it for the set.
+    question is asked over the box around the set, which proves it for the set; where a point of the box answers it otherwise, it is asked
+    again over a polytope itself.
 
     Arguments:
         bounds: Linear bounds over the set.
@@ -44,12 +45,14 @@ def settle(
         if not is_compiled():
             compile_loops()
     stop, crossed, left, box = time.perf_counter() + timeout, set(), 0, input_set.box()
+    beyond: set[tuple[int, int]] = set()  # a point of the box shows these crossing, none of the set was found
     for part in _PARTS:  # a little for each at first, so that one hard unit does not take the others' time
         if part == _PARTS[-1] and not (left and stop - time.perf_counter() > timeout / 2):
             break
         left = 0
         waiting = {i: _one_sided(network, i, seen, bounds) for i in network.activations}
-        waiting = {i: np.array([e for e in w if (i, int(e)) not in crossed], np.int64) for i, w in waiting.items()}
+        done = crossed | beyond
+        waiting = {i: np.array([e for e in w if (i, int(e)) not in done], np.int64) for i, w in waiting.items()}
         for i in network.activations:
             entries = waiting[i][bounds.undecided(i)[waiting[i]]]
             if not len(entries):
@@ -63,16 +66,18 @@ def settle(
                 remaining = stop - time.perf_counter()
                 side = 1.0 if seen.low[i][entry] > 0 else -1.0
                 share = min(max(_LEAST, remaining / (len(entries) - k + ahead) * part), remaining)
-                asked, status = (prefix, box, int(entry), side), "open"
+                asked, status = (prefix, box, int(entry), side, input_set), "open"
                 if share > 0:
                     status = _decided(*asked, share if part < 1 else share / 8, seed)
-                if share > 0 and status not in ("sat", "unsat"):
+                if share > 0 and status not in ("sat", "unsat", "beyond"):
                     margin = float(seen.low[i][entry] if side > 0 else -seen.high[i][entry])
                     status = _nearly(*asked, margin, share if part < 1 else share / 8, seed)
-                if share > 0 and part > 1 and status not in ("sat", "unsat"):
+                if share > 0 and (part > 1 and status not in ("sat", "unsat", "beyond") or _cut(status, input_set)):
                     status = _optimized(*asked, share * 6 / 8, seed)
                 if status == "sat":
                     crossed.add((i, int(entry)))
+                elif status == "beyond":
+                    beyond.add((i, int(entry)))
                 elif status != "unsat":
                     left += 1
                 elif side > 0:
@@ -107,16 +112,23 @@ def _one_sided(network: Network, index: int, seen: Seen, bounds: Bounds) -> np.n
     return np.flatnonzero(bounds.undecided(index) & ((seen.low[index] > 0) | (seen.high[index] < 0)))
 
 
+def _cut(status: str, input_set: AbstractSet) -> bool:
+    """Whether the box around a polytope did not settle what the polytope may."""
+    return status == "beyond" and isinstance(input_set, Polytope)
+
+
 def _decided(
     prefix: Network,
     box: Box,
     entry: int,
     side: float,
+    input_set: AbstractSet,
     timeout: float,
     seed: int,
     instead: tuple[Network, float] | None = None,
 ) -> str:
-    """`unsat` where `side * z > 0` over the whole box is proven, `sat` where a point shows the other side, another word where time ran out.
+    """`unsat` where `side * z > 0` over the whole box is proven, `sat` where a point of the set shows the other side, `beyond` where one
+    of the box around it does, another word where time ran out.
 
     Arguments:
         instead: A network to ask, whose one output is within a number of `side * z`.
@@ -131,11 +143,16 @@ def _decided(
         return across[0] if len(across) else None
 
     if instead is not None:
-        return decide(instead[0], box, np.ones((1, 1)), np.array([-instead[1]]), confirm, timeout, seed).status
-    return decide(prefix, box, row, np.zeros(1), confirm, timeout, seed).status
+        found = decide(instead[0], box, np.ones((1, 1)), np.array([-instead[1]]), confirm, timeout, seed)
+    else:
+        found = decide(prefix, box, row, np.zeros(1), confirm, timeout, seed)
+    outside = found.point is not None and not bool(input_set.contains(found.point))
+    return "beyond" if found.status == "sat" and outside else found.status
 
 
-def _nearly(prefix: Network, box: Box, entry: int, side: float, margin: float, timeout: float, seed: int) -> str:
+def _nearly(
+    prefix: Network, box: Box, entry: int, side: float, input_set: AbstractSet, margin: float, timeout: float, seed: int
+) -> str:
     """The same for networks in which gates that matter little beside the margin that points show are lines: training with L1 leaves many such.
 
     A hundred gates become twenty, and the search that stayed open takes a fraction of a second.
@@ -156,22 +173,27 @@ def _nearly(prefix: Network, box: Box, entry: int, side: float, margin: float, t
             box,
             entry,
             side,
+            input_set,
             timeout / len(_SHARES),
             seed,
             (skip_form(small, np.ones(box.size, bool), asked), error),
         )
-        if status in ("sat", "unsat"):
+        if status in ("sat", "unsat", "beyond"):
             return status
     return "open"
 
 
-def _optimized(prefix: Network, box: Box, entry: int, side: float, timeout: float, seed: int) -> str:
+def _optimized(
+    prefix: Network, box: Box, entry: int, side: float, input_set: AbstractSet, timeout: float, seed: int
+) -> str:
     """The same by the least value: where a unit stays just short of its kink, linear programs need far fewer nodes than slopes do."""
     from relukit.optimization import optimize
 
     row = np.zeros(prefix.outputs)
     row[entry] = side
-    best = optimize(prefix, minimize=row, box=box, timeout=timeout, seed=seed)
+    over = input_set if isinstance(input_set, Polytope) else box
+    best = optimize(prefix, minimize=row, box=over, timeout=timeout, seed=seed)
     if best.bound > 0:
         return "unsat"
-    return "sat" if best.witness is not None and side * prefix(best.witness)[entry] <= 0 else "unknown"
+    across = best.witness is not None and side * prefix(best.witness)[entry] <= 0
+    return ("sat" if input_set.contains(best.witness) else "beyond") if across else "unknown"

@@ -14,6 +14,7 @@ _STEPS = (1.0, 0.5, 0.1)  # shares of the way to the corner that the gradient po
 _WORK = 4e8  # products that one layer's rounds may take: about 0.1 s
 _FEW = 20  # points to start from at least
 _MEMORY = 1 << 24  # values held at once: 128 MB
+_HAIR = 1e-7  # of the way to the middle of a set: projections lie within 1e-9 of it
 _SURE = 1e-12  # of the largest sum: nearer to a kink, rounding decides the side
 
 
@@ -149,4 +150,12 @@ def _along(domain: AbstractSet, x: Array, slope: Array, lower: Array | None, upp
     size = np.linalg.norm(slope, axis=1, keepdims=True)
     box = domain.box()
     reach = float(np.linalg.norm(box.upper - box.lower))
-    return np.stack([domain.project(x + t * reach * slope / np.where(size > 0, size, 1)) for t in _STEPS])
+    tried = np.stack([domain.project(x + t * reach * slope / np.where(size > 0, size, 1)) for t in _STEPS])
+    tried = drawn_in(domain, tried)
+    return np.where(domain.contains(tried)[..., None], tried, x)
+
+
+def drawn_in(domain: AbstractSet, points: Array) -> Array:
+    """Points nearer to the middle by a hair: projections end outside by as much, where units may cross that do not inside."""
+    middle = domain.center()
+    return middle + (1 - _HAIR) * (points - middle)
