@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from relukit._errors import InvalidInput
 from relukit.gallery import _motifs
 from relukit.gallery._life import codes, one_hot, reverse_complement
 
@@ -150,6 +151,15 @@ def test_crispr_study_runs_scores_and_is_used(tmp_path):
     assert (
         answer["metrics"]["spearman"] > 0.15
     )  # two passes over a sixth of the rows; 239 guides: chance reaches 0.13 once in 40
+    elsewhere = crispr.score(
+        tmp_path, [tmp_path / "unseen.csv"], train=str(tmp_path / "Aguirre2016_activity.csv"), seeds=1
+    )
+    assert elsewhere["rows"] + elsewhere["rows_left_out_as_trained_on"] == 239
+    assert elsewhere["metrics"]["spearman"] > 0.15 and set(elsewhere["baselines"]) == {"ridge", "lightgbm"}
+    with pytest.raises(InvalidInput, match="different scales"):
+        crispr.score(tmp_path, [tmp_path / "unseen.csv", tmp_path / "Aguirre2016_activity.csv"])
+    with pytest.raises(InvalidInput, match="nothing is left"):
+        crispr.score(tmp_path, [tmp_path / "unseen.csv"], train=str(tmp_path / "unseen.csv"))
     (tmp_path / "x.fasta").write_text(">x\n" + "".join(LETTERS[np.random.default_rng(0).integers(0, 4, 300)]) + "\n")
     guides = crispr.use(tmp_path, tmp_path / "x.fasta")
     assert all(g.low <= g.score <= g.high for g in guides) and crispr.to_csv(guides).startswith("rank,record")

@@ -21,16 +21,30 @@ BOOSTING = {
 
 def fit(screens: list[Screen]) -> dict[str, Any]:
     """`ridge` and `lightgbm` learn from the first screen alone, `lightgbm_both` from all rows the networks see."""
+    X, y, w = (list(part) for part in zip(*map(_rows, screens)))
+    first = _boosting(X[0], y[0], w[0])
+    both = _boosting(np.concatenate(X), np.concatenate(y), np.concatenate(w))
+    return {"ridge": _ridge(X[0], y[0]), "lightgbm": first, "lightgbm_both": both}
+
+
+def alone(screen: Screen, sequences: list[str]) -> dict[str, Array]:
+    """Scores of `sequences` by ridge and boosting that learn from one screen."""
+    X, y, weight = _rows(screen)
+    new, w = table(sequences), _ridge(X, y)
+    return {"ridge": new @ w[:-1] + w[-1], "lightgbm": np.asarray(_boosting(X, y, weight).predict(new))}
+
+
+def _rows(screen: Screen) -> tuple[Array, Array, Array]:
+    """Features, targets and weights of a screen."""
+    return table(screen.sequences), targets(screen), screen.weights * (SECOND_WEIGHT if screen.kind else 1)
+
+
+def _boosting(X: Array, y: Array, weight: Array) -> Any:
     try:
         import lightgbm
     except ImportError as error:
         raise MissingExtra("boosting needs lightgbm: pip install relukit[gallery]") from error
-    X = [table(s.sequences) for s in screens]
-    y = [targets(s) for s in screens]
-    w = [s.weights * (SECOND_WEIGHT if s.kind else 1) for s in screens]
-    first = lightgbm.LGBMRegressor(**BOOSTING).fit(X[0], y[0], sample_weight=w[0])
-    both = lightgbm.LGBMRegressor(**BOOSTING).fit(np.concatenate(X), np.concatenate(y), sample_weight=np.concatenate(w))
-    return {"ridge": _ridge(X[0], y[0]), "lightgbm": first.booster_, "lightgbm_both": both.booster_}
+    return lightgbm.LGBMRegressor(**BOOSTING).fit(X, y, sample_weight=weight).booster_
 
 
 def _ridge(X: Array, y: Array) -> Array:

@@ -1,11 +1,12 @@
 """Screens as tables: two layouts are known, by their columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from relukit._errors import UnreadableFile
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit.gallery._life import Array
 from relukit.gallery._tables import complete, read_csv, with_numbers
 
@@ -31,6 +32,31 @@ class Screen:
         """One over the number of rows with the same 30-mer, so that a guide tested twice counts once."""
         _, index, count = np.unique(self.sequences, return_inverse=True, return_counts=True)
         return (1 / count[index]).astype(np.float32)
+
+    def rows(self, chosen: Array) -> "Screen":
+        """The chosen rows, by a mask."""
+        kept = [s for s, k in zip(self.sequences, chosen) if k]
+        return Screen(kept, self.genes[chosen], self.activity[chosen], self.kind)
+
+
+def joined(screens: Sequence[Screen], names: Sequence[str]) -> Screen:
+    """Screens of one layout below each other.
+
+    Raises:
+        InvalidInput: Their layouts differ; `names` says whose.
+    """
+    other = next((k for k, s in enumerate(screens) if s.kind != screens[0].kind), None)
+    if other is not None:
+        raise InvalidInput(
+            f"{names[0]} holds '{_LAYOUTS[screens[0].kind][2]}' and {names[other]} '{_LAYOUTS[screens[other].kind][2]}', "
+            "which are different scales; score them one by one"
+        )
+    return Screen(
+        [s for each in screens for s in each.sequences],
+        np.concatenate([s.genes for s in screens]),
+        np.concatenate([s.activity for s in screens]),
+        screens[0].kind,
+    )
 
 
 def read(path: Path) -> Screen:
@@ -62,6 +88,11 @@ def rank_correlation(scores: Array, screen: Screen, rows: Array | None = None) -
     if counts[counts >= 20].sum() < len(screen.genes) / 2:
         return rho(scores[rows], screen.activity[rows])
     return by_gene(scores, screen, rows)
+
+
+def both(scores: Array, screen: Screen) -> dict[str, float]:
+    """`spearman` and `spearman_by_gene`."""
+    return {"spearman": rank_correlation(scores, screen), "spearman_by_gene": by_gene(scores, screen)}
 
 
 def by_gene(scores: Array, screen: Screen, rows: Array | None = None) -> float:

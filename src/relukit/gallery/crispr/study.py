@@ -10,7 +10,7 @@ from relukit._errors import InvalidInput, RelukitError
 from relukit._numerics import write_json
 from relukit.gallery._life import Array, bootstrap_difference, data_folder, load_states, t_interval
 from relukit.gallery.crispr import _baselines, _model
-from relukit.gallery.crispr._screens import FIRST, SECOND, Screen, by_gene, rank_correlation, read
+from relukit.gallery.crispr._screens import FIRST, SECOND, Screen, both, joined, rank_correlation, read
 
 NAME, FOLDS, EPOCHS = "crispr", 5, 14
 LEVEL = 0.8  # of the interval printed for a guide
@@ -76,27 +76,49 @@ def _folds(genes: Array) -> Array:
     return fold
 
 
-def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
+def score(out: Path, files: Sequence[Path], train: str | None = None, seeds: int = 5) -> dict[str, Any]:
     """Metrics of the trained study and of every baseline on the given screens (one layout per call).
 
     The score averages the networks and the boosting that saw the same rows; `network_alone` is given beside it.
+
+    Arguments:
+        train: A screen to train the recipe on anew, and on nothing else: then another laboratory's screen is judged by what
+            this one tells. Guides of the files that it holds as well are left out, and counted.
+        seeds: Networks to train then.
     """
     if not files:
         raise InvalidInput("give a screen to score: --data SCREEN.csv")
+    screen = joined([read(Path(f)) for f in files], [Path(f).name for f in files])
+    if train is not None:
+        source = read(Path(train))
+        known = set(source.sequences)
+        unseen = np.array([s not in known for s in screen.sequences])
+        if not unseen.any():
+            raise InvalidInput(f"each guide of the files is in {train} as well; nothing is left to judge")
+        return {**_trained_on(source, screen.rows(unseen), seeds), "rows_left_out_as_trained_on": int((~unseen).sum())}
     loaded = load_states(out / "model.pt", NAME)
-    screens = [read(Path(f)) for f in files]
-    screen = Screen(
-        [s for each in screens for s in each.sequences],
-        np.concatenate([s.genes for s in screens]),
-        np.concatenate([s.activity for s in screens]),
-        screens[0].kind,
-    )
     each = _model.predict(_model.restore(loaded["states"]), screen.sequences)[:, :, screen.kind]
-    network, trees = each.mean(0), _baselines.predict(out, screen.sequences)
-    ours = _standard(network) + _standard(trees["lightgbm_both"])
-    baselines, gaps = {}, {}
-    for name, values in trees.items():
-        baselines[name] = {"spearman": rank_correlation(values, screen), "spearman_by_gene": by_gene(values, screen)}
+    trees = _baselines.predict(out, screen.sequences)
+    answer = _judged(each, trees["lightgbm_both"], trees, screen, loaded["seeds"])
+    return {**answer, "rows_seen_in_training": _seen(screen.sequences)}
+
+
+def _trained_on(source: Screen, screen: Screen, seeds: int) -> dict[str, Any]:
+    """The recipe from one screen alone, judged on another; baselines from the same rows."""
+    everything = [np.arange(len(source.sequences))]
+    modules = [_model.fit([source], everything, seed, EPOCHS) for seed in range(int(seeds))]
+    each = _model.predict(modules, screen.sequences)[:, :, source.kind]
+    trees = _baselines.alone(source, screen.sequences)
+    return _judged(each, trees["lightgbm"], trees, screen, len(each))
+
+
+def _judged(each: Array, beside: Array, baselines: dict[str, Array], screen: Screen, single: int) -> dict[str, Any]:
+    """The report: the mean of the networks `each` with the boosting `beside` it, and baselines on the same rows."""
+    network = each.mean(0)
+    ours = _standard(network) + _standard(beside)
+    figures, gaps = {}, {}
+    for name, values in baselines.items():
+        figures[name] = both(values, screen)
         gaps[name] = bootstrap_difference(
             lambda rows, other=values: (
                 rank_correlation(ours, screen, rows),
@@ -105,22 +127,16 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
             len(ours),
             repeats=300,
         )
-    seeds = [rank_correlation(values, screen) for values in each[: loaded["seeds"]]]
     return {
         "study": NAME,
         "metrics": {
-            "spearman": rank_correlation(ours, screen),
-            "spearman_by_gene": by_gene(ours, screen),
-            "network_alone": {
-                "spearman": rank_correlation(network, screen),
-                "spearman_by_gene": by_gene(network, screen),
-            },
-            "spearman_single_network": t_interval(seeds),
+            **both(ours, screen),
+            "network_alone": both(network, screen),
+            "spearman_single_network": t_interval([rank_correlation(values, screen) for values in each[:single]]),
         },
-        "baselines": baselines,
+        "baselines": figures,
         "paired_bootstrap": gaps,
         "rows": len(ours),
-        "rows_seen_in_training": _seen(screen.sequences),
     }
 
 
