@@ -622,3 +622,22 @@ def test_band_for_later_months_holds_nine_of_ten_quiet_ones_whatever_a_crisis_di
     assert _scale(walked, truth) == pytest.approx(1.71)
     assert _scale(walked, -truth) == pytest.approx(1.71 / 1.5)
     assert _scale(walked[:5], truth[:5]) == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 25, 170])
+def test_months_below_the_chart_do_not_collide(count):
+    pytest.importorskip("matplotlib")
+    import pandas as pd
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from relukit.gallery.retail_index.figures import _months
+
+    figure = Figure(figsize=(7, 2))
+    axes, months = figure.subplots(), pd.period_range("2016-11", periods=count, freq="M")
+    axes.plot(months.to_timestamp(), range(count))
+    _months(axes, months, 16)
+    FigureCanvasAgg(figure).draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert boxes and all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:]))
+    assert axes.get_xticklabels()[0].get_text().split("\n")[-1] in {"2016", "2017"}
