@@ -633,7 +633,7 @@ def test_months_below_the_chart_do_not_collide(count):
 
     from relukit.gallery.retail_index.figures import _months
 
-    figure = Figure(figsize=(7, 2))
+    figure = Figure(figsize=(8.8, 2))  # axes as wide as those of the chart
     axes, months = figure.subplots(), pd.period_range("2016-11", periods=count, freq="M")
     axes.plot(months.to_timestamp(), range(count))
     _months(axes, months, 16)
