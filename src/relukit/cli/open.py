@@ -44,6 +44,9 @@ def command(
         print(
             f"compress  {content['compress']['parameters_before']} -> {content['compress']['parameters_after']} parameters: {content['compress']['reason']}"
         )
+    missing: dict[str, list[str]] = {}
     for part in content["skipped"]:
-        print(f"no {part['section']}: {part['reason']}")
+        missing.setdefault(part["reason"], []).append(part["section"])
+    for reason, names in missing.items():
+        print(f"no {', '.join(names)}: {reason}")
     print(f"report    {report.path}")

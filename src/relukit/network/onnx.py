@@ -124,7 +124,7 @@ def from_onnx(model: Any, folder: Path | None = None) -> Network:
         row = OPERATORS.get(operator.kind)
         if row is None:
             raise operator.refuse(
-                "relukit does not know this operator. Known are " + ", ".join(sorted(OPERATORS)) + "."
+                "relukit does not know this operator (`relukit supports --onnx-operators` lists those it knows)"
             )
         missing = [n for n in operator.inputs if n and n not in reading.constants and n not in reading.values]
         if missing:

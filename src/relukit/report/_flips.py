@@ -17,7 +17,7 @@ _UNITS = 5_000  # above this many units the search rarely ends while a reader wa
 
 
 def flips_section(c: Context) -> Section:
-    n = c.require("the smallest flip")
+    n = c.require()
     n.require_piecewise_linear("the smallest flip")
     data = c.rows("the smallest flip")
     if n.outputs == 1 and n.head != "sigmoid":

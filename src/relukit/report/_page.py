@@ -105,8 +105,11 @@ def page(title: str, lead: str, sections: list[Section], footer: str) -> str:
     shown = "".join(
         f'<section id="{s.name}"><h2>{escape(s.title)}</h2>{s.body}</section>' for s in sections if s.applies
     )
-    missing = [s for s in sections if not s.applies]
-    skipped = "".join(f"<li><b>{escape(s.title)}</b>: {escape(s.reason)}</li>" for s in missing)
+    missing: dict[str, list[str]] = {}
+    for s in sections:
+        if not s.applies:
+            missing.setdefault(s.reason, []).append(s.title)
+    skipped = "".join(f"<li><b>{escape('; '.join(t))}</b>: {escape(reason)}</li>" for reason, t in missing.items())
     rest = (
         f'<section class="skipped" id="skipped"><h2>What does not apply here, and why</h2><ul>{skipped}</ul></section>'
         if missing

@@ -14,7 +14,7 @@ _UNITS = 20_000  # a plane through a larger network has more pieces than a page 
 
 
 def regions_section(c: Context) -> Section:
-    n = c.require("a picture of the pieces")
+    n = c.require()
     n.require_piecewise_linear("the picture of its pieces")
     if n.inputs == 1:
         raise UnsupportedOperation("a network with one input has intervals, not polygons; they are not drawn yet")

@@ -34,11 +34,11 @@ class Context:
     out: Path | None = None
     smaller: Any = None
 
-    def require(self, what: str) -> Network:
-        """The network, or the reason why there is none."""
+    def require(self) -> Network:
+        """The network, or the reason why there is none: one for all parts, so that it is told once."""
         if self.network is None:
             raise UnsupportedOperation(
-                f"{what} needs a network of affine maps and one-dimensional activations. {self.refusal}"
+                f"these need a network of affine maps and one-dimensional activations. {self.refusal}"
             )
         return self.network
 
@@ -66,7 +66,7 @@ class Context:
 
 
 def network_section(c: Context) -> Section:
-    n = c.require("the listing")
+    n = c.require()
     rows = []
     for node in n.nodes:
         if isinstance(node.op, Affine):
@@ -108,8 +108,10 @@ def health_section(c: Context) -> Section:
     from relukit.monitoring import health
 
     if c.network is None:
-        if c.module is None or c.raw_rows is None:
-            raise UnsupportedOperation(f"health needs rows (--data) and a module that runs. {c.refusal}")
+        if c.module is None:
+            c.require()
+        if c.raw_rows is None:
+            raise UnsupportedOperation("health of a module that is no network needs rows: give them with --data FILE")
         found = health(c.module, c.raw_rows)
         rows_used, note = (
             len(c.raw_rows),
@@ -209,7 +211,7 @@ def _saved(network: Network | None, layers: list[dict[str, Any]]) -> float | Non
 def compress_section(c: Context) -> Section:
     from relukit.compression import compress
 
-    n = c.require("compression")
+    n = c.require()
     n.require_piecewise_linear("exact compression")
     if c.box is None:
         raise UnsupportedOperation("compression needs the inputs that count: give --data or --box")
@@ -251,9 +253,7 @@ def compress_section(c: Context) -> Section:
 
 def next_section(c: Context) -> Section:
     """Commands worth running next, for this network."""
-    n, file = c.network, Path(c.name).name
-    if n is None:
-        return Section("next", "What to do next", reason=f"exact commands do not apply. {c.refusal}")
+    n, file = c.require(), Path(c.name).name
     lines = []
     if not c.saved:
         file = "model.onnx"
