@@ -12,7 +12,7 @@ from relukit.geometry._clip import known_cut, remember_cut
 from relukit.geometry._lanes import copy
 from relukit.geometry._signs import words_at
 from relukit.geometry._vertex import FAR, facet_labels, place_anew, place_vertex, polish
-from relukit.geometry._walk import CELLS, CORNERS_FULL, FACETS, INDICES, VERTICES, VERTICES_FULL
+from relukit.geometry._walk import CELLS, CORNERS_FULL, FACETS, INDICES, SLOTS, VERTICES, VERTICES_FULL
 from relukit.geometry._words import numbers, pack, sharing, union
 
 _BLURRED = 2.0**-18  # error radius, relative to |x|_1, at which a vertex is placed anew
@@ -189,6 +189,8 @@ def finish(counts, V, M, f, n, W, slots, indices, masks, facets, offsets, facet_
         row, all_ = M[word], np.uint64(0)
         for i in range(0, n, 8):
             all_ |= union(row, nth(f + i), 255 if n - i >= 8 else (1 << (n - i)) - 1)
+        if counts[SLOTS]:
+            all_ = ~np.uint64(0)
         into, shift = total >> 6, np.uint64(total & 63)
         if shift == 0 and (word == 0 or all_):
             out = masks[into]

@@ -17,9 +17,15 @@ _SLICE = 4096  # cells of three inputs before the first call of `on_progress`, f
 
 
 def solids(
-    form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Callable[[int], Any] | None
-) -> tuple[Any, Any, bool]:
-    """All cells: the finished arrays, the walk, and whether all were found."""
+    form: Form, lower: Array, upper: Array, limit: int | None, on_progress: Callable[[int], Any] | None, threads: int = 1
+) -> tuple[Any, Any, bool, Any]:  # fmt: skip
+    """All cells: the finished arrays, the walk, whether all were found; and neighbors with how many are missing, if threads found them."""
+    if threads > 1:
+        from relukit.geometry._threads_cells import cells_on_threads
+
+        together = cells_on_threads(form, lower, upper, limit, on_progress, threads)
+        if together is not None:
+            return together
     state: Any = None
     try:
         for state in slices(form, lower, upper, limit):
@@ -30,8 +36,8 @@ def solids(
     except KeyboardInterrupt:
         if state is None:
             raise
-        return state[0], state[1], False
-    return state
+        return state[0], state[1], False, None
+    return *state, None
 
 
 def slices(
@@ -45,47 +51,31 @@ def slices(
     Raises:
         KeyboardInterrupt: Ctrl-C, with `forget`; otherwise what was found so far comes as the last one.
     """
-    from relukit.geometry._solid import walk_cells
-    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, FACETS_FULL, FULL, INDICES, VERTICES
+    from relukit.geometry._walk import BUDGET, CELLS, DONE, FACETS, INDICES
 
-    D = form.dimension
-    if D > DIMENSIONS:
+    if form.dimension > DIMENSIONS:
         raise UnsupportedOperation(
-            f"cells are listed for up to {DIMENSIONS} inputs, this network has {D}: cut it with a plane (three points), or a segment"
+            f"cells are listed for up to {DIMENSIONS} inputs, this network has {form.dimension}: cut it with a plane (three points), or a segment"
         )
     form.rational.begin()
-    walk, found = _start(form, lower, upper)
-    words = len(found.mask)
-    pace = Pace(max(1, _SLICE >> 2 * max(0, D - 3)))
+    walk, found = start_cells(form, lower, upper)
+    pace = pace_of(form)
     ahead = pace.step
     try:
         while True:
             done = int(walk.counts[CELLS])
             block = done + ahead if step is None else done - done % step + step
             block = block if limit is None else min(block, limit)
-            why = form.rational.run(walk_cells, form.net, walk, found, D, words, min(block, done + ahead))
+            found, walk, why = advance(form, found, walk, min(block, done + ahead))
             if why == DONE:
                 if not forget:
-                    ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES, FACETS))
-                    _give_back(form, walk, found)
+                    remember(form, walk)
+                    give_back(form, walk, found)
                 yield found, walk, True
                 return
-            if why == FACETS_FULL:
-                room = within_memory(_widened, found, 2 * words)
-                if room is None:
-                    walk.counts[FULL] = 1
-                    yield found, walk, False
-                    return
-                found, words = room, 2 * words
-                continue
             if why != BUDGET:
-                room = None if memory_full(found) else within_memory(_grown, found, walk, why, words)
-                if room is None:
-                    walk.counts[FULL] = 1
-                    yield found, walk, False
-                    return
-                found, walk = room
-                continue
+                yield found, walk, False
+                return
             done, ahead = int(walk.counts[CELLS]), pace.next()
             if limit is not None and done >= limit:
                 yield found, walk, False
@@ -104,11 +94,43 @@ def slices(
         yield found, walk, False
 
 
+def pace_of(form: Form) -> Pace:
+    """How many cells of so many inputs to begin with."""
+    return Pace(max(1, _SLICE >> 2 * max(0, form.dimension - 3)))
+
+
+def advance(form: Form, found: Any, walk: Any, stop: int) -> tuple[Any, Any, int]:
+    """Walk until `stop` cells are found or none waits, with more room where it runs out: found, walk, and why it ended; neither `BUDGET` nor `DONE` where there is no memory."""
+    from relukit.geometry._solid import walk_cells
+    from relukit.geometry._walk import BUDGET, DONE, FACETS_FULL, FULL
+
+    while True:
+        words = len(found.mask)
+        why = form.rational.run(walk_cells, form.net, walk, found, form.dimension, words, stop)
+        if why in (BUDGET, DONE):
+            return found, walk, why
+        if why == FACETS_FULL:
+            room = within_memory(_widened, found, walk, 2 * words)
+        else:
+            room = None if memory_full(found) else within_memory(grown, found, walk, why, words)
+        if room is None:
+            walk.counts[FULL] = 1
+            return found, walk, why
+        found, walk = room
+
+
+def remember(form: Form, walk: Any) -> None:
+    """How much room the next walk will need."""
+    from relukit.geometry._walk import CELLS, FACETS, INDICES, VERTICES
+
+    ROOM[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES, FACETS))
+
+
 _SPARE: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = WeakKeyDictionary()  # room that no walk uses at the moment
 _KEPT = 64 << 20  # bytes of room that a form keeps between calls
 
 
-def _give_back(form: Form, walk: Any, found: Any) -> None:
+def give_back(form: Form, walk: Any, found: Any) -> None:
     """Keep a walk's own room, without what it found, for the next one: fresh memory costs time at its first touch."""
     own = found._replace(
         **dict.fromkeys(("vx", "offsets", "indices", "masks", "facet_offsets", "facets", "patterns"), np.empty(0))
@@ -117,26 +139,27 @@ def _give_back(form: Form, walk: Any, found: Any) -> None:
         _SPARE.setdefault(form, []).append((walk._replace(counts=walk.counts.copy()), own))
 
 
-def _start(form: Form, lower: Array, upper: Array) -> tuple[Any, Any]:
-    """The box as the first waiting cell: the walk and its arrays."""
+def start_cells(form: Form, lower: Array, upper: Array, kept: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
+    """The box as the first waiting cell: the walk and its arrays; those `kept` serve again, with room for what is found."""
     from relukit.geometry._clip import HEAD
     from relukit.geometry._walk import STACK, STAMP, VERTICES, walk_of
 
     D, n = form.dimension, 1 << form.dimension
     try:
-        walk, found = _SPARE.get(form, []).pop()
+        walk, found = kept or _SPARE.get(form, []).pop()
     except IndexError:
         walk, found = walk_of(form, lower, upper), _fresh(form)
     words, corners = len(found.mask), found.ends.shape[1]
     cells, vertices, entries, facets = ROOM.get(form, (1024, 2048, 16 * 1024, 8 * 1024))
     cells, vertices, entries, facets = cells + 1, max(vertices + 1, 2 * n), entries + corners, facets + 64 * words
-    if len(found.vd) < vertices:
-        found = found._replace(vd=np.empty(vertices), link=np.empty((vertices, 3), np.int32))
     pattern, I, S, U = len(walk.pattern), np.int64, np.int32, np.uint64
-    found = found._replace(
-        vx=np.empty((len(found.vd), D)), offsets=np.zeros(cells + 1, I), indices=np.empty(entries, S), masks=np.empty((words, entries), U),
-        facet_offsets=np.zeros(cells + 1, I), facets=np.empty(facets, S), patterns=np.empty((cells, pattern), U),
-    )  # fmt: skip
+    if kept is None:
+        if len(found.vd) < vertices:
+            found = found._replace(vd=np.empty(vertices), link=np.empty((vertices, 3), S))
+        found = found._replace(
+            vx=np.empty((len(found.vd), D)), offsets=np.zeros(cells + 1, I), indices=np.empty(entries, S), masks=np.empty((words, entries), U),
+            facet_offsets=np.zeros(cells + 1, I), facets=np.empty(facets, S), patterns=np.empty((cells, pattern), U),
+        )  # fmt: skip
     found.sign_key[:] = 0
     stamp = int(walk.counts[STAMP])
     walk.counts[:] = 0
@@ -177,7 +200,7 @@ def _fresh(form: Form) -> Any:
 ROOM: WeakKeyDictionary[Form, tuple[int, int, int, int]] = WeakKeyDictionary()  # what the last walk needed
 
 
-def _widened(found: Any, words: int) -> Any:
+def _widened(found: Any, walk: Any, words: int) -> tuple[Any, Any]:
     """Masks of more words, for cells with more facets than fit so far."""
 
     def more(array: Any) -> Any:
@@ -185,11 +208,12 @@ def _widened(found: Any, words: int) -> Any:
 
     slots = np.empty((len(found.slots), 64 * words), found.slots.dtype)
     slots[:, : found.slots.shape[1]] = found.slots
-    return found._replace(
+    found = found._replace(
         slots=slots, mask=more(found.mask), masks=more(found.masks), slot=np.empty(64 * words, slots.dtype),
         labels=np.empty(64 * words + 1, np.int64), used=np.empty((3, words), np.uint64),
         facets=longer(found.facets, len(found.facets) + 128 * words),
     )  # fmt: skip
+    return found, walk
 
 
 def _wider(array: Array, columns: int) -> Array:
@@ -198,7 +222,7 @@ def _wider(array: Array, columns: int) -> Array:
     return out
 
 
-def _grown(found: Any, walk: Any, why: int, words: int) -> tuple[Any, Any]:
+def grown(found: Any, walk: Any, why: int, words: int) -> tuple[Any, Any]:
     """More room where it ran out."""
     from relukit.geometry._signs import rehash_signs
     from relukit.geometry._walk import (

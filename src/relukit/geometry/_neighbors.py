@@ -1,18 +1,82 @@
 """How finished cells hang together: the cell across each facet, and the edges."""
 
+from typing import Any
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from relukit._numba import njit
+from relukit._types import Array
 from relukit.geometry._bits import lowest, nth, ones
+from relukit.geometry._clip import AFTER, HEAD, OTHER
+from relukit.geometry._form import Form
+
+_ROOM: WeakKeyDictionary[Form, list[tuple[Any, ...]]] = WeakKeyDictionary()  # arrays of searches that are over
+_KEPT = 64 << 20  # bytes of them that a form keeps
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+def search_neighbors(form: Form, offsets: Any, indices: Any, masks: Any, facet_offsets: Any, facets: Any, cuts: int, vertices: int) -> tuple[Array, int]:  # fmt: skip
+    """The cell across each facet, and how many facets inside the domain have none; see `facet_neighbors`.
+
+    Arguments:
+        facets: Labels: negative for the box, below `cuts` for a half-space of a polytope.
+    """
+    neighbors, room = np.empty(len(facets), np.int64), take_room(form, len(facets), vertices)
+    words_by_number(room[-1])
+    unmatched = facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, *room, neighbors)
+    leave_room(form, room)
+    return neighbors, int(unmatched)
+
+
+def take_room(form: Form, facets: int, vertices: int) -> tuple[Any, ...]:
+    """What a search works in, of an earlier one where it fits."""
+    lists = 1 << max(4, (facets // 4).bit_length())
+    try:
+        kept = _ROOM.get(form, []).pop()
+    except IndexError:
+        kept = None
+    if kept is not None and len(kept[0]) >= facets and len(kept[1]) == lists and len(kept[4]) >= vertices:
+        kept[1][:] = -1
+        return kept
+    kind = np.int32 if facets < 2**31 else np.int64
+    return (
+        np.empty(facets, np.uint64), np.full(lists, -1, kind), np.empty(facets, kind), np.empty(facets, kind), np.empty(vertices, np.uint64)
+    )  # fmt: skip
+
+
+def leave_room(form: Form, room: tuple[Any, ...]) -> None:
+    """A search is over: the next one may work in its arrays."""
+    if sum(a.nbytes for a in room) < _KEPT:
+        _ROOM.setdefault(form, []).append(room)
+
+
+@njit(cache=True, nogil=True, _nrt=False, forceinline=True)
 def _mix(v):
-    """A random-looking word per vertex (SplitMix64, Steele, Lea and Flood, 2014)."""
+    """A random-looking word per number (SplitMix64, Steele, Lea and Flood, 2014)."""
     z = np.uint64(v + 1) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def words_by_number(words):
+    """A random-looking word for each vertex."""
+    for v in range(len(words)):
+        words[v] = _mix(v)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def words_by_edge(link, prefix, count, words):
+    """The same, from the words of the two vertices whose edge a vertex cuts: one for all walks that begin with the same `prefix` vertices."""
+    for v in range(prefix):
+        words[v] = _mix(v)
+    for v in range(count):
+        word = words[nth(v)]
+        u = np.int64(link[nth(v), HEAD])
+        while u >= 0:
+            words[nth(u)] = _mix(np.int64(word + words[nth(np.int64(link[nth(u), OTHER]))]))
+            u = np.int64(link[nth(u), AFTER])
 
 
 @njit(cache=True, nogil=True, _nrt=False)
@@ -25,10 +89,8 @@ def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, 
     Arguments:
         facets, cuts: Labels; those below `cuts` lie on a side of the domain.
         keys, head, after, owner: Room: one word per facet; lists (-1: empty; a power of two of them); the cell of each facet.
-        words: Room for one word per vertex.
+        words: One per vertex.
     """
-    for v in range(len(words)):
-        words[v] = _mix(v)
     W, unmatched, last = len(masks), 0, np.uint64(len(head) - 1)
     for c in range(len(offsets) - 1):
         f, stop = nth(facet_offsets[c]), facet_offsets[c + 1]
@@ -62,6 +124,30 @@ def facet_neighbors(offsets, indices, masks, facet_offsets, facets, cuts, keys, 
             else:
                 after[nth(before)] = after[nth(other)]
     return unmatched
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def match_across(head, keys, after, owner, home, shift, head2, keys2, after2, owner2, home2, shift2, neighbor):
+    """Facets that two walks left in their lists, with the same words: each is the other's; returns how many pairs.
+
+    Arguments:
+        home, shift: For each cell of a walk its number in the whole, and what its facets' numbers are less there.
+    """
+    last, pairs = np.uint64(len(head2) - 1), 0
+    for s in range(len(head)):
+        k = np.int64(head[s])
+        while k >= 0:
+            key = keys[nth(k)]
+            t = nth(np.int64((key >> np.uint64(20)) & last))
+            other = np.int64(head2[t])
+            while other >= 0 and keys2[nth(other)] != key:
+                other = np.int64(after2[nth(other)])
+            if other >= 0:
+                a, b = np.int64(owner[nth(k)]), np.int64(owner2[nth(other)])
+                neighbor[nth(k + shift[nth(a)])], neighbor[nth(other + shift2[nth(b)])] = home2[nth(b)], home[nth(a)]
+                pairs += 1
+            k = np.int64(after[nth(k)])
+    return pairs
 
 
 @njit(cache=True, nogil=True, _nrt=False)

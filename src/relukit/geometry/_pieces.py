@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def regions(
         limit: Most pieces before giving up.
         partial: Return what was found, marked `complete=False`, at the limit and on Ctrl-C, instead of raising.
         on_progress: Called with the number of pieces so far.
-        threads: How many threads walk through polygons; pieces come in another order then. Cells of more inputs take one.
+        threads: How many threads share the walk, for boxes of two or more coordinates: the same pieces in the same order, vertices numbered otherwise.
 
     Raises:
         UnsupportedOperation: An activation is smooth, more than `limit` pieces, or too many inputs.
@@ -64,7 +63,7 @@ def regions(
         line = cells_along(form, lower[0], upper[0], limit)
         if line is not None:
             return line
-    found, walk, complete = solids(form, form.inward(lower), form.inward(upper), limit, on_progress)
+    found, walk, complete, joined = solids(form, form.inward(lower), form.inward(upper), limit, on_progress, threads)
     from relukit.geometry._walk import CELLS, FULL
 
     if not complete and not partial:
@@ -72,7 +71,7 @@ def regions(
     if complete and not walk.counts[CELLS]:
         raise EmptySet("the polytope holds no piece of positive volume")
     try:
-        result = cells_of(form, lower, upper, rows, found, walk, complete)
+        result = cells_of(form, lower, upper, rows, found, walk, complete, joined)
     except MemoryError:
         walk.counts[FULL] = 1
         raise stopped(found, walk, None) from None
@@ -140,27 +139,12 @@ def _domain(network: Network, domain: Any) -> tuple[Form, Array, Array, Any]:
     return form_of(network, None, rows, (lower, upper)), lower, upper, rows
 
 
-_NEIGHBORS: WeakKeyDictionary[Form, tuple[Any, ...]] = WeakKeyDictionary()  # the last search's arrays
-_KEPT = 64 << 20  # bytes of them that a form keeps
-
-
-def _room(form: Form, facets: int, vertices: int) -> tuple[Any, ...]:
-    """What the search for neighbors works in, of the last call where it fits."""
-    kept, lists = _NEIGHBORS.pop(form, None), 1 << max(4, (facets // 4).bit_length())
-    if kept is not None and len(kept[0]) >= facets and len(kept[1]) == lists and len(kept[4]) >= vertices:
-        kept[1][:] = -1
-        return kept
-    kind = np.int32 if facets < 2**31 else np.int64
-    return (
-        np.empty(facets, np.uint64), np.full(lists, -1, kind), np.empty(facets, kind), np.empty(facets, kind), np.empty(vertices, np.uint64)
-    )  # fmt: skip
-
-
 def cells_of(
-    form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk: Any, complete: bool, block: bool = False
-) -> Cells:
-    """The finished arrays of a walk as `Cells`, with neighbors."""
-    from relukit.geometry._neighbors import facet_neighbors
+    form: Form, lower: Array, upper: Array, rows: Any, found: Any, walk: Any, complete: bool, joined: tuple[Array, int] | None = None,
+    block: bool = False,
+) -> Cells:  # fmt: skip
+    """The finished arrays of a walk as `Cells`; with neighbors, and how many are missing, unless they are known (`joined`)."""
+    from relukit.geometry._neighbors import search_neighbors
     from relukit.geometry._walk import CELLS, EXACT, FACETS, INDICES, RANGE, VERTICES
 
     R, entries, facets, vertices = (int(walk.counts[k]) for k in (CELLS, INDICES, FACETS, VERTICES))
@@ -168,12 +152,7 @@ def cells_of(
     gates = form.hinges - cuts
     offsets, facet_offsets = found.offsets[: R + 1], found.facet_offsets[: R + 1]
     indices, masks, label = found.indices[:entries], found.masks[:, :entries], found.facets[:facets]
-    neighbors, room = np.empty(facets, np.int64), _room(form, facets, vertices)
-    unmatched = facet_neighbors(  # labels: negative: the box; below `cuts`: a half-space of the polytope
-        offsets, indices, masks, facet_offsets, label, cuts, *room, neighbors
-    )
-    if sum(a.nbytes for a in room) < _KEPT:
-        _NEIGHBORS[form] = room
+    neighbors, unmatched = joined or search_neighbors(form, offsets, indices, masks, facet_offsets, label, cuts, vertices)  # fmt: skip
     walls = np.where(label < 0, gates - 1 - label, label)
     if cuts:
         walls = np.where(label < 0, walls, np.where(label < cuts, gates + 2 * D + label, label - cuts))
@@ -186,6 +165,6 @@ def cells_of(
         patterns = np.packbits(bits, axis=1, bitorder="little")
     return Cells(
         form.outward(points), offsets, indices, masks, facet_offsets, walls, neighbors, patterns[:, : max(1, -(-gates // 8))], gates,
-        form.owners[cuts:], complete, int(unmatched), walk.counts[RANGE] == 0, int(walk.counts[EXACT]),
+        form.owners[cuts:], complete, unmatched, walk.counts[RANGE] == 0, int(walk.counts[EXACT]),
         lower, upper, rows, form, Raw(found.patterns, found.facets), (lambda p: gates_at(form, p)[:, cuts:]),
     )  # fmt: skip

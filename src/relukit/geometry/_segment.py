@@ -168,7 +168,7 @@ def segment_cells(network: Network, start: Array, end: Array) -> Cells:
     if line is not None:
         return line
     lower, upper = np.zeros(1), np.ones(1)
-    found, walk, complete = solids(form, lower, upper, None, None)
+    found, walk, complete, _ = solids(form, lower, upper, None, None)
     if not complete:
         raise KeyboardInterrupt
     return cells_of(form, lower, upper, None, found, walk, complete)

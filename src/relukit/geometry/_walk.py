@@ -19,8 +19,8 @@ from relukit.geometry._form import Form
 from relukit.geometry._room import padded, room_for
 
 FAST = {"contract"}
-# places in `Walk.counts`; FULL: there was no memory for more
-STACK, CELLS, INDICES, VERTICES, STAMP, EXACT, RANGE, INNER, FACETS, SIGNS, FULL = range(11)
+# places in `Walk.counts`; FULL: there was no memory for more; SLOTS: finished cells keep the slots of their facets, used or not
+STACK, CELLS, INDICES, VERTICES, STAMP, EXACT, RANGE, INNER, FACETS, SIGNS, FULL, SLOTS = range(12)
 # why a walk returns
 DONE, BUDGET, STACK_FULL, VERTICES_FULL, CORNERS_FULL, FACETS_FULL, SIGNS_FULL, OUTPUT_FULL = range(8)
 
