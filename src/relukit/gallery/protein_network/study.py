@@ -10,7 +10,7 @@ import numpy as np
 from relukit._errors import UnreadableFile
 from relukit._numerics import atomic_path, write_json
 from relukit.gallery._life import Array, bootstrap_difference, data_folder, t_interval
-from relukit.gallery.protein_network import _model, _relations
+from relukit.gallery.protein_network import _model, _relations, _sets
 from relukit.gallery.protein_network._families import Families
 from relukit.gallery.protein_network._graph import (
     EDGES,
@@ -24,14 +24,23 @@ from relukit.gallery.protein_network._graph import (
     read_tables,
 )
 from relukit.gallery.protein_network._modules import active_modules, highest
-from relukit.gallery.protein_network._pathways import enriched, shipped_or_none
+from relukit.gallery.protein_network._pathways import Pathways, enriched
 
 NAME = "protein-network"
 _WEIGHTS = [0.5, 1.0, 1.5]  # of the network, boosting and the kernel machine
+_WITH_PATHWAYS, _SHARED = [0.5, 1.0, 1.0], 0.7  # the same, and what shared pathways weigh among likenesses
 
 
 def fetch() -> Path:
-    """Folder with the network, its tables and the labels."""
+    """Folder with the network, its tables and the labels; named pathways come into the user's cache where pip can bring them."""
+    found = folder()
+    if not any(found.glob("*.gmt*")):
+        _sets.download()
+    return found
+
+
+def folder() -> Path:
+    """The same folder, nothing fetched."""
     return data_folder("ppi_network", EDGES, LABELS, *TABLES.values())
 
 
@@ -48,7 +57,8 @@ def train(
 
     graph = read_graph(data)
     labels = read_labels(data / LABELS, graph.index())
-    drivers, known = labels.drivers, Known.read(graph, labels, data)
+    sets = _sets.sets_for(data)
+    drivers, known = labels.drivers, Known.read(graph, labels, data, sets)
     epochs, folds = (3, 2) if quick else (_model.EPOCHS, 5)
     held: dict[str, Array] = {}
     for k, (rest, there) in enumerate(StratifiedKFold(folds, shuffle=True, random_state=0).split(labels.rows, drivers)):
@@ -64,21 +74,22 @@ def train(
     with atomic_path(out / "scores.npz") as path:
         np.savez(path, names=np.array(graph.names), trained=labels.rows, **scores)
     modules = active_modules(graph, scores["model"], repeats=5 if quick else 99)
-    _name_pathways(modules, graph, scores["model"])
+    if sets is not None:
+        _name_pathways(modules, sets, graph, scores["model"])
     write_json(out / "modules.json", modules)
     summary = {
         "folds": {name: _metrics(values, drivers) for name, values in held.items()},
-        "labeled_proteins": len(drivers), "labels_not_in_the_network": len(labels.outside), "modules": modules,
+        "labeled_proteins": len(drivers), "labels_not_in_the_network": len(labels.outside),
+        "pathways": None if known.pathways is None else known.pathways.count, "modules": modules,
     }  # fmt: skip
     write_json(out / "training.json", summary)
     return summary
 
 
-def _name_pathways(modules: list[dict[str, Any]], graph: Graph, scores: Array, top: int = 5) -> None:
-    """Add each module's first pathways, where a library that ships them is installed."""
-    sets = shipped_or_none()
-    if sets is None:
-        return
+def _name_pathways(
+    modules: list[dict[str, Any]], sets: dict[str, frozenset[str]], graph: Graph, scores: Array, top: int = 5
+) -> None:
+    """Add each module's first pathways."""
     rows = enriched([m["proteins"] for m in modules], sets, graph.names, [graph.names[i] for i in highest(scores)])
     for k, module in enumerate(modules, 1):
         module["pathways"] = [r for r in rows if r["module"] == k][:top]
@@ -91,6 +102,7 @@ class Known:
     Arguments:
         place: (genes, columns) for boosting; `plain` are its columns for networks, before scaling.
         lines: Rows of the labeled genes, in the order of `drivers` and of the columns of `similarity`.
+        pathways: Named pathways, where there are any; `shared` is their likeness, with the columns of `similarity`.
     """
 
     graph: Graph
@@ -101,9 +113,11 @@ class Known:
     similarity: Array
     lines: Array
     drivers: Array
+    pathways: Pathways | None
+    shared: Array | None
 
     @staticmethod
-    def read(graph: Graph, labels: Labels, data: Path) -> "Known":
+    def read(graph: Graph, labels: Labels, data: Path, sets: dict[str, frozenset[str]] | None = None) -> "Known":
         names = graph.names + labels.outside
         tables, families = read_tables(data, names), Families(names)
         outside = measured({k: v[len(graph.names) :] for k, v in tables.items()})
@@ -113,7 +127,10 @@ class Known:
         state, where = _model.normal_scores(plain[inside]), place[inside, plain.shape[1] :]
         similarity = _relations.alike(graph, state, where, families, tables, lines)
         drivers = np.concatenate([labels.drivers, labels.outside_drivers])
-        return Known(graph, _model.Walks(graph), families, plain, place, similarity, lines, drivers)
+        pathways = Pathways(names, sets) if sets else None
+        pathways = pathways if pathways is not None and pathways.count else None
+        shared = None if pathways is None else pathways.kernel(lines)
+        return Known(graph, _model.Walks(graph), families, plain, place, similarity, lines, drivers, pathways, shared)
 
 
 def _all_scores(known: Known, rest: Array, seeds: Sequence[int], epochs: int) -> dict[str, Array]:
@@ -125,20 +142,30 @@ def _all_scores(known: Known, rest: Array, seeds: Sequence[int], epochs: int) ->
     labels = known.walks.honest(rows, own)
     heard = np.vstack([labels, np.full((len(known.plain) - size, labels.shape[1]), np.nan)])
     relatives = known.families.columns(lines, drivers)
+    similarity, told, place = known.similarity[:, chosen], np.column_stack([heard, relatives]), known.place
     plain = _model.normal_scores(known.plain)
-    full = np.column_stack([plain, _model.normal_scores(np.column_stack([heard, relatives]))])
     networks = lambda X: _model.predict([_model.fit(X, lines, drivers, s, epochs) for s in seeds], X)[:, :size]
-    trees = lambda X: _model.boosting(X, lines, drivers)[:size]
-    each, quiet = networks(full), networks(plain).mean(0)
-    kernel = _relations.machine(known.similarity[:, chosen], lines, drivers)[:size]
-    bare = trees(known.place)
+    trees = lambda *columns: _model.boosting(np.column_stack(columns), lines, drivers)[:size]
+    machine = lambda likeness: _relations.machine(likeness, lines, drivers)[:size]
     join = lambda parts, weights: _model.together(np.stack(parts), np.array(weights), rows)
     inside, near = known.place[:size], np.column_stack([known.place[:size], labels])
-    return {
-        "model": join([each.mean(0), trees(np.column_stack([known.place, heard, relatives])), kernel], _WEIGHTS),
-        "without_labels": join([quiet, bare], [1.0, 2.0]), "kernel": kernel, "network": each.mean(0), "network_without_labels": quiet,
-        "each": each, "boosting": _model.boosting(near, rows, own), "boosting_without_labels": _model.boosting(inside, rows, own),
+    answer = {
+        "boosting": _model.boosting(near, rows, own), "boosting_without_labels": _model.boosting(inside, rows, own),
         "random_walk": labels[:, 3], "logistic": _logistic(plain[:size], rows, own),
+    }  # fmt: skip
+    weights = _WEIGHTS
+    if known.pathways is not None and known.shared is not None:
+        answer["without_pathways"] = join([trees(place, told), machine(similarity)], _WEIGHTS[1:])
+        shared, weights = known.shared[:, chosen], _WITH_PATHWAYS
+        similarity = similarity + np.float32(_SHARED) * shared
+        told = np.column_stack([told, known.pathways.columns(shared, lines, drivers)])
+        place = np.column_stack([place, known.pathways.place()])
+    full = np.column_stack([plain, _model.normal_scores(told)])
+    each, quiet, kernel = networks(full), networks(plain).mean(0), machine(similarity)
+    return answer | {
+        "model": join([each.mean(0), trees(place, told), kernel], weights),
+        "without_labels": join([quiet, trees(place)], [1.0, 2.0]), "kernel": kernel, "network": each.mean(0),
+        "network_without_labels": quiet, "each": each,
     }  # fmt: skip
 
 
@@ -181,8 +208,9 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     precision = lambda key, at: float(average_precision_score(drivers[at], saved[key][rows[at]]))
     gap = bootstrap_difference(lambda at: (precision("model", at), precision("boosting", at)), len(rows), 200)
     metrics: dict[str, Any] = _metrics(saved["model"][rows], drivers)
-    for name in ("without_labels", "network", "network_without_labels"):
-        metrics[name] = _metrics(saved[name][rows], drivers)
+    for name in ("without_labels", "without_pathways", "network", "network_without_labels"):
+        if name in saved:
+            metrics[name] = _metrics(saved[name][rows], drivers)
     metrics["single_network_auprc"] = t_interval([average_precision_score(drivers, e[rows]) for e in saved["each"]])
     return {
         "study": NAME, "metrics": metrics, "baselines": {n: _metrics(saved[n][rows], drivers) for n in names},

