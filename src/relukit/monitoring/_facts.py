@@ -10,6 +10,8 @@ from relukit.monitoring._finding import REMEDIES, Finding
 from relukit.monitoring._record import Record
 from relukit.monitoring._target import reference as reference_of
 
+_WIDE = 3.0
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -148,8 +150,10 @@ def _settled(record: Record, reference: float) -> bool:
 
 def _overshoots(record: Record) -> bool:
     """Whether the last two looks found outputs that vary with their own gradient: what varies in them is not their targets."""
-    seen = [a.overshoot for a in record.activity[-2:]]
-    return len(seen) == 2 and all(v > 0.8 for v in seen)
+    looks = record.activity[-2:]
+    # Outputs near 1 in size are no overshoot: a flow or a residual is asked for the size of its outputs alone.
+    wide = all(len(a.outputs) and float(np.mean(np.square(a.outputs))) > _WIDE**2 for a in looks)
+    return len(looks) == 2 and wide and all(a.overshoot > 0.8 for a in looks)
 
 
 def _constant(outputs: np.ndarray) -> bool:

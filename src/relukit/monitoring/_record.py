@@ -142,7 +142,16 @@ class Record:
         if len(self.losses) < 8:
             return 0.0
         before, now = self.level()
-        return (before - now) / max(abs(before), 1e-12) if math.isfinite(before) and math.isfinite(now) else -math.inf
+        return (
+            (before - now) / max(self.size(before), 1e-12)
+            if math.isfinite(before) and math.isfinite(now)
+            else -math.inf
+        )
+
+    def size(self, before: float) -> float:
+        """What changes of the loss are measured by: its first level; of one that changes its sign, as rewards do, its first sizes."""
+        first = np.asarray(self.losses[:16])
+        return float(np.mean(np.abs(first))) if first.min() < 0 < first.max() else abs(before)
 
     def stands(self) -> bool:
         """Whether the last quarter of the losses lies no lower than the quarter before."""
@@ -150,6 +159,32 @@ class Record:
         losses = self.smooth()
         now, before = losses[-quarter:], losses[-2 * quarter : -quarter]
         return quarter > 0 and float(np.mean(now)) > 0.97 * float(np.mean(before))
+
+    def unrest(self, count: int) -> tuple[float, float]:
+        """Of the last losses: the median jump from one to the next, and how far they spread about a level that only falls, over their
+        median."""
+        losses = self.smooth()[-count:]
+        level = max(abs(float(np.median(losses))), 1e-12)
+        jump = float(np.median(np.abs(np.diff(losses)))) / level
+        return jump, float(np.subtract(*np.percentile(losses - _falling(losses), [90, 10]))) / level
+
+    def scatter(self) -> float:
+        """How much a batch's loss changes with its rows alone: its deviation over its size, or 0 where that is not told."""
+        told = [a.target.scatter for a in self.activity if a.target is not None and math.isfinite(a.target.scatter)]
+        rows = max(len(self.activity[0].outputs), _FEW) if told else 1
+        return float(np.median(told)) / math.sqrt(rows) if told else 0.0
+
+    def relation(self) -> float:
+        """How far the outputs of the last three looks went with their targets, in deviations of chance; 0 where that is not told."""
+        told = [a.target.relation for a in self.activity if a.target is not None and math.isfinite(a.target.relation)][
+            -3:
+        ]
+        return sum(told) / math.sqrt(len(told)) if told else 0.0
+
+    def path(self) -> float:
+        """How far the weights came, in their own size: the mean over looks of a step's relative length (median over layers) times steps."""
+        steps = [float(np.nanmedian(u)) for _, u in self.updates if np.any(np.isfinite(u))]
+        return self.step * sum(steps) / len(steps) if steps else 0.0
 
     def trend(self) -> float:
         """t statistic of the slope of the loss over all steps after the first few: well below 0 where it falls steadily."""
@@ -165,6 +200,20 @@ class Record:
         rest = y - y.mean() - slope * x
         error = math.sqrt(float(rest @ rest) / max(len(y) - 2, 1) / float(x @ x))
         return slope / error if error > 0 else -math.inf * (slope < 0) if slope else 0.0
+
+
+def _falling(values: np.ndarray) -> np.ndarray:
+    """The nearest sequence that never rises (pool adjacent violators: Ayer et al., 1955)."""
+    means: list[float] = []
+    counts: list[int] = []
+    for value in values.tolist():
+        means.append(value)
+        counts.append(1)
+        while len(means) > 1 and means[-2] < means[-1]:
+            count = counts[-2] + counts[-1]
+            means[-2:] = [(means[-2] * counts[-2] + means[-1] * counts[-1]) / count]
+            counts[-2:] = [count]
+    return np.repeat(means, counts)
 
 
 def without_holes(record: Record, skipped: bool = False) -> Record:

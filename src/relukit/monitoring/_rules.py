@@ -35,13 +35,15 @@ def exploding(f: Facts) -> list[Finding]:
     worst = max((abs(float(v)) for v in smooth if math.isfinite(v)), default=0.0)
     gradients = [float(np.nanmax(s.grad)) for s in f.record.samples if np.any(np.isfinite(s.grad))]
     steep, first = max(gradients, default=0.0), gradients[0] if gradients else 0.0
-    begin = float(smooth[0]) if math.isfinite(smooth[0]) else math.inf
+    begin = f.record.size(float(smooth[0])) if math.isfinite(smooth[0]) else math.inf
     blown = not f.finite
-    grown = f.steps >= 8 and (f.drop < -3 or worst > 30 * max(begin, 1e-9))
-    huge = f.steps >= 4 and (steep > 1e4 or f.level_at_start > 12 or f.level > 12)
+    over = len(smooth) >= 8 and bool(np.max(smooth[-2:]) < 0.9 * begin)  # a spike that is gone
+    grown = f.steps >= 8 and not over and (f.drop < -3 or worst > 30 * max(begin, 1e-9))
+    far = f.reference / _yard(f)  # rare classes have a constant's loss far below that of a fresh network
+    huge = f.steps >= 4 and (steep > 1e4 or far * max(np.nan_to_num([f.level_at_start, f.level])) > 12)
     if not (blown or ((grown or huge) and not f.learning)):
         return []
-    at_start = f.level_at_start > 8 or (not math.isfinite(f.level_at_start) and first > 1e3)
+    at_start = far * f.level_at_start > 8 or (not math.isfinite(f.level_at_start) and first > 1e3)
     evidence = {
         "loss": float(last) if math.isfinite(last) else str(last),
         "largest_gradient": steep,
@@ -64,6 +66,16 @@ def exploding(f: Facts) -> list[Finding]:
         if at_start and cause == "learning_rate_too_high":
             cause = "unscaled_target"
     return [finding(f, "exploding", cause, "error", 90, **evidence)]
+
+
+def _yard(f: Facts) -> float:
+    """Loss that large ones are measured by: a constant's, of classes at least that of equal shares."""
+    shares = getattr(f.target, "shares", None)
+    return (
+        max(f.reference, math.log(max(len(shares), 2)) if shares and not f.target.binary else 0.6)
+        if shares
+        else f.reference
+    )
 
 
 def _out_of_nothing(f: Facts) -> bool:
@@ -219,12 +231,15 @@ def oscillating(f: Facts) -> list[Finding]:
     ahead = f.learning and (f.drop > 0.25 or f.level < 0.93 + f.level_error / 2 or f.settled)
     if ahead or f.steps < 24 or not np.all(np.isfinite(losses)):
         return []
-    level = abs(float(np.median(losses)))
-    jump = float(np.median(np.abs(np.diff(losses)))) / max(level, 1e-12)
-    spread = float(np.subtract(*np.percentile(losses, [90, 10]))) / max(level, 1e-12)
+    jump, spread = f.record.unrest(len(losses))
     fast = math.isfinite(f.update) and f.update > 0.05
-    above = f.record.level()[1] > 1.15 * abs(f.record.level()[0]) or f.level > 1.05 + f.level_error
-    if not (fast and (jump > 0.12 or spread > 0.5 or above)) and not (above and spread > 1 and f.update > 0.02):
+    # Batches of other rows have other losses, though nothing moves: by `chance` in deviation.
+    chance, recent = f.record.scatter(), max(5, int(0.15 * f.steps))
+    first, last = f.record.level()
+    above = last > abs(first) * (1.15 + 2 * chance * math.sqrt(1 / 3 + 1 / recent))
+    above = above or f.level > 1.05 + f.level_error + 2 * chance / math.sqrt(recent)
+    rough = jump > max(0.12, 1.5 * chance) or spread > max(0.5, 3.6 * chance)
+    if not (fast and (rough or above)) and not (above and spread > max(1, 3.6 * chance) and f.update > 0.02):
         return []
     scale = f.weight_scale[np.isfinite(f.weight_scale)]
     large = len(scale) and np.median(scale) > 2.5
@@ -270,13 +285,20 @@ def slow(f: Facts) -> list[Finding]:
 def _unrelated(f: Facts) -> bool:
     """Sound steps through a sound network, and no better than a constant: the targets do not go with their rows.
 
-    64 steps of 64 rows, or as many rows in smaller batches, are enough to tell; numbers of tokens, whose embeddings start apart
-    from each other, take three times as many.
+    How long that takes goes by how far the weights came, not by steps alone: a slow start, a small rate or a weak signal is no such
+    thing. 64 steps of 64 rows are enough once the weights moved by their own size, fewer the farther they moved; tokens, whose
+    embeddings start apart from each other, take three times as many. Outputs that go with their targets beyond chance clear them.
     """
-    rows = len(f.record.activity[0].outputs) if f.record.activity else 64
-    wanted = 64 * 64 * (3 if f.record.activity and f.record.activity[0].tokens else 1)
-    told = f.steps >= 64 and f.steps * rows >= wanted and 0.97 < f.level < 1.5
-    return told and _calm(f) and f.record.trend() > -3 and 1e-3 < f.update < 0.06 and f.ratio > 1e-2
+    record = f.record
+    looks = record.activity
+    rows, path = len(looks[0].outputs) if looks else 64, record.path()
+    wanted = 64 * 64 * (3 if looks and looks[0].tokens else 1) / min(max(path, 1.0), 3.0)
+    told = f.steps >= 48 and path > 0.8 and f.steps * rows >= wanted and 0.97 < f.level < 1.5
+    if not told or record.relation() > 2.2:
+        return False
+    if getattr(f.target, "shares", None) is None:  # numbers: batches of a few rows do not tell their spread well enough
+        told = math.hypot(f.level_error, record.scatter() / math.sqrt(max(5, 0.15 * f.steps))) < 0.08
+    return told and _calm(f) and record.trend() > -4 and 1e-3 < f.update < 0.06 and f.ratio > 1e-2
 
 
 def _calm(f: Facts) -> bool:

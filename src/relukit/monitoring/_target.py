@@ -36,6 +36,8 @@ class Target:
     shares: tuple[float, ...] | None = None
     binary: bool = False
     one_sided: bool = False
+    relation: float = math.nan
+    scatter: float = math.nan
 
 
 def reference(targets: list[Target]) -> tuple[float, float]:
@@ -51,7 +53,8 @@ def reference(targets: list[Target]) -> tuple[float, float]:
         return max(sum(t.level for t in known) / len(known), 1e-9), error
     pooled = [sum(t.rows * s[k] for t, s in zip(known, shares)) / rows for k in range(len(shares[0]))]
     if known[0].binary:
-        level = sum(_entropy(p) for p in pooled) / len(pooled) + 1 / (2 * rows)
+        # No positive among a few rows does not mean that there are none (Krichevsky and Trofimov, 1981).
+        level = sum(_entropy((rows * p + 0.5) / (rows + 1)) for p in pooled) / len(pooled)
     else:
         level = _mixture(pooled, rows)
     return max(level, 1e-9), error
@@ -123,6 +126,31 @@ def _numbers(y: Any, level: float, mismatch: str = "") -> Target:
     return Target(level, float(flat.mean()), float(flat.std(unbiased=False)), low, high, mismatch)
 
 
+def _relation(out: Any, y: Any) -> float:
+    """By how many deviations outputs and targets of the same row go together more than those of rows paired by chance would.
+
+    Sum over rows of <a, b>, both centered; over all pairings its mean is 0 and its variance trace(A'A B'B) / (n - 1).
+    """
+    a, b = (t[:256].reshape(min(len(t), 256), -1)[:, :256].float() for t in (out, y))
+    if len(a) < 3 or a.shape != b.shape:
+        return math.nan
+    a, b = a - a.mean(0), b - b.mean(0)
+    chance = float(((a.T @ a) * (b.T @ b)).sum()) / (len(a) - 1)
+    return float((a * b).sum()) / math.sqrt(chance) if 0 < chance < math.inf else math.nan
+
+
+def _scatter(losses: Any) -> float:
+    """Deviation of the rows' losses over their mean: how much a batch's loss changes with its rows."""
+    if len(losses) < 4:
+        return math.nan
+    mean = float(losses.mean())
+    return float(losses.std()) / mean if mean > 0 else math.nan
+
+
+def _by_row(values: Any) -> Any:
+    return values.reshape(len(values), -1).mean(1)
+
+
 def _close(a: float, b: float) -> bool:
     return math.isfinite(a) and abs(a - b) <= _NEAR * abs(b) + 1e-6
 
@@ -135,8 +163,11 @@ def _mse(out: Any, grad: Any, loss: float) -> Target | None:
         if _close(error, loss):
             level = float(y.reshape(len(y), -1).var(dim=0, unbiased=False).mean()) * total
             spread = float(y.std(unbiased=False))
+            if spread < 1e-3 * max(float(y.abs().mean()), math.sqrt(error / total)):
+                level = math.nan  # what is driven to one number, a residual to 0, has no worse answer to be measured by
             same = y.ndim == 2 and y.shape[1] > 1 and float((y - y[:, :1]).abs().max()) < 1e-4 * (spread + 1e-9)
-            return _numbers(y, level, "one target stands against all outputs of its row" if same else "")
+            told = _numbers(y, level, "one target stands against all outputs of its row" if same else "")
+            return replace(told, relation=_relation(out, y), scatter=_scatter(_by_row((out - y).square())))
     # Every output against every target: the mean over pairs is mean (out - E y)^2 + var y, so all solve to E y.
     y = out - grad * n / 2
     flat, rest = y.reshape(-1), loss - float((out - y).square().mean())
@@ -172,7 +203,7 @@ def _bounded(limit_of: Any) -> Any:
         y = out - torch.where(straight, torch.sign(pull) * size, pull)
         errors = (y - y.median()).abs()
         level = float(torch.where(errors < limit, 0.5 * errors.square(), limit * (errors - 0.5 * limit)).mean())
-        return _numbers(y, level)
+        return replace(_numbers(y, level), relation=_relation(out, y))
 
     return solve
 
@@ -218,7 +249,8 @@ def _logits(out: Any, grad: Any, loss: float) -> Target | None:
     y = torch.sigmoid(out) - grad * out.numel()
     given = float((out.clamp(min=0) - out * y + torch.log1p(torch.exp(-out.abs()))).mean())
     if _close(given, loss):
-        return _probabilities(y)
+        rows = _by_row(out.clamp(min=0) - out * y + torch.log1p(torch.exp(-out.abs())))
+        return replace(_probabilities(y), relation=_relation(out, y), scatter=_scatter(rows))
     p = torch.sigmoid(out.double())
     return _weighted_ones(p, torch.where(grad < 0, -grad / (1 - p), grad / p), grad < 0, loss)
 
@@ -237,7 +269,7 @@ def _weighted_ones(p: Any, weights: Any, ones: Any, loss: float) -> Target | Non
     one, zero = (weights * ones).sum(0), (weights * ~ones).sum(0)
     level = sum(float(a + b) * _entropy(float(a / (a + b))) for a, b in zip(one, zero))
     told = _numbers(ones.float(), level)
-    return replace(told, binary=True)
+    return replace(told, binary=True, relation=_relation(p, ones))
 
 
 def _probability(out: Any, grad: Any, loss: float) -> Target | None:
@@ -247,7 +279,7 @@ def _probability(out: Any, grad: Any, loss: float) -> Target | None:
         y = out - grad * out.numel() * out * (1 - out)
         given = float(-(y * torch.log(out.clamp_min(1e-12)) + (1 - y) * torch.log((1 - out).clamp_min(1e-12))).mean())
         if _close(given, loss):
-            return _probabilities(y)
+            return replace(_probabilities(y), relation=_relation(out, y))
         p = out.double()
         weighted = _weighted_ones(p, torch.where(grad < 0, -grad * p, grad * (1 - p)), grad < 0, loss)
         if weighted is not None:
@@ -277,7 +309,8 @@ def _classes(out: Any, grad: Any, loss: float) -> Target | None:
     if not _close(float(-(chosen * logs).sum(1).mean()), loss):
         return _weighted_classes(logs, grad, loss) or (Target(most) if loss < 5 * most else None)
     shares = tuple(chosen.mean(0).clamp_min(0).tolist())
-    return Target(_mixture(shares, len(out)), rows=len(out), shares=shares)
+    told = {"relation": _relation(out, chosen), "scatter": _scatter(-(chosen * logs).sum(1))}
+    return Target(_mixture(shares, len(out)), rows=len(out), shares=shares, **told)
 
 
 def _weighted_classes(logs: Any, grad: Any, loss: float) -> Target | None:
@@ -296,7 +329,8 @@ def _weighted_classes(logs: Any, grad: Any, loss: float) -> Target | None:
         return None
     total = float(weights.sum())
     shares = torch.zeros(grad.shape[1], dtype=torch.float64).index_add_(0, label.cpu(), weights.cpu()) / total
-    return Target(total * _mixture(shares.tolist(), len(grad)))
+    chosen = torch.nn.functional.one_hot(label, grad.shape[1])
+    return Target(total * _mixture(shares.tolist(), len(grad)), relation=_relation(logs, chosen))
 
 
 def _hinge(out: Any, grad: Any) -> Target | None:
