@@ -7,15 +7,16 @@ import numpy as np
 
 from relukit._clock import Clock
 from relukit._errors import InvalidInput, UnsupportedOperation
-from relukit.bounds import interval
+from relukit.bounds import Bounds, interval
 from relukit.compression._channels import has_copies
 from relukit.compression._domain import bounded, cover_of, finite, hull, moving_inputs, points_of
 from relukit.compression._float32 import float32_error
-from relukit.compression._forms import forms
+from relukit.compression._forms import Candidate, forms
 from relukit.compression._large import bounded_in_time, too_large
 from relukit.compression._proof import Domain, Record, confirmed, relu_only, stable
 from relukit.compression._result import Compression
 from relukit.compression._settle import hoped, settle
+from relukit.compression._signs import signed
 from relukit.compression._witness import Seen, ascend
 from relukit.network import Network
 from relukit.sets import AbstractSet, Box, require_set
@@ -97,7 +98,15 @@ def compress(
         )
         whole = None if shape is None else _same(target, Record(shape, Certificate((), len(target.activations))))
         return done(blank, reason=reason if network.units else "there are no hidden units: nothing can be removed", _proof=whole)  # fmt: skip
-    forms_of = lambda known: list(forms(target, domain, known, moving, tolerance))
+    made: dict[
+        int, tuple[Bounds, list[Candidate]]
+    ] = {}  # bounds that a search left as they were need no second set of forms
+
+    def forms_of(known: Bounds) -> list[Candidate]:
+        if id(known) not in made:
+            made[id(known)] = known, list(forms(target, domain, known, moving, tolerance))
+        return made[id(known)][1]
+
     least = lambda built: min((f.network.parameters for f in built), default=network.parameters)
     smaller = lambda built: least(built) < network.parameters
     rough, record = too_large(target, domain), None
@@ -109,13 +118,15 @@ def compress(
             reason = f"points of the domain show {seen} units on both sides: even if all others were stable, no smaller form would exist"
             whole = None if shape is None else _same(target, Record(shape, Certificate((), len(target.activations))))
             return done(blank, dead=dead, always_on=on, reason=reason, _proof=whole)
-        bounds = bounded_in_time(target, domain, witnesses, timeout)
+        bounds = signed(bounded_in_time(target, domain, witnesses, timeout), domain)
     else:
-        bounds = bounded(target, domain, cover)
+        bounds = signed(bounded(target, domain, cover), domain)
     if timeout > 0 and cover is None and rough is None:
         own = witnesses if target is network else Seen.of(target, domain, cover, witnesses.points, home)
-        hopeless = not tolerance and least(forms_of(hoped(target, bounds, own))) >= least(forms_of(bounds))
-        bounds, crossed = settle(target, domain, bounds, own, min(timeout, _HOPELESS) if hopeless else timeout, seed)
+        best_hope, crossed = hoped(target, bounds, own), 0
+        if best_hope is not bounds:
+            hopeless = not tolerance and least(forms_of(best_hope)) >= least(forms_of(bounds))
+            bounds, crossed = settle(target, domain, bounds, own, min(timeout, _HOPELESS) if hopeless else timeout, seed)  # fmt: skip
         blank = replace(blank, undecided_by_samples=seen + crossed if target is network else seen)
     if shape is not None:
         bounds, record = confirmed(target, shape, bounds, max(timeout, 1.0), tolerance > 0)

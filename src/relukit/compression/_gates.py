@@ -138,15 +138,22 @@ def _lines(small: CompactNetwork, gone: np.ndarray, l: Array, u: Array, width: A
     reach_x = np.maximum(np.abs(box.lower), np.abs(box.upper))
     keep = np.ones(small.gates, bool)
     keep[gone] = False
-    for k in np.flatnonzero(~keep):
+    for node in dict.fromkeys(small.units[~keep, 0].tolist()):  # gates of one layer do not read each other
+        k = np.flatnonzero(~keep & (small.units[:, 0] == node))
         slope, offset = u[k] / width[k], loss[k]
-        size = np.abs(C[k]) @ reach_x + np.abs(W[k]) @ u + abs(b[k])
-        off = loss[k] + slope * error[k] + gamma(6) * (slope * size + abs(offset) + u[k])
-        _carry(error, output_error, W[:, k], H[:, k], off)
+        size = np.abs(C[k]) @ reach_x + np.abs(W[k]) @ u + np.abs(b[k])
+        off = loss[k] + slope * error[k] + gamma(6) * (slope * size + np.abs(offset) + u[k])
         w, h = W[:, k].copy(), H[:, k].copy()
         W[:, k] = H[:, k] = 0
-        C, W, b = C + np.outer(w, slope * C[k]), W + np.outer(w, slope * W[k]), b + w * (slope * b[k] + offset)
-        X, H, c = X + np.outer(h, slope * C[k]), H + np.outer(h, slope * W[k]), c + h * (slope * b[k] + offset)
-        error += gamma(4) * (np.abs(C) @ reach_x + np.abs(W) @ u + np.abs(b)) * (w != 0)
-        output_error += gamma(4) * (np.abs(X) @ reach_x + np.abs(H) @ u + np.abs(c)) * (h != 0)
+        lines = slope[:, None] * C[k], slope[:, None] * W[k], slope * b[k] + offset
+        grown = gamma(len(k) + 5) * (size * slope + np.abs(offset))
+        error += 1.01 * np.abs(w) @ (off + grown) + _rounding(C, W, b, reach_x, u, len(k)) * w.any(axis=1)
+        output_error += 1.01 * np.abs(h) @ (off + grown) + _rounding(X, H, c, reach_x, u, len(k)) * h.any(axis=1)
+        C, W, b = C + w @ lines[0], W + w @ lines[1], b + w @ lines[2]
+        X, H, c = X + h @ lines[0], H + h @ lines[1], c + h @ lines[2]
     return _kept(replace(small, C=C, W=W, b=b, X=X, H=H, c=c, error=error, output_error=output_error), keep)
+
+
+def _rounding(C: Array, W: Array, b: Array, reach: Array, u: Array, count: int) -> Array:
+    """What rounding adds to rows where so many others are added to them."""
+    return gamma(count + 5) * (np.abs(C) @ reach + np.abs(W) @ u + np.abs(b))

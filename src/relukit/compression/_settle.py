@@ -21,7 +21,8 @@ _SHARES, _FEWER = (
     (0.1, 0.01),
     0.7,
 )  # of the margin: what gates may cost together; and of the gates: how many may be left for that to help
-_PARTS = (0.3, 3.0)  # of a unit's even share of the time, in a first and a second round
+_FIRST = 0.1  # of a unit's time, for the question as it is; then it is made simpler
+_PARTS = (0.4, 3.0)  # of a unit's even share of the time, in a first and a second round
 
 
 def settle(
@@ -44,6 +45,7 @@ def settle(
 
         if not is_compiled():
             compile_loops()
+    brief = timeout < _LEAST * 2  # no time for more than one question
     stop, crossed, left, box = time.perf_counter() + timeout, set(), 0, input_set.box()
     beyond: set[tuple[int, int]] = set()  # a point of the box shows these crossing, none of the set was found
     for part in _PARTS:  # a little for each at first, so that one hard unit does not take the others' time
@@ -68,12 +70,14 @@ def settle(
                 share = min(max(_LEAST, remaining / (len(entries) - k + ahead) * part), remaining)
                 asked, status = (prefix, box, int(entry), side, input_set), "open"
                 if share > 0:
-                    status = _decided(*asked, share if part < 1 else share / 8, seed)
-                if share > 0 and status not in ("sat", "unsat", "beyond"):
+                    status = _decided(*asked, share if brief else _FIRST * share, seed)
+                if share > 0 and status == "unknown" and not brief:
                     margin = float(seen.low[i][entry] if side > 0 else -seen.high[i][entry])
-                    status = _nearly(*asked, margin, share if part < 1 else share / 8, seed)
-                if share > 0 and (part > 1 and status not in ("sat", "unsat", "beyond") or _cut(status, input_set)):
-                    status = _optimized(*asked, share * 6 / 8, seed)
+                    status = _nearly(*asked, margin, (0.5 if part < 1 else 0.2) * share, seed)
+                if share > 0 and status in ("unknown", "open") and part < 1 and not brief:
+                    status = _decided(*asked, (0.5 - _FIRST) * share, seed)
+                if share > 0 and ((part > 1 and status not in ("sat", "unsat", "beyond")) or _cut(status, input_set)):
+                    status = _optimized(*asked, 0.7 * share, seed)
                 if status == "sat":
                     crossed.add((i, int(entry)))
                 elif status == "beyond":
@@ -90,7 +94,9 @@ def settle(
 
 
 def hoped(network: Network, bounds: Bounds, seen: Seen) -> Bounds:
-    """Bounds as they would be if the search proved every unit that points show on one side only. Nothing but a forecast."""
+    """Bounds as they would be if the search proved every unit that points show on one side only. Nothing but a forecast; the same where there is none."""
+    if not any(len(_one_sided(network, i, seen, bounds)) for i in network.activations):
+        return bounds
     lower, upper = list(bounds.lower), list(bounds.upper)
     for i in network.activations:
         source = network.nodes[i].inputs[0]
