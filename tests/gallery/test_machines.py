@@ -132,7 +132,7 @@ def test_arm_measured_in_mujoco_meets_the_linearization():
 def test_a_lone_relu_is_refused_as_a_controller():
     from relukit._errors import UnsupportedOperation
     from relukit.activations import get
-    from relukit.gallery.robot_arm._loop import network_law
+    from relukit.gallery.robot_arm._controller import network_law
     from relukit.network import from_layers
 
     pair = from_layers([np.array([[1.0], [-1.0]]), np.array([[3.0, -3.0]])], [np.zeros(2), np.zeros(1)], [get("relu")])
@@ -145,6 +145,66 @@ def test_a_lone_relu_is_refused_as_a_controller():
     lone = from_layers([np.eye(1), np.eye(1)], [np.zeros(1), np.zeros(1)], [get("relu")])
     with pytest.raises(UnsupportedOperation, match="only one way"):
         network_law(lone)
+
+
+def test_a_controller_of_error_and_rate_is_measured_as_its_poles_say():
+    pytest.importorskip("mujoco")
+    from relukit.activations import get
+    from relukit.gallery.robot_arm._controller import network_law
+    from relukit.gallery.robot_arm._loop import Joint
+    from relukit.gallery.robot_arm.study import closed_loop
+    from relukit.network import from_layers
+
+    joint = Joint(inertia=0.4, damping=0.7, gain=15.0)
+    W = np.array([[1.0, 0.05], [-1.0, -0.05], [1.0, 0.0]])
+    bends_later = from_layers(
+        [W, np.array([[2.0, -2.0, -1.0]])], [np.array([0.0, 0.0, -0.004]), np.zeros(1)], [get("relu")]
+    )
+    own = network_law(bends_later, joint)
+    assert (own.slope, own.rate_slope, own.rest) == pytest.approx((2.0, 0.1, 0.0), abs=1e-9)
+    assert own.straight and own.room == pytest.approx(0.004)
+    seen, _ = closed_loop(joint, own, step=0.9 * own.room)
+    pole = np.roots([joint.inertia, joint.damping + joint.gain * 0.1, joint.gain * 2.0])[0]
+    assert seen.frequency == pytest.approx(abs(pole), rel=0.01)
+    assert seen.damping == pytest.approx(-pole.real / abs(pole), rel=0.01)
+
+
+def test_two_slopes_swing_as_an_integrated_equation_does():
+    pytest.importorskip("mujoco")
+    from scipy.integrate import solve_ivp
+
+    from relukit.activations import get
+    from relukit.gallery.robot_arm._controller import network_law
+    from relukit.gallery.robot_arm._loop import Joint, linearization
+    from relukit.gallery.robot_arm.study import closed_loop
+    from relukit.network import from_layers
+
+    joint = Joint(inertia=0.5, damping=0.9, gain=20.0)
+    net = from_layers([np.array([[1.0], [-1.0]]), np.array([[3.0, -0.8]])], [np.zeros(2), np.zeros(1)], [get("relu")])
+    own = network_law(net)
+    assert (own.slope, own.below, own.straight) == (3.0, pytest.approx(0.8), False)
+    seen, exact = closed_loop(joint, own)
+    torque = lambda e: joint.gain * (3.0 * e if e > 0 else 0.8 * e)
+    run = solve_ivp(lambda t, x: [x[1], (torque(1 - x[0]) - joint.damping * x[1]) / joint.inertia], (0, 6), [0, 0], rtol=1e-10, atol=1e-12, events=lambda t, x: x[1])  # fmt: skip
+    turns, heights = run.t_events[0][1:], 1 - run.y_events[0][1:, 0]  # extremes of the error
+    period, shrink = turns[2] - turns[0], np.log(heights[0] / heights[2])
+    assert exact.overshoot == pytest.approx(-heights[0], rel=1e-6)
+    assert exact.frequency == pytest.approx(np.hypot(2 * np.pi, shrink) / period, rel=1e-6)
+    assert exact.damping == pytest.approx(shrink / np.hypot(2 * np.pi, shrink), rel=1e-6)
+    assert seen.frequency == pytest.approx(exact.frequency, rel=0.01)
+    assert seen.damping == pytest.approx(exact.damping, rel=0.01)
+    assert seen.overshoot == pytest.approx(exact.overshoot, rel=0.01)
+    with pytest.raises(ValueError, match="unstable"):
+        linearization(joint, 1.0, -0.1)
+
+
+def test_large_swings_are_those_of_the_describing_function():
+    pytest.importorskip("mujoco")
+    from relukit.gallery.robot_arm._loop import LAWS, Joint, swing_frequency
+
+    for name, law in LAWS.items():
+        measured, said = swing_frequency(Joint(), law, 2.0)
+        assert measured == pytest.approx(said, rel=0.01), name
 
 
 def test_growth_of_a_trained_controller_holds_on_samples():

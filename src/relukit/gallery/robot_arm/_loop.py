@@ -5,19 +5,16 @@ At the target :math:`f` has the slope :math:`s = f'(0)`, so :math:`\omega = \sqr
 has s = 1/4: the frequency ratio is exactly 2 and the ratio of damping ratios exactly 1/2.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput, MissingExtra, ShapeMismatch, UnsupportedOperation
+from relukit._errors import InvalidInput, MissingExtra
 
 Array = np.ndarray
-Law = Callable[[float], float]
-STEP, REACH = 5e-4, 20.0  # s of the simulation; rad within which a controller is looked at
-_RESTLESS = "the controller rests nowhere between -20 and 20 rad while pushing back on both sides: its torque must rise through 0"
+Law = Callable[..., float]  # torque over `gain` by the error [rad] and, where it is used, the error's rate [rad/s]
+STEP = 5e-4  # s of the simulation
 
 
 @dataclass(frozen=True)
@@ -39,12 +36,12 @@ class Response:
     settling: float
 
 
-def relu_pair(e: float) -> float:
+def relu_pair(e: float, rate: float = 0.0) -> float:
     """relu(e) - relu(-e): the two ReLUs a controller needs, since one alone pushes only one way."""
     return max(e, 0.0) - max(-e, 0.0)
 
 
-def centered_sigmoid(e: float) -> float:
+def centered_sigmoid(e: float, rate: float = 0.0) -> float:
     return 1 / (1 + np.exp(-e)) - 0.5
 
 
@@ -52,94 +49,41 @@ LAWS: dict[str, Law] = {"relu": relu_pair, "sigmoid": centered_sigmoid}
 SLOPES = {"relu": 1.0, "sigmoid": 0.25}
 
 
-@dataclass(frozen=True)
-class Controller:
-    """A controller network around the error at which it rests.
-
-    Arguments:
-        law: Torque over `gain` by error, measured from the error at rest.
-        slope: Exact derivative there.
-        rest: That error [rad]; 0 for a controller that reaches its target.
-        room: How far the linear piece around it reaches [rad]; infinite where it never ends.
-    """
-
-    law: Law
-    slope: float
-    rest: float
-    room: float
-
-
-def network_law(network: Any) -> Controller:
-    """A controller network of one error (and one torque) as a law around its rest, with its exact slope there.
+def linearization(joint: Joint, slope: float, rate_slope: float = 0.0) -> Response:
+    """The exact second-order behavior for small steps; a slope by the error's rate damps as the joint does.
 
     Raises:
-        ShapeMismatch: It takes or gives more than one number.
-        UnsupportedOperation: Its slopes left and right of its rest differ: there is no linearization.
-        InvalidInput: It nowhere rests between -20 and 20 rad while pushing back around.
+        InvalidInput: The loop swings up or runs away.
     """
-    if network.inputs != 1 or network.outputs != 1:
-        raise ShapeMismatch(f"a controller takes one error and gives one torque; this one has {network.inputs} inputs and {network.outputs} outputs")  # fmt: skip
-    return _pieces(network) if network.is_piecewise_linear else _smooth(network)
-
-
-def _pieces(network: Any) -> Controller:
-    """From the exact pieces: a table that a simulation asks 10,000 times a second."""
-    import relukit
-
-    line = relukit.breakpoints(network, np.array([-REACH]), np.array([REACH]))
-    x, y = line.points()[:, 0], line.values[:, 0]
-    slopes = np.diff(y) / np.diff(x)
-    bends = np.append(True, ~np.isclose(slopes[1:], slopes[:-1], rtol=1e-6, atol=1e-9))  # where a line really bends
-    x, y, slopes = np.append(x[:-1][bends], x[-1]), np.append(y[:-1][bends], y[-1]), slopes[bends]
-    zero = 1e-6 * np.abs(slopes).max()
-    at_knot = np.flatnonzero(np.abs(y) <= zero)
-    if len(at_knot) and np.abs(x[at_knot]).min() < 1e-6:
-        k = int(at_knot[np.argmin(np.abs(x[at_knot]))])
-        left, right = slopes[max(k - 1, 0)], slopes[min(k, len(slopes) - 1)]
-        if not np.isclose(left, right, rtol=1e-6):
-            raise UnsupportedOperation(
-                f"the controller has a kink at the target: slope {left:.6g} for negative and {right:.6g} for positive errors, so no linearization exists there. A lone ReLU pushes only one way; use relu(e) - relu(-e)."
-            )
-    pushing = np.flatnonzero((y[:-1] < 0) & (y[1:] >= 0) & (slopes > 0) | (np.abs(y[:-1]) <= zero) & (slopes > 0))
-    if not len(pushing):
-        raise InvalidInput(_RESTLESS)
-    rests = np.clip(x[pushing] - y[pushing] / slopes[pushing], x[pushing], x[pushing + 1])
-    k, rest = int(pushing[np.argmin(np.abs(rests))]), float(rests[np.argmin(np.abs(rests))])
-    knots, values, last = x.tolist(), y.tolist(), len(slopes) - 1
-    steep = slopes.tolist()
-
-    def law(e: float) -> float:
-        j = min(max(bisect_right(knots, e + rest) - 1, 0), last)
-        return values[j] + (e + rest - knots[j]) * steep[j]
-
-    ends = [rest - x[k] if k > 0 else np.inf, x[k + 1] - rest if k < last else np.inf]
-    return Controller(law, float(slopes[k]), rest, float(min(ends)))
-
-
-def _smooth(network: Any) -> Controller:
-    from scipy.optimize import brentq
-
-    at = lambda e: float(np.ravel(network(np.array([[e]])))[0])
-    grid = np.linspace(-REACH, REACH, 4001)
-    y = np.ravel(network(grid[:, None]))
-    rising = np.flatnonzero((y[:-1] <= 0) & (y[1:] > 0))
-    if not len(rising):
-        raise InvalidInput(_RESTLESS)
-    k = int(rising[np.argmin(np.abs(grid[rising]))])
-    rest = float(brentq(at, grid[k], grid[k + 1], xtol=1e-14)) if y[k] < 0 else float(grid[k])
-    slope = float(np.ravel(network.gradient(np.array([[rest]]), np.ones(1)))[0])
-    if slope <= 0:
-        raise InvalidInput(_RESTLESS)
-    return Controller(lambda e: at(rest + e), slope, rest, 1e-3)  # a smooth law is straight enough over a thousandth
-
-
-def linearization(joint: Joint, slope: float) -> Response:
-    """The exact second-order behavior for small steps."""
-    stiffness = joint.gain * slope
+    stiffness, damping = joint.gain * slope, joint.damping + joint.gain * rate_slope
+    if stiffness <= 0 or damping <= 0:
+        raise InvalidInput(
+            f"the loop is unstable at its rest: stiffness {stiffness:.6g} N m/rad and damping {damping:.6g} N m s/rad must both be positive"
+        )
     frequency = float(np.sqrt(stiffness / joint.inertia))
-    ratio = float(joint.damping / (2 * np.sqrt(stiffness * joint.inertia)))
+    ratio = float(damping / (2 * np.sqrt(stiffness * joint.inertia)))
     overshoot = float(np.exp(-np.pi * ratio / np.sqrt(1 - ratio**2))) if ratio < 1 else 0.0
     return Response(frequency, ratio, overshoot, _settling(frequency, ratio))
+
+
+def two_sided(joint: Joint, above: float, below: float) -> Response | None:
+    r"""The same where the slopes above and below the rest differ, for a step from above; no settling time is told.
+
+    Both halves of a swing decay by :math:`\sigma = c / (2 J)`, and last :math:`\pi / w` with the damped frequency w of their side: so a
+    period is :math:`T = \pi / w_a + \pi / w_b`, the frequency :math:`\sqrt{(2 \pi / T)^2 + \sigma^2}`. An overdamped side above is
+    never left. None where the side below alone is overdamped: it swings once, and has no frequency.
+    """
+    up, down = linearization(joint, above), linearization(joint, below)
+    if up.damping >= 1:
+        return up
+    if down.damping >= 1:
+        return None
+    sigma = joint.damping / (2 * joint.inertia)
+    w = [r.frequency * np.sqrt(1 - r.damping**2) for r in (up, down)]
+    frequency = float(np.hypot(2 * np.pi / (np.pi / w[0] + np.pi / w[1]), sigma))
+    time = (np.pi - np.arccos(up.damping)) / w[0] + np.arccos(down.damping) / w[1]
+    overshoot = float(up.frequency / down.frequency * np.exp(-sigma * time))
+    return Response(frequency, float(sigma / frequency), overshoot, float("nan"))
 
 
 def _settling(frequency: float, ratio: float) -> float:
@@ -159,46 +103,55 @@ def _settling(frequency: float, ratio: float) -> float:
     return float(t[late[-1]])
 
 
-def margins(joint: Joint, slope: float) -> dict[str, float]:
-    """Gain crossover [rad/s] and phase margin [degrees] of the open loop k s / (J p^2 + c p), by python-control."""
+def margins(joint: Joint, slope: float, rate_slope: float = 0.0) -> dict[str, float]:
+    """Gain crossover [rad/s] and phase margin [degrees] of the open loop k (s + r p) / (J p^2 + c p), by python-control."""
     try:
         import control
     except ImportError as error:
         raise MissingExtra("margins need python-control: pip install relukit[gallery]") from error
-    loop = control.tf([joint.gain * slope], [joint.inertia, joint.damping, 0.0])
+    loop = control.tf([joint.gain * rate_slope, joint.gain * slope], [joint.inertia, joint.damping, 0.0])
     _, phase, _, crossover = control.margin(loop)
     return {"phase_margin_degrees": float(phase), "crossover": float(crossover)}
 
 
-def simulate(joint: Joint, law: Law, step: float, joints: int = 1, time: float = 4.0) -> tuple[Array, Array]:
+def simulate(
+    joint: Joint, law: Law, step: float, joints: int = 1, time: float = 4.0, spacing: float = STEP
+) -> tuple[Array, Array]:
     """Angles (steps, joints) of an arm in MuJoCo after a step of the target of the first joint, and their times.
 
     Several joints: hinges along one axis, each link carrying its own law; gravity is off. Link inertias are small
     beside the rotors' (armature), so each joint has nearly the inertia J.
+
+    Raises:
+        InvalidInput: The angles run away.
     """
     try:
         import mujoco
     except ImportError as error:
         raise MissingExtra("the simulation needs MuJoCo: pip install relukit[gallery]") from error
-    model = mujoco.MjModel.from_xml_string(_arm(joint, joints))
+    model = mujoco.MjModel.from_xml_string(_arm(joint, joints, spacing))
     data = mujoco.MjData(model)
-    count = round(time / STEP)
+    count = round(time / spacing)
     angles = np.zeros((count + 1, joints))
     target = np.zeros(joints)
     target[0] = step
     for k in range(count):
         for j in range(joints):
-            data.qfrc_applied[j] = joint.gain * law(target[j] - data.qpos[j])
+            data.qfrc_applied[j] = joint.gain * law(target[j] - data.qpos[j], -data.qvel[j])
         mujoco.mj_step(model, data)
         angles[k + 1] = data.qpos
-    return np.arange(count + 1) * STEP, angles
+        if abs(data.qpos[0]) > 1e3 * abs(step):
+            raise InvalidInput(
+                f"the loop with this controller runs away: {data.qpos[0]:.3g} rad after a step of {step:.3g} rad"
+            )
+    return np.arange(count + 1) * spacing, angles
 
 
-def _arm(joint: Joint, joints: int) -> str:
+def _arm(joint: Joint, joints: int, spacing: float) -> str:
     """The arm as MuJoCo's XML: links of 0.1 m, rotor inertia on every hinge."""
     link = 1e-7
     armature = joint.inertia - link
-    head = f'<mujoco><option timestep="{STEP}" gravity="0 0 0" integrator="implicit"/><compiler inertiafromgeom="false" boundmass="0"/><worldbody>'
+    head = f'<mujoco><option timestep="{spacing!r}" gravity="0 0 0" integrator="implicit"/><compiler inertiafromgeom="false" boundmass="0"/><worldbody>'
     body = tail = ""
     for j in range(joints):
         body += (
@@ -221,8 +174,11 @@ def measure(times: Array, angle: Array, step: float) -> Response:
     turns = turns[sizes > 0.003]
     late = np.flatnonzero(np.abs(off) > 0.02)
     settling = float(times[late[-1]]) if len(late) else 0.0
+    if len(late) and late[-1] > len(off) - 10:
+        settling = float("nan")  # it had not settled when the simulation ended
     overshoot = float(max(0.0, -(off.min())))
     if len(turns) >= 2:
+        turns = turns[: len(turns) - (len(turns) % 2 == 0 and len(turns) > 2)]  # whole swings: both sides count alike
         at, height = zip(*(_peak(times, off, k) for k in turns))
         half = float(np.diff(at).mean())  # half a damped period between extremes
         decrement = float(np.log(abs(height[0] / height[-1])) / (len(height) - 1))
@@ -247,11 +203,25 @@ def _fitted(times: Array, off: Array, overshoot: float, settling: float) -> Resp
         r1, r2 = -w * (z - root), -w * (z + root)
         return np.real((r1 * np.exp(r2 * times) - r2 * np.exp(r1 * times)) / (r1 - r2)) - off
 
-    p = least_squares(error, [np.log(5.0), 0.0]).x
+    early = np.gradient(np.gradient(-off, times), times)[2:6].mean()  # w^2, before any speed is gained
+    starts = [[0.5 * np.log(max(early, 1e-6)), z] for z in (0.0, 1.5, 3.0)]
+    p = min((least_squares(error, start, xtol=1e-12, ftol=1e-14) for start in starts), key=lambda r: r.cost).x
     return Response(float(np.exp(p[0])), float(np.exp(p[1])), overshoot, settling)
 
 
-def describing(law: Law, amplitude: float) -> float:
-    """Slope that a law shows to a sine of that amplitude: (1 / (pi A)) times the integral of f(A sin t) sin t."""
+def describing(law: Law, amplitude: float, frequency: float = 0.0) -> float:
+    """Slope that a law shows to a sine of that amplitude and frequency: (1 / (pi A)) times the integral of f(A sin t) sin t."""
     t = (np.arange(4096) + 0.5) * 2 * np.pi / 4096
-    return float(2 * np.mean([law(amplitude * np.sin(x)) * np.sin(x) for x in t]) / amplitude)
+    said = [law(amplitude * np.sin(x), amplitude * frequency * np.cos(x)) * np.sin(x) for x in t]
+    return float(2 * np.mean(said) / amplitude)
+
+
+def swing_frequency(joint: Joint, law: Law, amplitude: float) -> tuple[float, float]:
+    """Frequency [rad/s] at which the undamped joint swings with that amplitude in MuJoCo, and what the describing function says."""
+    still = Joint(joint.inertia, 0.0, joint.gain)
+    said = float(np.sqrt(joint.gain * describing(law, amplitude) / joint.inertia))
+    times, angles = simulate(still, law, amplitude, time=4.2 * 2 * np.pi / said)
+    off = amplitude - angles[:, 0]
+    k = np.flatnonzero((off[:-1] > 0) & (off[1:] <= 0))
+    crossings = times[k] + off[k] / (off[k] - off[k + 1]) * (times[1] - times[0])
+    return float(2 * np.pi / np.diff(crossings).mean()), said

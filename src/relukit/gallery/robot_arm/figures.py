@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from relukit._numerics import atomic_path
-from relukit.gallery.robot_arm._loop import LAWS, SLOPES, Joint, describing, linearization, simulate
+from relukit.gallery.robot_arm._loop import LAWS, SLOPES, Joint, describing, linearization, simulate, swing_frequency
 
 
 def figures(out: Path, data: Path) -> list[Path]:
@@ -27,6 +27,11 @@ def figures(out: Path, data: Path) -> list[Path]:
         w = [linearization(Joint(), describing(LAWS[name], a)).frequency for a in sizes]
         panels[2].semilogx(sizes, w, color=f"C{k}", label={"relu": "ReLU pair", "sigmoid": "sigmoid"}[name])
         panels[2].axhline(linearization(Joint(), SLOPES[name]).frequency, color=f"C{k}", lw=0.6, ls=":")
+        swings = [0.1, 1.0, 3.0, 8.0]
+        seen = [swing_frequency(Joint(), LAWS[name], a)[0] for a in swings]
+        panels[2].semilogx(
+            swings, seen, "o", mfc="none", color=f"C{k}", label="undamped swings in MuJoCo" if k else None
+        )
     panels[2].set(xlabel="amplitude [rad]", ylabel="natural frequency [rad/s]", title="Describing function")
     panels[2].set_ylim(bottom=0)
     panels[2].legend(fontsize=8)

@@ -7,23 +7,26 @@ from typing import Any
 
 import numpy as np
 
+from relukit._errors import InvalidInput
 from relukit._numerics import write_json
 from relukit.gallery._life import seeded, train_module
+from relukit.gallery.robot_arm._controller import Controller, network_law
 from relukit.gallery.robot_arm._loop import (
     LAWS,
     SLOPES,
+    STEP,
     Joint,
-    Law,
     Response,
     describing,
     linearization,
     margins,
     measure,
-    network_law,
     simulate,
+    swing_frequency,
+    two_sided,
 )
 
-NAME, SMALL = "robot-arm", 0.01
+NAME, SMALL, LARGE = "robot-arm", 0.01, (0.1, 1.0, 3.0)  # rad
 PERIOD = 0.02  # [s] between two torques of the trained controller
 
 
@@ -145,12 +148,24 @@ def _minus_linear(net: Any, gain: np.ndarray) -> Any:
     return from_layers(W, b, [get("relu")] * (len(W) - 1))
 
 
-def closed_loop(joint: Joint, law: Law, slope: float, joints: int = 1, step: float = SMALL) -> tuple[Response, Response]:  # fmt: skip
+def _exact(joint: Joint, own: Controller) -> Response | None:
+    """What the slopes at the rest say; None where more than two slopes meet there."""
+    if own.below is not None:
+        return two_sided(joint, own.slope, own.below)
+    return linearization(joint, own.slope, own.rate_slope) if own.straight else None
+
+
+def closed_loop(
+    joint: Joint, own: Controller, joints: int = 1, step: float = SMALL
+) -> tuple[Response, Response | None]:
     """Measured in MuJoCo, and exact for small steps."""
-    exact = linearization(joint, slope)
-    slowest = exact.damping - np.sqrt(max(exact.damping**2 - 1, 0.0))  # of the two poles, in units of the frequency
-    time = max(2.0, 6 / (slowest * exact.frequency))
-    times, angles = simulate(joint, law, step, joints, min(float(time), 20.0))
+    exact = _exact(joint, own)
+    guess = exact or linearization(joint, max(own.slope, 1e-3))
+    slowest = guess.damping - np.sqrt(max(guess.damping**2 - 1, 0.0))  # of the two poles, in units of the frequency
+    fastest = guess.damping + np.sqrt(max(guess.damping**2 - 1, 0.0)) if guess.damping > 1 else 1.0
+    spacing = min(STEP, 0.005 / (fastest * guess.frequency))
+    time = min(max(2.0, 6 / (slowest * guess.frequency)), 20.0, 40_000 * spacing)
+    times, angles = simulate(joint, own.law, step, joints, time, spacing)
     return measure(times, angles[:, 0], step), exact
 
 
@@ -159,41 +174,57 @@ def score(out: Path, files: Sequence[Path], controller: str | None = None) -> di
     import relukit
 
     joint = Joint()
-    laws = {name: (LAWS[name], SLOPES[name]) for name in LAWS}
-    small, own = dict.fromkeys(laws, SMALL), None
+    loops = {name: Controller(LAWS[name], SLOPES[name], 0.0, np.inf) for name in LAWS}
+    small = dict.fromkeys(loops, SMALL)
+    if len(files) + (controller is not None) > 1:
+        raise InvalidInput("one controller a call: --controller F.onnx")
     chosen = controller or (str(files[0]) if files else None)
     if chosen is not None:
-        own = network_law(relukit.load(chosen))
-        laws["controller"] = (own.law, own.slope)
+        own = loops["controller"] = network_law(relukit.load(chosen), joint)
         small["controller"] = min(SMALL, 0.9 * own.room)
     rows: dict[str, Any] = {}
-    frequency_errors, damping_errors, overshoot_errors = [], [], []
-    for name, (law, slope) in laws.items():
+    errors: list[tuple[float, float, float]] = []
+    for name, law in loops.items():
         for joints in (1, 2, 6):
-            seen, exact = closed_loop(joint, law, slope, joints, small[name])
-            frequency_errors.append(abs(seen.frequency / exact.frequency - 1))
-            damping_errors.append(abs(seen.damping / exact.damping - 1))
-            overshoot_errors.append(abs(seen.overshoot - exact.overshoot))
-            rows[f"{name}_{joints}_joints"] = {"measured": vars(seen), "exact": vars(exact)}
-        rows[name] = {"slope": slope} | margins(joint, slope)
+            seen, exact = closed_loop(joint, law, joints, small[name])
+            rows[f"{name}_{joints}_joints"] = {"measured": vars(seen), "exact": vars(exact) if exact else None}
+            if exact is not None:
+                errors.append((abs(seen.frequency / exact.frequency - 1), abs(seen.damping / exact.damping - 1), abs(seen.overshoot - exact.overshoot)))  # fmt: skip
+        rows[name] = {"slope": law.slope, "rate_slope": law.rate_slope} | margins(joint, law.slope, law.rate_slope)
     one = {n: rows[f"{n}_1_joints"]["measured"] for n in LAWS}
     equal = Joint(joint.inertia, joint.damping, joint.gain * 4)  # the sigmoid's small-signal gain made the ReLU pair's
-    same, _ = closed_loop(equal, LAWS["sigmoid"], SLOPES["sigmoid"])
-    large = {
-        str(a): {n: describing(law, a) for n, (law, _) in laws.items()} for a in (0.1, 1.0, 3.0)
-    }  # fmt: skip
+    same, _ = closed_loop(equal, loops["sigmoid"])
+    swings = {str(a): {n: swing_frequency(joint, LAWS[n], a) for n in LAWS} for a in LARGE}
+    worst = np.max(errors, 0)
     metrics = {
         "frequency_ratio": one["relu"]["frequency"] / one["sigmoid"]["frequency"],
         "damping_ratio_ratio": one["relu"]["damping"] / one["sigmoid"]["damping"],
-        "mujoco_frequency_error": max(frequency_errors), "mujoco_damping_error": max(damping_errors),
-        "mujoco_overshoot_error": max(overshoot_errors),
+        "mujoco_frequency_error": float(worst[0]), "mujoco_damping_error": float(worst[1]), "mujoco_overshoot_error": float(worst[2]),
+        "describing_function_frequency_error": max(abs(m / s - 1) for row in swings.values() for m, s in row.values()),
     }  # fmt: skip
-    if own is not None:
-        metrics["controller"] = {
-            **rows["controller_1_joints"]["measured"], "exact": rows["controller_1_joints"]["exact"],
-            "slope": own.slope, "rests_at_error": own.rest, "step": small["controller"],
-        }  # fmt: skip
+    if chosen is not None:
+        metrics["controller"] = _told(loops["controller"], rows, small["controller"])
+    frequency = {n: float(np.sqrt(joint.gain * max(law.slope, 0.0) / joint.inertia)) for n, law in loops.items()}
+    large = {str(a): {n: describing(law.law, a, frequency[n]) for n, law in loops.items()} for a in LARGE}
+    told = {
+        a: {n: {"mujoco_frequency": m, "described_frequency": s} for n, (m, s) in row.items()}
+        for a, row in swings.items()
+    }
     return {
         "study": NAME, "metrics": metrics, "baselines": {"exact_frequency_ratio": 2.0, "exact_damping_ratio_ratio": 0.5},
-        "rows": len(frequency_errors), "loops": rows, "equal_gain_sigmoid": vars(same), "describing_function": large,
+        "rows": 3 * len(loops), "loops": rows, "equal_gain_sigmoid": vars(same), "describing_function": large, "large_swings": told,
+    }  # fmt: skip
+
+
+def _told(own: Controller, rows: dict[str, Any], step: float) -> dict[str, Any]:
+    """What was measured of a controller network, what its slopes say, and why where they say nothing."""
+    note = (
+        "" if own.straight else "its slopes below and above the rest differ; `exact` is that of the two slopes together"
+    )
+    if rows["controller_1_joints"]["exact"] is None:
+        note = "pieces of several slopes meet where it rests, so it has no linearization there"
+    return {
+        **rows["controller_1_joints"]["measured"], "exact": rows["controller_1_joints"]["exact"], "slope": own.slope,
+        "rate_slope": own.rate_slope, "slope_below": own.slope if own.below is None and own.straight else own.below,
+        "rests_at_error": own.rest, "step": step, **({"note": note} if note else {}),
     }  # fmt: skip
