@@ -20,7 +20,12 @@ COASTAL_VALUE = {
     "NY": 2923.1, "FL": 2862.3, "TX": 1175.3, "MA": 849.6, "NJ": 713.9, "CT": 567.8, "LA": 293.5, "SC": 239.3, "VA": 182.3,
     "ME": 164.6, "NC": 163.5, "AL": 118.2, "GA": 106.7, "DE": 81.9, "NH": 64.0, "MS": 60.6, "RI": 58.3, "MD": 17.3,
 }  # fmt: skip
-_INLAND = 100.0  # a state without a coast of that list, or none named
+# General coastline, miles. The Coastline of the United States, NOAA, 1975; Connecticut, behind Long Island, by its Sound.
+COAST_MILES = {
+    "FL": 1350, "LA": 397, "TX": 367, "NC": 301, "ME": 228, "MA": 192, "SC": 187, "NJ": 130, "NY": 127, "VA": 112, "GA": 100,
+    "CT": 96, "AL": 53, "MS": 44, "RI": 40, "MD": 31, "DE": 28, "NH": 13,
+}  # fmt: skip
+_INLAND = 1.0  # billions a mile of a state without a coast of that list, or where none is named
 # From North Carolina on storms are wider and faster, and the coast behind them is built of wood less often tested
 NORTH = frozenset("NC VA MD DE NJ NY CT RI MA NH ME PA".split())
 
@@ -55,7 +60,10 @@ def inputs(table: Any) -> np.ndarray:
     wind = np.where(np.isnan(wind), 1.15078 * 6.7 * np.maximum(drop - 3, 1.0) ** 0.644, wind)
     struck = [states(s) for s in table["AffectedStates"]]
     number = np.minimum(np.array([len(s) - 2 for s in struck], float) / 1.5, 1.0)
-    value = np.array([np.log(sum(COASTAL_VALUE.get(q, _INLAND) for q in s)) - 6.5 for s in struck])
+    # a storm strikes some fifty miles of the coast where it first comes ashore: what stands on a mile of it tells more than the state's total
+    value = np.array(
+        [np.log(COASTAL_VALUE[s[0]] / COAST_MILES[s[0]] if s[0] in COAST_MILES else _INLAND) - 0.6 for s in struck]
+    )
     north = np.array([not NORTH.isdisjoint(s) for s in struck], float)
     deficit_, speed = (np.log(drop) - 3.9) / 0.45, (np.log(wind) - 4.65) / 0.23
     landfalls = (table["LF.times"].fillna(1).to_numpy(float) - 1) / 0.5
