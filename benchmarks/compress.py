@@ -33,7 +33,13 @@ CASES = (
     "cmp_digits_100x100_l1_0.002",
 )
 TRAINED = [(2, 3e-5), (2, 1e-4), (2, 2e-4), (5, 3e-5), (5, 1e-4)]  # hidden layers of 100, factor of the l1 norm; Adam
-AS_PUBLISHED = [(2, 1e-4), (5, 1e-4)]  # by the recipe of Serra et al.: plain descent with momentum, many epochs
+AS_PUBLISHED = [
+    (2, 1e-4),
+    (2, 2e-4),
+    (5, 1e-4),
+    (5, 2e-4),
+]  # the recipe of Serra et al.: plain descent with momentum, many epochs
+WITHOUT = (2, 0.0)  # their log beside their code has 200-200 without L1: no stable unit, after 18.4 s
 EPOCHS, LONG = 12, 121
 
 
@@ -49,7 +55,7 @@ def main(argv: list[str]) -> None:
         "planted": lambda: planted(smoke),
         "trained": lambda: planted_in_trained(folder, smoke),
         "large": lambda: large(smoke),
-        "mnist": lambda: [] if smoke else [mnist(folder, *s) for s in TRAINED] + [mnist(folder, *s, long=True) for s in AS_PUBLISHED],
+        "mnist": lambda: [] if smoke else [mnist(folder, *s) for s in TRAINED] + [mnist(folder, *s, long=True) for s in AS_PUBLISHED] + [mnist(folder, *WITHOUT, width=200)],
     }  # fmt: skip
     content = json.loads(kept.read_text()) if kept.is_file() and not smoke else {}
     content = {k: v for k, v in content.items() if k in parts}
@@ -108,14 +114,14 @@ def copies() -> dict:
     return short(relukit.compress(network, relukit.Box(-9 * np.ones(8), 9 * np.ones(8))))
 
 
-def mnist(folder: Path, depth: int, penalty: float, long: bool = False) -> dict:
-    """784 - 100 ... 100 - 10, trained with the l1 norm of the weights; domain: all images, [0, 1]^784; with a proof that the checker follows."""
-    network, accuracy = trained(folder, depth, penalty, long)
+def mnist(folder: Path, depth: int, penalty: float, long: bool = False, width: int = 100) -> dict:
+    """784 - 100 ... 100 - 10, or of another width, trained with the l1 norm of the weights; domain: all images, [0, 1]^784; with a proof that the checker follows."""
+    network, accuracy = trained(folder, depth, penalty, long, width)
     box = relukit.Box(np.zeros(784), np.ones(784))
     found = relukit.compress(network, box, timeout=30.0, proof=True)
     removed = 1 - found.network.units / network.units
     row = {
-        "net": f"784-{'-'.join(['100'] * depth)}-10",
+        "net": f"784-{'-'.join([str(width)] * depth)}-10",
         "l1": penalty,
         "recipe": "momentum" if long else "adam",
         "accuracy": accuracy,
@@ -133,13 +139,13 @@ def mnist(folder: Path, depth: int, penalty: float, long: bool = False) -> dict:
         return row | {"check_cpu_seconds": time.process_time() - start, "proof_bytes": proof.stat().st_size}
 
 
-def trained(folder: Path, depth: int, penalty: float, long: bool) -> tuple[relukit.Network, float]:
+def trained(folder: Path, depth: int, penalty: float, long: bool, width: int) -> tuple[relukit.Network, float]:
     """The net and its accuracy on images it has not seen; kept under build/, outside of git."""
-    name = f"mnist_{depth}x100_{penalty:g}{'_long' if long else ''}.npz"
+    name = f"mnist_{depth}x{width}_{penalty:g}{'_long' if long else ''}.npz"
     kept = Path(__file__).parents[1] / "build" / "benchmarks" / name
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        arrays = _train_long(folder, depth, penalty) if long else _train(folder, depth, penalty)
+        arrays = _train_long(folder, depth, penalty, width) if long else _train(folder, depth, penalty, width)
         np.savez(kept, **arrays)
     with np.load(kept) as file:
         arrays = {k: file[k] for k in file.files}
@@ -149,13 +155,13 @@ def trained(folder: Path, depth: int, penalty: float, long: bool) -> tuple[reluk
     return from_layers(weights, biases, [RELU] * (count - 1)), accuracy
 
 
-def _train_long(folder: Path, depth: int, penalty: float) -> dict:
+def _train_long(folder: Path, depth: int, penalty: float, width: int) -> dict:
     """The published recipe, in NumPy (a minute and a half of one core): rate 0.01, a tenth of it every 50 epochs, momentum 0.9, batches of 128."""
     with np.load(folder / "images" / "mnist_train.npz") as file:
         x, y = (file["x"].reshape(-1, 784) / np.float32(255)).astype(np.float32), file["y"].astype(np.int64)
     with np.load(folder / "images" / "mnist_test_dev5000.npz") as file:
         tx, ty = (file["x"].reshape(-1, 784) / np.float32(255)).astype(np.float32), file["y"].astype(np.int64)
-    g, sizes = np.random.default_rng(0), [784, *[100] * depth, 10]
+    g, sizes = np.random.default_rng(0), [784, *[width] * depth, 10]
     draw = lambda shape, n: (g.uniform(-1, 1, shape) / np.sqrt(n)).astype(np.float32)
     W, b = [draw((o, i), i) for i, o in zip(sizes, sizes[1:])], [draw(o, i) for i, o in zip(sizes, sizes[1:])]
     speeds = [np.zeros_like(p) for p in (*W, *b)]
@@ -184,7 +190,7 @@ def _train_long(folder: Path, depth: int, penalty: float) -> dict:
     return {"accuracy": np.array(accuracy)} | {f"W{k}": w for k, w in enumerate(W)} | {f"b{k}": v for k, v in enumerate(b)}  # fmt: skip
 
 
-def _train(folder: Path, depth: int, penalty: float) -> dict:
+def _train(folder: Path, depth: int, penalty: float, width: int) -> dict:
     """Cross-entropy plus the l1 norm of all weights, with Adam."""
     import torch
 
@@ -194,7 +200,7 @@ def _train(folder: Path, depth: int, penalty: float) -> dict:
         tx, ty = file["x"].reshape(-1, 784), file["y"].astype(np.int64)
     x, y, tx = torch.from_numpy(x).float() / 255, torch.from_numpy(y), torch.from_numpy(tx).float() / 255
     torch.manual_seed(0)
-    sizes = [784, *[100] * depth, 10]
+    sizes = [784, *[width] * depth, 10]
     layers: list[torch.nn.Module] = []
     for a, b in zip(sizes, sizes[1:]):
         layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]

@@ -110,7 +110,8 @@ def test_bad_input(run, tmp_path):
         (["net.npz", "--box=-1:1", "--data", "three.npz"], "one of them"), (["net.npz", "--box=-1:1", "--tolerance", "-1"], "not negative"),
         (["net.npz", "--box=-1:1", "--proof", "p"], "two files"), (["net.npz", "--check", "p"], "two files"),
         (["net.npz", "--check", "p", "-o", "net.npz"], "does not exist"), (["tanh.onnx", "--box=-1:1"], "What still can be done"),
-        (["missing.npz"], "does not exist"),
+        (["missing.npz"], "does not exist"), (["net.npz", "--box=-1:1", "-o", "small.txt"], ".onnx or .npz"),
+        (["net.npz", "--box=-1:1", "--timeout", "-1"], "seconds"), (["net.npz", "--margin", "0.1", "--box=-1:1"], "--data ROWS"),
     ]:  # fmt: skip
         code, out, err = run(*arguments)
         assert code == 2 and words in err and err.count("\n") == 1 and not out, (arguments, err)

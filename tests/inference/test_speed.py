@@ -146,6 +146,9 @@ def test_bad_input_and_what_cannot_be_skipped():
     assert "standard normal inputs" in relukit.speed(net, batches=(1,), budget=0.0).reason
     with pytest.raises(InvalidInput, match="finite"):
         relukit.speed(net, np.full((1, 3), np.inf))
+    for wrong in (-1.0, np.nan):
+        with pytest.raises(InvalidInput, match="budget is a number of seconds"):
+            relukit.speed(net, budget=wrong)
     smooth = network([3, 4, 2], 0.0, 0, get("gelu"))[0]
     fast = relukit.speed(smooth, Box(-np.ones(3), np.ones(3)).sample(4, 0), (1,), budget=0.0)
     assert fast.measured[0].engine[0] == "dense" and fast.measured[0].engine[1] in ("dense", "rows")

@@ -37,6 +37,8 @@ def command(
         raise InvalidInput("a proof is about two files: give -o FILE for the smaller network, too")
     if proof is not None and model.suffix not in (".npz", ".onnx"):
         raise InvalidInput(f"a proof is about files that its checker reads, .npz and .onnx; {model} is neither: save the network as one of them with relukit.save(relukit.load('{model}'), 'model.onnx') and compress that")  # fmt: skip
+    if out is not None and out.suffix not in (".onnx", ".npz"):
+        raise InvalidInput(f"{out}: a network is written as .onnx or .npz")
     if not 0 <= timeout < float("inf"):
         raise InvalidInput(f"--timeout is a number of seconds, 0 or more, got {timeout}")
     if margin is not None and data is None:

@@ -216,7 +216,7 @@ def speed(
         on_progress: Told what is measured next; the first time on a machine loops are compiled for it, which takes some seconds.
 
     Raises:
-        InvalidInput: Weights or data are not finite; no row; no batch size.
+        InvalidInput: Weights or data are not finite; no row; no batch size; a negative budget.
 
     References:
         Deja Vu: Contextual Sparsity for Efficient LLMs at Inference Time, Liu et al., 2023 (skipping, there with a
@@ -226,6 +226,8 @@ def speed(
     rows = _inputs(network, data, seed)
     if not batches or any(b < 1 for b in batches) or threads < 1:
         raise InvalidInput(f"batch sizes and threads are positive numbers, got {batches} and {threads}")
+    if not (budget >= 0 and np.isfinite(budget)):
+        raise InvalidInput(f"budget is a number of seconds, 0 or more, got {budget}")
     layers, reason = _layers(network)
     if data is None:
         kind = "standard normal inputs" if network.box is None else "samples of the network's box"
