@@ -8,7 +8,7 @@ import numpy as np
 
 DEEP = 8  # layers from which on a plain network starts by `deep_`
 _FIRST_RATE = {
-    "Adam": 2e-3, "AdamW": 2e-3, "NAdam": 1e-3, "RAdam": 1e-3, "Adamax": 2e-3, "RMSprop": 1e-3, "Adagrad": 1e-2, "SparseAdam": 2e-3,
+    "Adam": 3e-3, "AdamW": 3e-3, "NAdam": 1.5e-3, "RAdam": 1.5e-3, "Adamax": 3e-3, "RMSprop": 1.5e-3, "Adagrad": 1.5e-2, "SparseAdam": 3e-3,
 }  # fmt: skip
 _USUAL_UPDATE = 3e-3  # of a plain step over its weights: healthy trainings start with 1e-3 to 1e-2
 _PLAIN = ("SGD", "ASGD", "Momentum", "Nesterov")

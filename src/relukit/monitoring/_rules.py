@@ -238,8 +238,8 @@ def oscillating(f: Facts) -> list[Finding]:
     first, last = f.record.level()
     above = last > abs(first) * (1.15 + 2 * chance * math.sqrt(1 / 3 + 1 / recent))
     above = above or f.level > 1.05 + f.level_error + 2 * chance / math.sqrt(recent)
-    rough = jump > max(0.12, 1.5 * chance) or spread > max(0.5, 3.6 * chance)
-    if not (fast and (rough or above)) and not (above and spread > max(1, 3.6 * chance) and f.update > 0.02):
+    rough = jump > max(0.12, 1.7 * chance) or spread > max(0.5, 4.5 * chance)
+    if not (fast and (rough or above)) and not (above and spread > max(1, 4.5 * chance) and f.update > 0.02):
         return []
     scale = f.weight_scale[np.isfinite(f.weight_scale)]
     large = len(scale) and np.median(scale) > 2.5
@@ -294,11 +294,11 @@ def _unrelated(f: Facts) -> bool:
     rows, path = len(looks[0].outputs) if looks else 64, record.path()
     wanted = 64 * 64 * (3 if looks and looks[0].tokens else 1) / min(max(path, 1.0), 3.0)
     told = f.steps >= 48 and path > 0.8 and f.steps * rows >= wanted and 0.97 < f.level < 1.5
-    if not told or record.relation() > 2.2:
+    if not told or record.relation() > 2.6:
         return False
     if getattr(f.target, "shares", None) is None:  # numbers: batches of a few rows do not tell their spread well enough
         told = math.hypot(f.level_error, record.scatter() / math.sqrt(max(5, 0.15 * f.steps))) < 0.08
-    return told and _calm(f) and record.trend() > -4 and 1e-3 < f.update < 0.06 and f.ratio > 1e-2
+    return told and _calm(f) and record.trend() > -5 and 1e-3 < f.update < 0.06 and f.ratio > 1e-2
 
 
 def _calm(f: Facts) -> bool:
