@@ -12,7 +12,7 @@ from relukit.gallery._motifs import q_values
 
 SMALLEST, LARGEST = 5, 500  # genes of the network in a set: smaller ones can show little, larger ones say little
 # a set named after a tumor lists its drivers: it would tell the labels to whoever learns from it
-_TUMORS = re.compile(r"cancer|carcino|tumor|onco|glioma|leuk|lymphoma|melanoma|blastoma|sarcoma|metasta", re.IGNORECASE)
+_TUMORS = re.compile(r"cancer|tumor|oncogen|leukemia|metasta|malignan|neoplas|oma(s|ta)?\b", re.IGNORECASE)
 _PLACE, _PRIOR = 40, 0.5
 
 

@@ -43,7 +43,7 @@ def figures(out: Path, data: Path) -> list[Path]:
         best = f", its {len(net)} best drawn" if len(net) < len(module["proteins"]) else ""
         title = f"{len(module['proteins'])} proteins{best}\n{module['edges']} edges, p = {module['p']:.2g}"
         for first in module.get("pathways", [])[:1]:
-            title += f"\n{shorten(first['pathway'], 44, placeholder=' ...')}, {first['overlap']} of them, q = {first['q']:.1g}"
+            title += f"\n{shorten(first['pathway'], 46, placeholder=' ...')}\n{first['overlap']} of them, q = {first['q']:.1g}"
         ax.set_title(title, fontsize=10)
         ax.margins(0.14)
         ax.axis("off")

@@ -80,7 +80,7 @@ def train(
     summary = {
         "folds": {name: _metrics(values, drivers) for name, values in held.items()},
         "labeled_proteins": len(drivers), "labels_not_in_the_network": len(labels.outside),
-        "pathways": None if known.pathways is None else known.pathways.count, "modules": modules,
+        "pathways": None if known.pathways is None else known.pathways.count, "modules": [_brief(m) for m in modules],
     }  # fmt: skip
     write_json(out / "training.json", summary)
     return summary
@@ -93,6 +93,15 @@ def _name_pathways(
     rows = enriched([m["proteins"] for m in modules], sets, graph.names, [graph.names[i] for i in highest(scores)])
     for k, module in enumerate(modules, 1):
         module["pathways"] = [r for r in rows if r["module"] == k][:top]
+
+
+def _brief(module: dict[str, Any]) -> dict[str, Any]:
+    """A module in a line; all of it stands in `modules.json`."""
+    first = module.get("pathways", [])[:1]
+    return {
+        "proteins": len(module["proteins"]), "best": module["proteins"][:8], "edges": module["edges"], "p": module["p"],
+        **({"pathway": first[0]["pathway"], "q": first[0]["q"]} if first else {}),
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
