@@ -26,6 +26,7 @@ def test_rules_are_read_off_where_the_paper_puts_them(maintenance):
     documented = {
         ("temperature difference [K]", "<"): 8.6, ("rotational speed [rpm]", "<"): 1380, ("power [W]", "<"): 3500,
         ("power [W]", ">"): 9000, ("strain of type L [Nm min]", ">"): 11000,
+        ("strain of type M [Nm min]", ">"): 12000, ("strain of type H [Nm min]", ">"): 13000,
     }  # fmt: skip
     for key, value in documented.items():
         assert read[key] == pytest.approx(value, rel=0.02), key
@@ -90,9 +91,9 @@ def test_rule_networks_fire_exactly_inside_their_boxes():
     X = generator.normal(size=(4000, 7))
     y = ((X[:, 2] > 1.5) | ((X[:, 0] < -0.5) & (X[:, 1] < -0.8))).astype(int)
     rules = _process.learn(X, y)
-    net = _process.network(rules, X)
+    net = _process.network(rules, X, np.eye(7))
     assert np.array_equal(net(X)[:, 0] > 0, y == 1)
-    read = _process.thresholds(net, rules, X)
+    read = _process.thresholds(net, rules, X, np.eye(7))
     assert sorted(round(r["threshold"], 1) for r in read) == [-0.8, -0.5, 1.5]
 
 

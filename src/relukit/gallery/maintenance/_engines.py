@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput
-from relukit.gallery._life import seeded, train_module
+from relukit.gallery._life import seeded, t_interval, train_module
 
 Array = np.ndarray
 CAP, FOLDS, LEVEL, START, WARN = 125.0, 5, 0.9, 30, 30.0
@@ -17,7 +17,27 @@ NAMES = {
     12: "fuel flow / static pressure [pps/psi]", 13: "corrected fan speed [rpm]", 14: "corrected core speed [rpm]",
     15: "bypass ratio", 17: "bleed enthalpy", 20: "HPT coolant bleed [lbm/s]", 21: "LPT coolant bleed [lbm/s]",
 }  # fmt: skip
+SEA_LEVEL, APART = (
+    np.array([0.0, 0.0, 100.0]),
+    np.array([1.0, 0.05, 1.0]),
+)  # settings 1 to 3 of FD001; what is still near
 BANDS = np.array([0, 20, 40, 60, 80, 100, 115, CAP + 1])  # of predictions: intervals differ from early to late life
+
+
+def known_conditions(table: Array, where: Any) -> None:
+    """Refuses rows flown under other conditions than FD001's one (sea level): every sensor reads otherwise there.
+
+    Raises:
+        InvalidInput: Some row's operational settings are not those of sea level.
+    """
+    away = np.any(np.abs(table[:, 2:5] - SEA_LEVEL) > APART, axis=1)
+    if away.any():
+        k = int(np.argmax(away))
+        told = ", ".join(f"{v:g}" for v in table[k, 2:5])
+        raise InvalidInput(
+            f"{where}: engine {table[k, 0]:.0f} flies under the operational settings {told} in cycle {table[k, 1]:.0f}; the study learned "
+            f"FD001, where all are {', '.join(f'{v:g}' for v in SEA_LEVEL)} (sea level): FD002 and FD004 need another model"
+        )
 
 
 class Engine:
@@ -71,15 +91,13 @@ def fit(rows: Array, left: Array, seed: int, epochs: int) -> Any:
     import relukit
 
     with seeded(seed):
-        module = nn.Sequential(
-            nn.Linear(rows.shape[1], 64), nn.ReLU(), nn.Dropout(0.2), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1)
-        )
+        module = nn.Sequential(nn.Linear(rows.shape[1], 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
         X, y = torch.tensor(rows, dtype=torch.float32), torch.tensor(left / CAP, dtype=torch.float32)
-        loss = lambda r: ((module(X[r])[:, 0] - y[r]) ** 2).mean()
+        loss = lambda r: nn.functional.huber_loss(module(X[r])[:, 0], y[r], delta=0.1)
         train_module(module, loss, len(X), epochs=epochs, learning_rate=4e-3, seed=seed)
     with torch.no_grad():
-        module[5].weight *= CAP
-        module[5].bias *= CAP
+        module[4].weight *= CAP
+        module[4].bias *= CAP
     return relukit.load(module, input_shape=(1, rows.shape[1]))
 
 
@@ -134,6 +152,21 @@ def metrics(predicted: Array, left: Array) -> dict[str, float]:
     return {"rmse": rmse(predicted, capped), "nasa_score": float(nasa), "rmse_uncapped": rmse(predicted, left)}
 
 
+def _leads(networks: list[Any], given: dict[int, Array], left: Array) -> dict[str, Any]:
+    """Cycles between the warning and the failure of engines that were cut off after it; the others were not yet warned of."""
+    out = []
+    for f, end in zip(given.values(), left):
+        said = np.mean([np.clip(n(f)[:, 0], 0, CAP) for n in networks], 0) < WARN
+        said[: START - 1] = False
+        told = np.flatnonzero(said[2:] & said[1:-1] & said[:-2])
+        if len(told):
+            out.append(float(end + len(f) - 3 - told[0]))
+    return {
+        "engines_warned": len(out), "engines_below_limit": int((left < WARN).sum()),
+        "lead_cycles_median": float(np.median(out)) if out else None, "lead_cycles_least": min(out) if out else None,
+    }  # fmt: skip
+
+
 def score(networks: list[Any], bands: Array, training: Array, table: Array, left: Array) -> tuple[dict, dict]:
     """Metrics and baselines on engines that were cut off, with their true remaining cycles."""
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -150,7 +183,7 @@ def score(networks: list[Any], bands: Array, training: Array, table: Array, left
     inside = (capped >= ours + ends[:, 0] - 1e-9) & (capped <= np.minimum(CAP, ours + ends[:, 1]) + 1e-9)
     answer = metrics(ours, left) | {
         "interval_coverage_90": float(inside.mean()), "interval_mean_width": float((ends[:, 1] - ends[:, 0]).mean()),
-        "rmse_single_networks": [metrics(e, left)["rmse"] for e in each],
+        "rmse_single_networks": t_interval([metrics(e, left)["rmse"] for e in each]), "lead": _leads(networks, given, left),
     }  # fmt: skip
     rows, targets, _ = remaining(seen)
     boost = lambda c: np.clip(

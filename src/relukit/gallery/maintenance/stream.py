@@ -92,7 +92,7 @@ def _cells(header: list[str], line: str) -> dict[str, str]:
 def _process_rows(out: Path, head: str) -> Warn:
     import pandas as pd
 
-    header, (net, rules, _, read) = head.strip().split(","), load_process(out)
+    header, (net, rules, D, _, read) = head.strip().split(","), load_process(out)
     missing = [c for c in _process.COLUMNS if c not in header]
     if missing:
         raise InvalidInput(f"the rows lack {', '.join(missing)}")
@@ -101,11 +101,10 @@ def _process_rows(out: Path, head: str) -> Warn:
         X = _process.features(pd.DataFrame([_cells(header, line)]))
         if net(X)[0, 0] <= 0:
             return None
-        Z = np.column_stack([X, -X])[0]
-        fired = [r for r, rule in enumerate(rules, 1) if all(Z[j] > t for j, t in rule.items())]
+        fired = _process.fired(rules, X[0], D)
         reason = [
             f"{s['feature']} {X[0, _process.FEATURES.index(s['feature'])]:.5g} {s['side']} {s['threshold']:.5g}"
-            for s in read if s["rule"] in fired and s["threshold"] is not None
+            for s in read if s["rule"] in fired and s["threshold"] is not None and X[0, _process.FEATURES.index(s["feature"])] != 0
         ]  # fmt: skip
         return {"warning": "failure expected under these conditions", "reason": reason}
 
@@ -122,6 +121,7 @@ def _engine_rows(out: Path, _: str) -> Warn:
         values = np.array([float(w) for w in line.split()])
         if values.shape != (26,):
             raise InvalidInput(f"a C-MAPSS row has 26 numbers, this one {values.size}: '{line.strip()[:60]}'")
+        _engines.known_conditions(values[None], "the stream")
         engine = int(values[0])
         x = (values[[4 + s for s in _engines.SENSORS]] - notes["center"]) / notes["spread"]
         features = states.setdefault(engine, _engines.Engine()).push(x)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit._numerics import atomic_path, write_json
 from relukit.gallery._life import data_folder
 from relukit.gallery.maintenance import _compressor, _engines, _files, _mill, _process
 
-NAME, EPOCHS = "maintenance", 14
+NAME, EPOCHS = "maintenance", 10
 
 
 def fetch() -> Path:
@@ -72,18 +72,22 @@ def _train_process(data: Path, out: Path, quick: bool) -> dict[str, Any]:
 
     table = _process.read(data / _files.AI4I)
     X, y = _process.features(table), table[_process.TARGET].to_numpy(int)
-    rules = _process.learn(X, y)
-    net = _process.network(rules, X)
+    D = _process.directions(X, y)
+    rules = _process.learn(X @ D.T, y)
+    net = _process.network(rules, X, D)
     relukit.save(net, out / "process.npz")
-    read = _process.thresholds(net, rules, X)
+    read = _process.thresholds(net, rules, X, D)
     write_json(out / "process.json", {
-        "rules": [{str(j): t for j, t in r.items()} for r in rules], "spread": X.std(0).tolist(), "read_off": read,
+        "rules": [{str(j): t for j, t in r.items()} for r in rules], "directions": D.tolist(),
+        "spread": ((X @ D.T).std(0) + 1e-12).tolist(), "read_off": read,
     })  # fmt: skip
     said = np.zeros(len(y), bool)
     folds = StratifiedKFold(2 if quick else 5, shuffle=True, random_state=0)
     for a, b in folds.split(X, y):
-        said[b] = _process.network(_process.learn(X[a], y[a]), X[a])(X[b])[:, 0] > 0
-    return {"f1_rows_held_in_turn": float(f1_score(y, said)), "rules": read}
+        E = _process.directions(X[a], y[a])
+        said[b] = _process.network(_process.learn(X[a] @ E.T, y[a]), X[a], E)(X[b])[:, 0] > 0
+    lead = _process.lead_times(net, table, table)
+    return {"f1_rows_held_in_turn": float(f1_score(y, said)), "rules": read, "lead": lead}
 
 
 def _train_mill(data: Path, out: Path, quick: bool) -> dict[str, Any]:
@@ -95,9 +99,15 @@ def _train_mill(data: Path, out: Path, quick: bool) -> dict[str, Any]:
     relukit.save(net, out / "mill.npz")
     write_json(out / "mill.json", {"columns": columns, "vote": vote.tolist()})
     worn = {k: p["worn"] for k, p in experiments.items()}
-    reached = _mill.auroc(_mill.left_out(experiments), worn)
+    scores = _mill.left_out(experiments)
+    reached = _mill.auroc(scores, worn)
     luck = _mill.relabelling_share(experiments, reached, 3 if quick else 60)
-    return {"auroc_experiments_held_in_turn": reached, "shuffled_labels": luck, "experiments": len(experiments)}
+    return {
+        "auroc_experiments_held_in_turn": reached,
+        "shuffled_labels": luck,
+        "experiments": len(experiments),
+        "lead": _mill.lead_times(scores, worn),
+    }
 
 
 def _arrays(path: Path, **values: Any) -> None:
@@ -105,14 +115,17 @@ def _arrays(path: Path, **values: Any) -> None:
         np.savez(f, **values)
 
 
-def load_process(out: Path) -> tuple[Any, list[dict[int, float]], np.ndarray, list[dict[str, Any]]]:
+def load_process(out: Path) -> tuple[Any, list[dict[int, float]], np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """Network, rules, directions, their spread in training, and the thresholds read off."""
     import json
 
     import relukit
 
     notes = json.loads((out / "process.json").read_text())
     rules = [{int(j): t for j, t in r.items()} for r in notes["rules"]]
-    return relukit.load(out / "process.npz"), rules, np.array(notes["spread"]), notes["read_off"]
+    if "directions" not in notes:
+        raise UnreadableFile(f"{out} was trained by an older version; run `relukit gallery run {NAME}` again")
+    return relukit.load(out / "process.npz"), rules, np.array(notes["directions"]), np.array(notes["spread"]), notes["read_off"]  # fmt: skip
 
 
 def load_engines(out: Path) -> tuple[list[Any], dict[str, np.ndarray]]:
@@ -147,6 +160,7 @@ def score(out: Path, files: Sequence[Path], download: str | None = None) -> dict
         table, left = _files.numbers(by_kind["engines"][0]), _files.numbers(by_kind["remaining"][0])[:, 0]
         networks, notes = load_engines(out)
         training = _files.numbers(data / _files.CMAPSS)
+        _engines.known_conditions(table, by_kind["engines"][0])
         metrics, baselines = _engines.score(networks, notes["quantiles"], training, table, left)
         return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": len(left)}
     if len(by_kind) > 1:
@@ -160,8 +174,8 @@ def score(out: Path, files: Sequence[Path], download: str | None = None) -> dict
         needed = [*_process.COLUMNS, _process.TARGET]
         parts, training = [_process.read(f) for f in by_kind["process"]], _process.read(data / _files.AI4I)
         table = pd.concat(parts, ignore_index=True)
-        net, rules, spread, read = load_process(out)
-        metrics, baselines = _process.score(net, rules, spread, training, table)
+        net, rules, D, spread, read = load_process(out)
+        metrics, baselines = _process.score(net, rules, D, spread, training, table)
         seen = len(pd.merge(table[needed], training[needed].drop_duplicates()))
         return {"study": NAME, "metrics": metrics, "baselines": baselines, "rows": len(table), "rows_left_out": sum(t.attrs["left_out"] for t in parts),
                 "rows_seen_in_training": seen, "rules": read}  # fmt: skip
