@@ -55,11 +55,18 @@ TRUTH = {
     "relu_squared": (lambda x: max(x, M(0)) ** 2, lambda x: 2 * max(x, M(0))),
     "relu": (lambda x: max(x, M(0)), lambda x: M(int(x > 0))),
     "leaky_relu": (lambda x: x if x > 0 else M(0.01) * x, lambda x: M(1) if x > 0 else M(0.01)),
+    "hardtanh": (lambda x: min(max(x, M(-1)), M(1)), lambda x: M(int(-1 < x <= 1))),
+    "relu6": (lambda x: min(max(x, M(0)), M(6)), lambda x: M(int(0 < x <= 6))),
+    "abs": (abs, lambda x: M(1) if x > 0 else M(-1)),
+    "prelu": (lambda x: x if x > 0 else x / 4, lambda x: M(1) if x > 0 else M(1) / 4),
     "hardsigmoid": (
         lambda x: min(max(x / 6 + M(1) / 2, M(0)), M(1)),
         lambda x: M(0) if x <= -3 or x > 3 else M(1) / 6,
     ),
 }
+
+
+PIECEWISE = ("relu", "leaky_relu", "hardsigmoid", "hardtanh", "relu6", "abs", "prelu")
 
 
 def _ulps(found, truth, dtype):
@@ -96,7 +103,7 @@ def test_tanh_form_of_gelu_keeps_its_left_tail():
     assert _ulps(f.derivative(x), [_gelu_tanh_slope(t) for t in points], np.float64) <= 2
 
 
-@pytest.mark.parametrize("name", [n for n in TRUTH if n not in ("relu", "leaky_relu", "hardsigmoid")])
+@pytest.mark.parametrize("name", [n for n in TRUTH if n not in PIECEWISE])
 def test_the_derivative_is_monotone_between_the_inflections(name):
     """What the bounds of smooth activations rest on."""
     for f in [get(name)] + ([get("gelu", approximate="tanh")] if name == "gelu" else []):

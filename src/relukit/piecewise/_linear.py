@@ -100,12 +100,19 @@ class PiecewiseLinear(AbstractActivation):
         slopes = self.slopes.astype(dtype)
         if not len(self.knots):
             return slopes[0] * x + np.asarray(self.height, dtype)
-        knots, heights = self.knots.astype(dtype), self._heights().astype(dtype)
-        line = lambda slope, x: np.where(slope == 0, dtype.type(0), slope * x)  # a flat piece stays flat at infinity
+        exact = self._heights()
+        knots, heights = self.knots.astype(dtype), exact.astype(dtype)
+
+        def line(j: int, k: int) -> Array:
+            """Piece j by knot k, an end of it: flat ones stay flat at infinity, those through 0 keep all digits near it."""
+            rise = np.where(slopes[j] == 0, dtype.type(0), slopes[j] * (x - knots[k]))
+            through = exact[k] == self.slopes[j] * self.knots[k]
+            return np.where(through & (slopes[j] != 0), slopes[j] * x, heights[k] + rise)
+
         with np.errstate(invalid="ignore"):
-            value = heights[0] + line(slopes[0], x - knots[0])
+            value = line(0, 0)
             for j in range(len(knots)):
-                value = np.where(x > knots[j], heights[j] + line(slopes[j + 1], x - knots[j]), value)
+                value = np.where(x > knots[j], line(j + 1, j), value)
         return value
 
     def derivative(self, x: Array) -> Array:
