@@ -6,7 +6,7 @@ python -m benchmarks regions [--smoke] [--peers] [--threads]
 `exact_over_float` is the time of the compiled walk beside the same walk with error bounds of zero, which never asks the exact stage: what doubt
 and exact arithmetic cost, without the few operations that carry error radii along.
 `maps_seconds` is what the affine maps take when they are first asked for. `two_threads` compares wall and CPU seconds with one thread, in turns: best of each.
-With `--threads` only two threads are measured, of the large files and of longer runs. With `--peers` only relucent (PyPI, extra `peers`, or a
+With `--threads` only two threads are measured, of the large files, in two to five inputs, and of longer runs; it needs an idle machine. With `--peers` only relucent (PyPI, extra `peers`, or a
 folder named by RELUKIT_PEER) and relukit are run, on the same files. It enumerates by local search over the whole space, so that its count may
 differ from that of a box; it stops after some cells, and its cells per second are compared.
 """
@@ -102,11 +102,11 @@ def two_threads(network: relukit.Network, repeats: int) -> dict[str, float]:
 def long_runs(smoke: bool) -> list[dict]:
     """Two threads on networks with so many pieces that what they do in turns no longer counts."""
     rows = []
-    for sizes in [[2, 64, 64, 1]] if smoke else [[2, 256, 256, 1], [2, 128, 128, 128, 128, 1], [2, 256, 256, 256, 1]]:
-        network = random_network(0, sizes).with_(box=relukit.Box(-np.ones(2), np.ones(2)))
-        rows.append(
-            {"sizes": sizes, "pieces": len(relukit.regions(network))} | two_threads(network, 1 if smoke else 30)
-        )
+    long = [[2, 256, 256, 1], [2, 128, 128, 128, 128, 1], [2, 256, 256, 256, 1], [3, 64, 64, 1], [4, 24, 24, 1]]
+    for sizes in [[2, 64, 64, 1], [3, 16, 16, 1]] if smoke else long:
+        network = random_network(0, sizes).with_(box=relukit.Box(-np.ones(sizes[0]), np.ones(sizes[0])))
+        pieces = len(relukit.regions(network))
+        rows.append({"sizes": sizes, "pieces": pieces} | two_threads(network, 1 if smoke else (30 if sizes[0] == 2 else 8)))  # fmt: skip
         print("two threads", rows[-1], file=sys.stderr, flush=True)
     return rows
 
@@ -143,8 +143,8 @@ def table(folder, names: list[str], repeats: int) -> dict:
         }  # fmt: skip
         network = relukit.load(folder / f"{name}.npz")
         rows[name]["maps_seconds"] = maps_seconds(network, 3)
-        if hasattr(found, "plane") and len(found) > 5000:
-            rows[name]["two_threads"] = two_threads(network, 2 * repeats)
+        if len(found) > 5000:
+            rows[name]["two_threads"] = two_threads(network, 2 * repeats if len(found) < 60_000 else 6)
         if hasattr(found, "blocks") and found.dimension > 2:
             next(found.blocks(1))  # compiled before the clock runs
             started = time.process_time()
@@ -200,9 +200,10 @@ def main(argv: list[str]) -> None:
     folder = data / "bench" / "regions"
     names = ["d2_32x2_rand", "d3_12x1_rand", "deg_grid"] if smoke else [*GOALS, *OTHERS]
     if "--threads" in argv:
-        large = {n: relukit.load(folder / f"{n}.npz") for n in GOALS if n.startswith(("d2_64", "d2_128", "slice"))}
+        names = [n for n in GOALS if n.startswith(("d2_64", "d2_128", "slice", "d3_32", "d4_", "d5_"))]
+        large = {n: relukit.load(folder / f"{n}.npz") for n in (names[:1] if smoke else names)}
         files = [
-            {"file": n, "pieces": len(relukit.regions(v))} | two_threads(v, 2 if smoke else 40)
+            {"file": n, "pieces": len(relukit.regions(v))} | two_threads(v, 2 if smoke else 8 if "d5" in n else 40)
             for n, v in large.items()
         ]
         keep("regions_threads", {"files": files, "long runs": long_runs(smoke)}, smoke)

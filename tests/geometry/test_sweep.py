@@ -1,7 +1,5 @@
-"""Breakpoints along a line by the sweep, and polygons on several threads."""
+"""Breakpoints along a line by the sweep, and room that calls share or do not."""
 
-import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 import relukit
 from relukit import Box
 from relukit.activations import get
-from relukit.geometry import _threads, polygon
+from relukit.geometry import polygon
 from relukit.geometry._along import cells_along
 from relukit.geometry._enumerate_cells import solids
 from relukit.geometry._form import form_of
@@ -19,7 +17,6 @@ from relukit.network import from_layers
 from relukit.network.affine import Conv, Dense
 from relukit.network.rewrite import RELU, Builder
 
-from .degenerate import degenerate
 from .rational import pieces
 
 
@@ -87,23 +84,6 @@ def test_a_limit_stops_along_a_line_too():
     assert len(part) == 3 and not part.complete
 
 
-@pytest.mark.parametrize("seed", [0, 1, 4, 16, 116, "random"])
-def test_threads_find_the_same_polygons(seed, monkeypatch):
-    weights, biases = random_network(0, [2, 12, 10, 8, 1]) if seed == "random" else degenerate(seed, 2)
-    network, box = relu_network(weights, biases), Box([-2.0, -2.0], [2.0, 2.0])
-    monkeypatch.setattr(_threads, "_FEW", 0)  # also for few pieces
-    one, two, three = (relukit.regions(network, box, threads=k) for k in (1, 2, 3))
-    assert (len(one), len(one.vertices), one.edges) == (len(three), len(three.vertices), three.edges)
-    assert {b.tobytes() for b in one.patterns} == {b.tobytes() for b in two.patterns}
-    assert (len(one), len(one.vertices), one.edges, one.exact) == (len(two), len(two.vertices), two.edges, two.exact)
-    assert two.area_error < 1e-12
-    assert np.count_nonzero(one.neighbors < 0) == np.count_nonzero(two.neighbors < 0)
-    A, c = two.maps
-    for k in range(0, len(two), max(1, len(two) // 20)):
-        center = two.polygon(k).mean(axis=0)
-        np.testing.assert_allclose(A[k] @ center + c[k], network(center), atol=1e-9)
-
-
 def test_calls_at_the_same_time_do_not_share_room():
     """Arrays are kept between calls: each of several callers must have its own."""
     network, box = relu_network(*random_network(3, [2, 24, 20, 1])), Box([-2.0, -2.0], [2.0, 2.0])
@@ -169,27 +149,3 @@ def test_a_walk_begins_anew_after_another_one():
     assert again.unmatched == 0 and np.array_equal(first.vertices, again.vertices)
     assert np.array_equal(first.patterns, again.patterns) and np.array_equal(first.neighbors, again.neighbors)
     assert len(there) != len(first) and there.area_error < 1e-12
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_interrupt_keeps_what_was_found(threads):
-    """Ctrl-C in the middle of a long walk, with threads too."""
-    network = relu_network(*random_network(0, [2, 500, 500, 500, 1]))
-    whole = Box(-np.ones(2), np.ones(2))
-    relukit.regions(network, Box(-np.full(2, 0.1), np.full(2, 0.1)), threads=threads)  # compiled
-    asked = []
-
-    def progress(count):
-        if count and not asked:
-            asked.append(count)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    found = relukit.regions(network, whole, partial=True, threads=threads, on_progress=progress)
-    assert asked and not found.complete and len(found) >= 1000
-    with pytest.raises(KeyboardInterrupt):
-        asked.clear()
-        relukit.regions(network, whole, threads=threads, on_progress=progress)
-    A, c = found.maps
-    for k in range(0, len(found), max(1, len(found) // 30)):
-        center = found.polygon(k).mean(axis=0)
-        np.testing.assert_allclose(A[k] @ center + c[k], network(center), rtol=1e-9, atol=1e-6)

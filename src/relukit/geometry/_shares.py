@@ -20,7 +20,10 @@ from relukit.geometry._clip import AFTER, HEAD, OTHER, known_cut, remember_cut
 from relukit.geometry._form import Form, pack
 from relukit.geometry._stages import Stage
 
-_SHARES = 6  # per thread: large enough to be worth a call, small enough that no thread ends long before another
+_SHARE, _LEAST = (
+    4,
+    40,
+)  # a thread takes a fourth of the parts that are left between it and the next, and no less than a fortieth of all: few calls, and threads end together
 _POOLS: dict[int, ThreadPoolExecutor] = {}
 _HEADS: WeakKeyDictionary[Form, dict[int, Form]] = WeakKeyDictionary()  # of each form its first hinges
 
@@ -44,7 +47,8 @@ class Gaps:
     def __init__(self, total: int, threads: int) -> None:
         ends = [total * k // (threads - 1) for k in range(threads)]
         self.left = [[a, b] for a, b in zip(ends, ends[1:])]
-        self.most = max(1, total // (_SHARES * threads))
+        self.least = max(1, total // _LEAST)
+        self.most = max(self.least, max(b - a for a, b in self.left) // _SHARE)
         self.lock = Lock()
 
     def next(self, thread: int) -> tuple[int, int]:
@@ -53,7 +57,7 @@ class Gaps:
             beside = [g for g in (thread - 1, thread) if 0 <= g < len(self.left)]
             g = max(beside, key=lambda g: self.left[g][1] - self.left[g][0])
             low, high = self.left[g]
-            few = min(self.most, (high - low + 1) // 2)
+            few = min(max(self.least, (high - low) // _SHARE), high - low)
             if g == thread:
                 self.left[g][0] += few
                 return low, low + few

@@ -77,7 +77,20 @@ def polygons_on_threads(
     if complete:
         give_back(form, walk, found)
         NEEDED[form] = tuple(int(walk.counts[k]) for k in (CELLS, VERTICES, INDICES))
-    return found, walk, complete and (limit is None or walk.counts[CELLS] <= limit)
+    if limit is not None and walk.counts[CELLS] > limit:
+        complete = False
+        _shorten(found, walk, limit)
+    return found, walk, complete
+
+
+def _shorten(found: Any, walk: Any, limit: int) -> None:
+    """Keep the first pieces only: each thread may have found as many."""
+    entries, begin = int(found.offsets[limit]), found.offsets[: limit + 1]
+    x, y = found.place[found.indices[:entries]].T
+    after = np.arange(1, entries + 1)
+    after[begin[1:] - 1] = begin[:-1]
+    found.area[:] = float(np.sum(x * y[after] - y * x[after])), 0.0
+    walk.counts[[CELLS, INDICES]] = limit, entries
 
 
 def _taken(form: Form) -> tuple[Any, Any] | None:
