@@ -6,7 +6,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from relukit._numba import njit
-from relukit._types import Array
 from relukit.geometry._bits import lowest, nth, ones
 from relukit.geometry._clip import AFTER, HEAD, OTHER
 from relukit.geometry._form import Form
@@ -15,7 +14,7 @@ _ROOM: WeakKeyDictionary[Form, list[tuple[Any, ...]]] = WeakKeyDictionary()  # a
 _KEPT = 64 << 20  # bytes of them that a form keeps
 
 
-def search_neighbors(form: Form, offsets: Any, indices: Any, masks: Any, facet_offsets: Any, facets: Any, cuts: int, vertices: int) -> tuple[Array, int]:  # fmt: skip
+def search_neighbors(form: Form, offsets: Any, indices: Any, masks: Any, facet_offsets: Any, facets: Any, cuts: int, vertices: int) -> tuple[Any, int]:  # fmt: skip
     """The cell across each facet, and how many facets inside the domain have none; see `facet_neighbors`.
 
     Arguments:

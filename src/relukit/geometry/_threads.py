@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from relukit._numba import njit
-from relukit._types import Array
+from relukit._types import Array, IntArray
 from relukit.geometry._bits import nth
 from relukit.geometry._clip import name_of
 from relukit.geometry._enumerate import NEEDED, give_back, longer, longer_line, start_polygons, walk_on
@@ -177,7 +177,7 @@ def _together(done: list[tuple[Any, Any, list[Segment]]], prefix: int, threads: 
     )
     pieces = 2 if cells > _MANY else 1
 
-    def copy(k: int, piece: int, moves: Array) -> None:
+    def copy(k: int, piece: int, moves: IntArray) -> None:
         part, (number, new), m = done[k][0], numbers[k - 1], int(counts[k, 2])
         _copy(
             m * piece // pieces, m * (piece + 1) // pieces, moves, number, new, part.place, part.offsets, part.indices,
@@ -198,7 +198,7 @@ def _together(done: list[tuple[Any, Any, list[Segment]]], prefix: int, threads: 
     return whole, total
 
 
-def _moves(done: list[tuple[Any, Any, list[Segment]]], pieces: int) -> list[tuple[int, int, Array]]:
+def _moves(done: list[tuple[Any, Any, list[Segment]]], pieces: int) -> list[tuple[int, int, IntArray]]:
     """For each thread but the first, and each share of the copying: pieces `first` to `stop`, and the first one's number and entry in the whole."""
     cell, entry, rows = 0, 0, {k: [] for k in range(1, len(done))}
     for _, k, first, stop in sorted(s for _, _, segments in done for s in segments):

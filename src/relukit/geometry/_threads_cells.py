@@ -257,7 +257,7 @@ def _load(net, w, p, offsets, indices, masks, facet_offsets, facets, patterns, D
     w.counts[STACK] = end - begin
 
 
-def _together(done: list[Brought], prefix: int, threads: int) -> tuple[Any, Any, tuple[IntArray, int]]:
+def _together(done: list[Brought], prefix: int, threads: int) -> tuple[Any, Any, Any]:
     """What several walks found that began with the same `prefix` vertices, in the first one's arrays and counts; cells in the order of the parts."""
     found, walk = done[0].found, done[0].walk
     counts = np.array([[int(one.walk.counts[k]) for k in (CELLS, INDICES, FACETS, VERTICES)] for one in done])
