@@ -18,17 +18,16 @@ for _k, _letter in enumerate(LETTERS):
 
 
 def data_folder(name: str, *needed: str) -> Path:
-    """The folder `name` below `RELUKIT_DATA`, with the files a study needs.
+    """The folder `name` below `RELUKIT_DATA`, with the files a study needs; without that variable they are fetched into the cache.
 
     Raises:
-        UnreadableFile: The variable is not set or a file is missing; the message says which.
+        UnreadableFile: A file is missing and cannot be fetched; the message says which.
     """
     root = os.environ.get("RELUKIT_DATA")
     if not root:
-        raise UnreadableFile(
-            f"the study's data are looked for in $RELUKIT_DATA/{name}, and RELUKIT_DATA is not set. "
-            f"Put {', '.join(needed)} there (the study's page names the sources) and set it."
-        )
+        from relukit.gallery import _sources
+
+        return _sources.fetch(name, needed)
     folder = Path(root) / name
     missing = [f for f in needed if not (folder / f).exists()]
     if missing:
