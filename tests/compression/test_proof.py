@@ -433,3 +433,23 @@ def test_command(tmp_path, capsys, monkeypatch):
     assert code == 10 and json.loads(said.out)["status"] == "rejected"
     assert run("compress", original, "--proof", proof)[0] == 2
     assert run("compress", original, "--margin", 0.1)[0] == 2
+
+
+def test_quantized_networks_lose_their_many_ties(data_folder, tmp_path):
+    """Weights rounded to fifteen values: bounds tie exactly, and a tree that the search closed by a hair is left out, not refused with all others."""
+    with np.load(data_folder / "bench" / "optimize" / "max_2d_3x50.npz") as file:
+        arrays = {k: file[k] for k in file.files}
+    for k in "0123":
+        for name, levels in ((f"W{k}", 7), (f"b{k}", 127)):
+            step = 2.0 ** np.round(np.log2(np.abs(arrays[name]).max() / levels))
+            arrays[name] = np.clip(np.round(arrays[name] / step), -levels, levels) * step
+    np.savez(tmp_path / "net.npz", **arrays)
+    network = relukit.load(tmp_path / "net.npz")
+    found = compress(network, proof=True)
+    relukit.save(found.network, tmp_path / "small.onnx")
+    bound = found.save_proof(tmp_path / "small.proof", tmp_path / "net.npz", tmp_path / "small.onnx")
+    assert found.parameters_after < 0.65 * found.parameters_before and found.merged >= 5
+    weights, biases = ([arrays[f"{w}{k}"] for k in range(4)] for w in "Wb")
+    for row in network.box.sample(4, 0):
+        exact = exact_forward(weights, biases, row)[1]
+        assert all(abs(Fraction(float(v)) - w) <= Fraction(bound) + Fraction(1e-12) for v, w in zip(found.network(row), exact))  # fmt: skip

@@ -144,7 +144,7 @@ def confirmed(network: Network, domain: Domain, bounds: Bounds, timeout: float, 
                 for side, units in ((-1.0, (bounds.upper[s] <= 0) & (H > 0)), (1.0, (bounds.lower[s] >= 0) & (L < 0)))
                 for j in np.flatnonzero(units).tolist()
             ]  # fmt: skip
-            certificate = _trees(network, domain.hull(), missing, timeout, len(relus))
+            certificate = _trees(network, domain.hull(), missing, timeout, nodes, len(relus))
             known = _shown(certificate, nodes, relus)
             ends = bounds_of(nodes, arrays, wanted, known) if known else ends
     except Rejected as error:
@@ -176,9 +176,13 @@ def _as_the_checker_reads(network: Network, is_chain: bool) -> list[Any]:
         return read(str(path))
 
 
-def _trees(network: Network, box: Box, missing: list[tuple[int, int, float]], timeout: float, layers: int) -> Certificate:  # fmt: skip
-    """Claims with trees for the units that need them, as far as the time allows."""
+def _trees(network: Network, box: Box, missing: list[tuple[int, int, float]], timeout: float, nodes: list[Any], layers: int) -> Certificate:  # fmt: skip
+    """Claims with trees for the units that need them, as far as the time allows and the checker follows."""
+    from relukit.compression._check import layers_of
+    from relukit.verification.checker import Bounder
+
     stop, proven = time.perf_counter() + timeout, []
+    net = Bounder(layers_of(nodes)) if missing else None
     for count, (k, j, side) in enumerate(missing):
         left = stop - time.perf_counter()
         if left <= 0:
@@ -187,8 +191,22 @@ def _trees(network: Network, box: Box, missing: list[tuple[int, int, float]], ti
         C = np.zeros((1, network.nodes[network.activations[k]].size))
         C[0, j] = side
         found = certify(network, [Claim(box, C, np.zeros(1), layer=k)], left)
-        proven += [] if found is None else list(found.claims)
+        proven += [] if found is None or not _followed(found, net) else list(found.claims)
     return Certificate(tuple(proven), layers)
+
+
+def _followed(certificate: Certificate, net: Any) -> bool:
+    """Whether the checker accepts the claims; where values tie, its other arithmetic may be a hair short at a leaf."""
+    from relukit.verification.checker import Rejected, check_claim, read_claims
+
+    with tempfile.TemporaryDirectory() as folder:
+        certificate.save(Path(folder) / "claims.npz")
+        try:
+            for claim in read_claims(str(Path(folder) / "claims.npz"), net):
+                check_claim(net, claim)
+        except Rejected:
+            return False
+    return True
 
 
 def _shown(certificate: Certificate, nodes: list[Any], relus: list[Any]) -> dict[int, Any]:
