@@ -78,7 +78,7 @@ def train(
     _baselines(data, out, x, y)
     storm_x, storm_y = _storms.read(data / _claims.STORMS)
     for i in range(seeds):
-        np.savez(out / f"storm_{i}.npz", **_storms.fit(storm_x, storm_y, i))
+        np.savez(out / f"hurricane_{i}.npz", **_storms.fit(storm_x, storm_y, i))
     summary["storms_told_by_those_before"] = _storms.rolling(data / _claims.STORMS, 4 if quick else _storms.BAGS)
     np.savez(
         out / "settings.npz",
@@ -188,7 +188,7 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
 
 def _storm_part(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     x, y = (np.concatenate(p) for p in zip(*map(_storms.read, files), strict=True))
-    networks, line = restore(out, "storm"), np.load(out / "settings.npz")["pressure"]
+    networks, line = restore(out, "hurricane"), np.load(out / "settings.npz")["pressure"]
     together = lambda x: np.mean([n(x) for n in networks], 0)
     found = _storms.evaluate(together, line, x, y)
     each = [_storms.evaluate(n, line, x, y)["metrics"]["rmse_ln"] for n in networks]

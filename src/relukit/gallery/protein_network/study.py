@@ -209,6 +209,11 @@ def score(out: Path, files: Sequence[Path]) -> dict[str, Any]:
     index = {str(n): i for i, n in enumerate(saved["names"])}
     parts = [read_labels(Path(f), index) for f in files]
     rows, drivers = np.concatenate([p.rows for p in parts]), np.concatenate([p.drivers for p in parts])
+    if not len(rows):
+        some = ", ".join(parts[0].outside[:3])
+        raise UnreadableFile(
+            f"none of the genes is in the network ({some}, ...); it names proteins by HUGO symbols, as TP53"
+        )
     if len(set(drivers.tolist())) < 2:
         raise UnreadableFile(
             f"the label files name {len(rows)} proteins of the network, all of one kind; both are needed"
