@@ -140,9 +140,12 @@ def _baselines(data: Path, out: Path, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def restore(out: Path, kind: str = "ratio") -> list[Any]:
-    """The saved networks of one kind: `ratio` (floods) or `storm`."""
-    count = int(np.load(out / "settings.npz")["seeds"])
-    return [_load(out / f"{kind}_{i}.npz") for i in range(count)]
+    """The saved networks of one kind: `ratio` (floods) or `hurricane`."""
+    paths = [out / f"{kind}_{i}.npz" for i in range(int(np.load(out / "settings.npz")["seeds"]))]
+    for path in paths:
+        if not path.exists():
+            raise UnreadableFile(f"the study saved at {out} lacks {path.name}; run `relukit gallery run {NAME}` again")
+    return [_load(path) for path in paths]
 
 
 def _gini(predicted: np.ndarray, y: np.ndarray) -> float:
