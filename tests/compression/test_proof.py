@@ -445,7 +445,7 @@ def test_quantized_networks_lose_their_many_ties(data_folder, tmp_path):
             arrays[name] = np.clip(np.round(arrays[name] / step), -levels, levels) * step
     np.savez(tmp_path / "net.npz", **arrays)
     network = relukit.load(tmp_path / "net.npz")
-    found = compress(network, proof=True)
+    found = compress(network, proof=True, timeout=100.0)
     relukit.save(found.network, tmp_path / "small.onnx")
     bound = found.save_proof(tmp_path / "small.proof", tmp_path / "net.npz", tmp_path / "small.onnx")
     assert found.parameters_after < 0.65 * found.parameters_before and found.merged
