@@ -108,6 +108,37 @@ def test_mill_ramps_and_votes_form_the_network():
     assert np.allclose(said, ((2 * s - 1) * vote).sum(1) / 2, atol=1e-12)
 
 
+def test_mill_remembers_its_experiment_only_and_tells_when():
+    from relukit.gallery.maintenance import _mill
+
+    generator = np.random.default_rng(1)
+    votes = {k: generator.normal(size=60) for k in (1, 2)} | {
+        3: np.r_[np.full(20, -1.0), np.full(70, 1.0)],
+        4: np.ones(9),
+    }
+    past = _mill.remembered(votes)
+    for k, s in votes.items():
+        by_hand = [s[max(0, i - _mill.MEMORY + 1) : i + 1].mean() for i in range(len(s))]
+        assert np.allclose(past[k], by_hand, atol=1e-12)
+    told = _mill.lead_times({k: past[k] for k in (3, 4)}, {3: True, 4: True})
+    # experiment 3 turns at its 41st window (100 s later than its first), experiment 4 is told at its 8th
+    assert told["worn_experiments_warned"] == 2
+    assert told["seconds_until_warned_median"] == pytest.approx((5 + 2.5 * 40 + 5 + 2.5 * 7) / 2)
+    assert told["lead_seconds_median"] == pytest.approx((2.5 * 49 + 2.5 * 1) / 2)
+
+
+def test_engines_of_other_flights_are_refused_with_their_place():
+    from relukit._errors import InvalidInput
+    from relukit.gallery.maintenance import _engines
+
+    rows = np.zeros((3, 26))
+    rows[:, 0], rows[:, 1], rows[:, 4] = 7, [1, 2, 3], 100
+    _engines.known_conditions(rows, "test.txt")
+    rows[1, 2:5] = 42.0, 0.84, 100
+    with pytest.raises(InvalidInput, match=r"engine 7 .* 42, 0\.84, 100 in cycle 2"):
+        _engines.known_conditions(rows, "test.txt")
+
+
 def test_half_a_line_waits_for_its_other_half():
     from relukit.gallery.maintenance.stream import _lines
 

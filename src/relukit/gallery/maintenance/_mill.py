@@ -5,6 +5,8 @@ unworn tool, so whoever learns the setup is wrong on the experiment left out (bo
 feature becomes its own share in the training windows (a piecewise-linear distribution function: ReLU ramps between
 quantiles); the feature in which worn experiments lie most clearly apart from unworn ones *of the same feed rate* votes. One hidden
 layer of ReLUs; the vote is a sentence in the feature's own unit. More votes were tried and are worse (see the page).
+
+A tool does not recover while it cuts, so a window is judged by the mean of the votes of its experiment up to it (the last 100 s).
 """
 
 import hashlib
@@ -13,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from relukit._errors import UnreadableFile
 from relukit.gallery.maintenance import _files
 
 Array = np.ndarray
-WINDOW, STEP, KNOTS, VOTES, RATE = 50, 25, 12, 1, 10  # rows, rows, knots, features that vote, rows a second
+WINDOW, STEP, KNOTS, VOTES = 50, 25, 12, 1  # rows, rows, knots of a ramp, features that vote
+RATE, MEMORY, PATIENCE = 10, 40, 8  # rows a second; windows that are remembered; windows before a tool is judged
 SETUP = ["Machining_Process", "tool_condition", "experiment", "feedrate", "clamp_pressure"]
 KINDS = ("mean", "standard deviation", "mean step", "largest size")
 
@@ -27,7 +31,13 @@ def read(path: Path, columns: list[str] | None = None) -> Any:
     Arguments:
         columns: The signals that are needed; without them, whatever is there besides the set-up (the training file).
     """
-    return _files.frame(path, ["experiment", *(columns or [])], ["tool_condition"])
+    table = _files.frame(path, ["experiment", *(columns or [])], ["tool_condition"])
+    strange = set(table["tool_condition"].unique()) - {"worn", "unworn"}
+    if strange:
+        raise UnreadableFile(
+            f"{path}: column tool_condition holds {min(map(str, strange))!r}; expected are worn, unworn"
+        )
+    return table
 
 
 def window_features(w: Array) -> Array:
@@ -136,14 +146,27 @@ def auroc(scores: dict[int, Array], worn: dict[int, bool]) -> float:
     return float(roc_auc_score(truth, np.concatenate(list(scores.values()))))
 
 
+def remembered(scores: dict[int, Array]) -> dict[int, Array]:
+    """Mean vote of each window and those before it in its experiment, `MEMORY` at most."""
+    out = {}
+    for k, s in scores.items():
+        total = np.concatenate([[0.0], np.cumsum(s)])
+        start = np.maximum(0, np.arange(1, len(s) + 1) - MEMORY)
+        out[k] = (total[1:] - total[start]) / (np.arange(1, len(s) + 1) - start)
+    return out
+
+
 def lead_times(scores: dict[int, Array], worn: dict[int, bool]) -> dict[str, Any]:
-    """Seconds of cutting until two windows in a row call the tool worn, and seconds that are left of the experiment then.
+    """Seconds of cutting until the tool is called worn (`PATIENCE` windows seen, their mean vote above 0), and seconds left then.
 
     The rows hold no moment at which a tool failed; what a warning spares is the rest of the experiment with a worn tool.
+
+    Arguments:
+        scores: Votes as remembered.
     """
     until, left, false = [], [], 0
     for k, s in scores.items():
-        told = np.flatnonzero((s[1:] > 0) & (s[:-1] > 0)) + 1
+        told = np.flatnonzero(s[PATIENCE - 1 :] > 0) + PATIENCE - 1
         false += bool(len(told)) and not worn[k]
         if worn[k] and len(told):
             until.append((WINDOW + STEP * told[0]) / RATE)
@@ -177,7 +200,7 @@ def relabelling_share(experiments: dict[int, dict[str, Any]], reached: float, mo
             members = [k for k, p in experiments.items() if p["feed"] == feed]
             for k, w in zip(members, generator.permutation([experiments[m]["worn"] for m in members])):
                 fake[k] = bool(w)
-        values.append(auroc(left_out(experiments, fake), fake))
+        values.append(auroc(remembered(left_out(experiments, fake)), fake))
     return {"mean": float(np.mean(values)), "share_reaching": float(np.mean(np.array(values) >= reached))}
 
 
@@ -199,15 +222,11 @@ def score(out: Any, experiments: dict[int, dict[str, Any]], training: dict[int, 
         scores[number] = net(part["features"])[:, 0]
         boosted[number] = boost.predict_proba(part["features"])[:, 1]
     worn = {k: p["worn"] for k, p in experiments.items()}
-    low, high = interval(scores, worn) if len(set(worn.values())) == 2 else (float("nan"), float("nan"))
+    past, boosted_past = remembered(scores), remembered(boosted)
+    low, high = interval(past, worn) if len(set(worn.values())) == 2 else (float("nan"), float("nan"))
     means = {k: np.array([s.mean()]) for k, s in scores.items()}
     return (
-        {
-            "auroc": auroc(scores, worn),
-            "auroc_low": low,
-            "auroc_high": high,
-            "auroc_by_experiment": auroc(means, worn),
-            "lead": lead_times(scores, worn),
-        },
-        {"boosting_same_features": {"auroc": auroc(boosted, worn)}},
-    )
+        {"auroc": auroc(past, worn), "auroc_low": low, "auroc_high": high, "auroc_windows_alone": auroc(scores, worn),
+         "auroc_by_experiment": auroc(means, worn), "lead": lead_times(past, worn)},
+        {"boosting_same_features": {"auroc": auroc(boosted_past, worn), "auroc_windows_alone": auroc(boosted, worn)}},
+    )  # fmt: skip

@@ -156,28 +156,35 @@ def _mill_rows(out: Path, head: str) -> Warn:
     if missing:
         raise InvalidInput(f"the rows lack {', '.join(missing)}")
     recent: deque[list[float]] = deque(maxlen=_mill.WINDOW)
-    state: dict[str, Any] = {"since": 0, "experiment": None}
+    seen: deque[tuple[float, np.ndarray]] = deque(maxlen=_mill.MEMORY)
+    state: dict[str, Any] = {"since": 0, "experiment": None, "told": False, "windows": 0}
     names = _mill.names(notes["columns"])
 
     def said(line: str) -> dict[str, Any] | None:
         cells = _cells(header, line)
         if cells.get("experiment") != state["experiment"]:
             recent.clear()
-            state.update(experiment=cells.get("experiment"), since=0)
+            seen.clear()
+            state.update(experiment=cells.get("experiment"), since=0, told=False, windows=0)
         recent.append([float(cells[c]) for c in notes["columns"]])
         state["since"] += 1
         if len(recent) < _mill.WINDOW or state["since"] < _mill.STEP:
             return None
-        state["since"] = 0
+        state.update(since=0, windows=state["windows"] + 1)
         x = _mill.window_features(np.array(recent))
-        vote = float(net(x[None])[0, 0])
-        if vote <= 0:
+        seen.append((float(net(x[None])[0, 0]), x))
+        vote = float(np.mean([v for v, _ in seen]))
+        if len(seen) < _mill.PATIENCE or vote <= 0 or state["told"]:
+            state["told"] = state["told"] and vote > 0
             return None
+        state["told"] = True  # once, until the votes fall again
+        usual = np.mean([x for _, x in seen], 0)
         # what a feature adds is its vote alone: the network is a sum over features
-        alone = np.array([_alone(net, x, j) if notes["vote"][j] else 0.0 for j in range(len(x))])
-        return {
-            "warning": "the tool seems worn", "vote": round(vote, 3),
-            "reason": [f"{names[j]} is {x[j]:.4g}" for j in np.argsort(-alone)[:3] if alone[j] > 0],
+        alone = np.array([_alone(net, usual, j) if notes["vote"][j] else 0.0 for j in range(len(usual))])
+        found = {"experiment": cells["experiment"]} if "experiment" in cells else {}
+        return found | {
+            "warning": "the tool seems worn", "vote": round(vote, 3), "seconds": (_mill.WINDOW + _mill.STEP * (state["windows"] - 1)) / _mill.RATE,
+            "reason": [f"{names[j]} is {usual[j]:.4g} on average" for j in np.argsort(-np.abs(alone))[:3] if alone[j]],
         }  # fmt: skip
 
     return said

@@ -99,11 +99,13 @@ def _train_mill(data: Path, out: Path, quick: bool) -> dict[str, Any]:
     relukit.save(net, out / "mill.npz")
     write_json(out / "mill.json", {"columns": columns, "vote": vote.tolist()})
     worn = {k: p["worn"] for k, p in experiments.items()}
-    scores = _mill.left_out(experiments)
+    alone = _mill.left_out(experiments)
+    scores = _mill.remembered(alone)
     reached = _mill.auroc(scores, worn)
     luck = _mill.relabelling_share(experiments, reached, 3 if quick else 60)
     return {
         "auroc_experiments_held_in_turn": reached,
+        "auroc_windows_alone": _mill.auroc(alone, worn),
         "shuffled_labels": luck,
         "experiments": len(experiments),
         "lead": _mill.lead_times(scores, worn),
