@@ -171,13 +171,14 @@ class Record:
     def scatter(self) -> float:
         """How much a batch's loss changes with its rows alone: its deviation over its size.
 
-        Squared errors that are not told scatter about as those of normal ones do (by the root of 2); other losses count as even.
+        Squared errors scatter at least as those of normal ones do (by the root of 2): a few rows seldom show their tail.
         """
         told = [a.target.scatter for a in self.activity if a.target is not None and math.isfinite(a.target.scatter)]
         rows = len(self.activity[0].outputs) if self.activity else 0
-        if not rows or not (told or self.chain[:1] == ["MseLoss"]):
+        squared = self.chain[:1] == ["MseLoss"]
+        if not rows or not (told or squared):
             return 0.0
-        return (float(np.median(told)) if told else math.sqrt(2)) / math.sqrt(max(rows, _FEW))
+        return max(float(np.median(told)) if told else 0.0, math.sqrt(2) * squared) / math.sqrt(max(rows, _FEW))
 
     def relation(self) -> float:
         """How far the outputs of the last three looks went with their targets, in deviations of chance; 0 where that is not told."""

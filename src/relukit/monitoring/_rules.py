@@ -38,7 +38,9 @@ def exploding(f: Facts) -> list[Finding]:
     begin = f.record.size(float(smooth[0])) if math.isfinite(smooth[0]) else math.inf
     blown = not f.finite
     over = len(smooth) >= 8 and bool(np.max(smooth[-2:]) < 0.9 * begin)  # a spike that is gone
-    grown = f.steps >= 8 and not over and (f.drop < -3 or worst > 30 * max(begin, 1e-9))
+    # Losses that follow goals of their own, as of Q values, grow from near 0 with small steps through small gradients.
+    driven = f.first_update > 0.1 or steep > 10
+    grown = f.steps >= 8 and driven and not over and (f.drop < -3 or worst > 30 * max(begin, 1e-9))
     far = f.reference / _yard(f)  # rare classes have a constant's loss far below that of a fresh network
     huge = f.steps >= 4 and (steep > 1e4 or far * max(np.nan_to_num([f.level_at_start, f.level])) > 12)
     if not (blown or ((grown or huge) and not f.learning)):
@@ -272,7 +274,7 @@ def slow(f: Facts) -> list[Finding]:
     if f.steps >= 40 and narrow:
         return [finding(f, "slow_learning", "too_narrow", "error", 36, **evidence)]
     unrelated = _unrelated(f)
-    if f.steps >= 64 and math.isfinite(update) and update > (0.06 if _calm(f) else 0.02):
+    if f.steps >= 64 and _enough(f) and math.isfinite(update) and update > (0.06 if _calm(f) else 0.02):
         return [finding(f, "slow_learning", "learning_rate_too_high", "error", 40, **evidence)]
     if f.steps >= 48 and math.isfinite(update) and update < 1e-3:
         return [finding(f, "slow_learning", "learning_rate_too_low", "error", 38, **evidence)]
@@ -282,18 +284,29 @@ def slow(f: Facts) -> list[Finding]:
     return []
 
 
+def _enough(f: Facts) -> bool:
+    """Whether the rows seen and the way that the weights came should have shown something.
+
+    64 steps of 64 rows are enough once the weights moved by their own size, fewer the farther they moved; tokens, whose embeddings
+    start apart from each other, take three times as many.
+    """
+    looks = f.record.activity
+    rows = len(looks[0].outputs) if looks else 64
+    wanted = 64 * 64 * (3 if looks and looks[0].tokens else 1)
+    if f.target is not None and f.target.binary and f.target.shares:  # of a rare class, its own rows count
+        ones = np.array([a.target.shares for a in looks if a.target is not None and a.target.shares]).mean(axis=0)
+        wanted /= float(np.mean(4 * ones * (1 - ones))) + 1e-3
+    return f.steps * rows >= wanted / min(max(f.record.path(), 1.0), 2.5)
+
+
 def _unrelated(f: Facts) -> bool:
     """Sound steps through a sound network, and no better than a constant: the targets do not go with their rows.
 
     How long that takes goes by how far the weights came, not by steps alone: a slow start, a small rate or a weak signal is no such
-    thing. 64 steps of 64 rows are enough once the weights moved by their own size, fewer the farther they moved; tokens, whose
-    embeddings start apart from each other, take three times as many. Outputs that go with their targets beyond chance clear them.
+    thing. Outputs that go with their targets beyond chance clear them.
     """
     record = f.record
-    looks = record.activity
-    rows, path = len(looks[0].outputs) if looks else 64, record.path()
-    wanted = 64 * 64 * (3 if looks and looks[0].tokens else 1) / min(max(path, 1.0), 3.0)
-    told = f.steps >= 48 and path > 0.8 and f.steps * rows >= wanted and 0.97 < f.level < 1.5
+    told = f.steps >= 48 and record.path() > 0.8 and _enough(f) and 0.97 < f.level < 1.5
     if not told or record.relation() > 2.6:
         return False
     if getattr(f.target, "shares", None) is None:  # numbers: batches of a few rows do not tell their spread well enough
