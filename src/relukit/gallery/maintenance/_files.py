@@ -21,7 +21,7 @@ def kind_of(first_line: str) -> str:
     """
     if "Rotational speed" in first_line:
         return "process"
-    if "S1_ActualAcceleration" in first_line:
+    if "tool_condition" in first_line or "S1_ActualAcceleration" in first_line:
         return "mill"
     if "Oil_temperature" in first_line and "Motor_current" in first_line:
         return "compressor"

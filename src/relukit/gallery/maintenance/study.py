@@ -184,7 +184,11 @@ def score(out: Path, files: Sequence[Path], download: str | None = None) -> dict
     reference = _mill.read(data / _files.MILL)
     signals = _mill.signals(reference)
     parts = [_mill.read(f, signals) for f in by_kind["mill"]]
-    experiments = _mill.windows(pd.concat(parts, ignore_index=True), signals)
+    experiments: dict[int, dict[str, Any]] = {}
+    for part in parts:  # two files may each number their own from 1
+        found = _mill.windows(part, signals)
+        shift = max(experiments, default=0) if experiments.keys() & found.keys() else 0
+        experiments |= {k + shift: p for k, p in found.items()}
     if not experiments:
         raise InvalidInput(f"no experiment of these files has {_mill.WINDOW} rows, one window of 5 seconds")
     training = _mill.windows(reference, signals)
