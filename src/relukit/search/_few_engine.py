@@ -12,6 +12,7 @@ from relukit.sets import Box
 # boundary, phases end.
 FINISH = 10
 _STACK = 1500  # boxes waiting at once: one per level of the tree, and no tree is deeper than 400
+_SLOPES = 12_000_000  # entries for the slopes that boxes hand down, at most, beside those of one box
 _POOL = 60_000_000  # entries of the pool of nets at most (touched only where they are needed)
 
 
@@ -51,6 +52,8 @@ class Engine:
         firsts = np.zeros(12 * K + (finish + 2) ** 2 + 100, np.int64)
         firsts[:K] = np.searchsorted(small.units[:, 0], small.units[:, 0], side="left") if K else 0
         longest = max(K, rows, n + 1) + 8
+        kept, below_end = min(40 * (2 * K + R) * K, _SLOPES), np.zeros((2, DEEPEST + 4), np.int64)
+        below_end[0, DEEPEST + 1] = kept  # where the block lies of a box that hands none down
         self.state = State(
             head=np.array([1, R, 0, 0], np.int64),
             sizes=np.array([n, S0, rows, finish, self.boxes_most], np.int64),
@@ -60,6 +63,8 @@ class Engine:
             planes=np.zeros((rows + 1, wide)), errors=np.zeros(rows), weights=np.zeros(rows), gates=np.zeros((12, K + 8)),
             T=np.zeros((2 * K + 2, wide)), T_errors=np.zeros(2 * K + 2), lows=np.zeros(2 * K + rows), slopes=np.zeros((K + 1, n)), inputs=np.zeros((10, n + 1)), rows=np.zeros((3, rows)),
             dictionary=np.zeros((rows, n + 2)), index=np.zeros((3, longest), np.int64), flags=np.zeros(n + 2, np.bool_),
+            below=np.zeros(kept + (2 * K + rows) * K + 8), below_end=below_end, height=np.zeros((n + 1, K + 8)),
+            corner=np.zeros((2 * K + rows + 2, n)), which=np.zeros(2 * K + rows + 2, np.int64),
         )  # fmt: skip
         s = self.state
         s.net[0] = K, R, 0, 0

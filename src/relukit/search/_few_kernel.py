@@ -18,6 +18,7 @@ from relukit._numba import njit
 from relukit.search._few_bounds import half_space, lowest, substitute, tighten
 from relukit.search._few_lp import joint, weigh
 from relukit.search._few_net import evaluate, room, shrink, views
+from relukit.search._few_slopes import ROUNDS, improve, inherit, usual
 
 # What a run returns.
 DONE, CANDIDATE, LEAF, BUDGET = 0, 1, 2, 3
@@ -73,16 +74,21 @@ class State(NamedTuple):
     dictionary: np.ndarray
     index: np.ndarray  # (3, K + rows + n)
     flags: np.ndarray
+    below: np.ndarray  # slopes below (see `_few_slopes`), one block for each level of the tree
+    below_end: np.ndarray  # (2, levels): where a level's block ends, and whether there is one
+    height: np.ndarray  # (n + 1, K)
+    corner: np.ndarray  # (2 K + rows, n): where the rows are least
+    which: np.ndarray
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _gap(v, low, high):
+def _gap(v, slope, low, high):
     """Largest distance between a gate and its line, times its coefficient."""
-    return v * min(high, -low) if v > 0.0 else v * high * low / (high - low)
+    return v * max(-slope * low, (1.0 - slope) * high) if v > 0.0 else v * high * low / (high - low)
 
 
 @njit(cache=True, nogil=True)
-def _losses(K, R, S0, L, U, planes, weights, loss):
+def _losses(K, R, S0, L, U, planes, weights, below, loss):
     """What each gate's relaxation may cost the joint bound; returns the gate that costs most, -1 if none is open."""
     best, most = -1, -1.0
     for j in range(K):
@@ -91,7 +97,7 @@ def _losses(K, R, S0, L, U, planes, weights, loss):
             continue
         for r in range(R):
             if weights[r] > 0.0:
-                loss[j] += weights[r] * _gap(planes[r, S0 + j], L[j], U[j])
+                loss[j] += weights[r] * _gap(planes[r, S0 + j], below[2 * K + r, j], L[j], U[j])
         if loss[j] > most:
             best, most = j, loss[j]
     return best
@@ -192,6 +198,7 @@ def run(s, gamma, budget, maximize):
         if outside:
             continue
         L, U = s.L[top], s.U[top]
+        K1, R1 = K, R
         if phase >= 0:  # the half's own net
             gate, on = phase // 2, phase % 2 == 1
             if on:
@@ -214,11 +221,54 @@ def run(s, gamma, budget, maximize):
             s.net[net, 0], s.net[net, 1], s.net[net, 2], s.net[net, 3] = K2, R + 1, place + room(K, R, S0), f + K
             M, Q, loose, q_loose, first = M2, Q2, loose2, q_loose2, first2
             K, R, place, f = K2, R + 1, s.net[net, 2], f + K
+        start, known = 0, False  # the slopes of the parent end where this box's begin
+        if depth:
+            start, known = s.below_end[0, depth - 1], s.below_end[1, depth - 1] > 0
+        kept = start + (2 * K + R) * K <= s.below_end[0, DEEPEST + 1]
+        at = start if kept else s.below_end[0, DEEPEST + 1]
+        below = s.below[at : at + (2 * K + R) * K].reshape(2 * K + R, K)
+        s.below_end[0, depth], s.below_end[1, depth] = (start + (2 * K + R) * K, 1) if kept else (start, 0)
+        old = below
+        if not known:
+            usual(K, 2 * K + R, L, U, below)
+        elif phase < 0:
+            old = s.below[start - (2 * K + R) * K : start].reshape(2 * K + R, K)
+        else:
+            before = s.below[start - (2 * K1 + R1) * K1 : start].reshape(2 * K1 + R1, K1)
+            inherit(K1, R1, before, index, K, below)
+            for j in range(K1):
+                if index[j] >= 0:
+                    below[2 * K + R1, index[j]] = before[phase, j]
         halved = depth > 0
         if halved:
             half_space(n, path[depth - 1], xl, xu, q)
         if not tighten(
-            K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, T_errors, lows, c, index, lines, P
+            K,
+            n,
+            S0,
+            M,
+            loose,
+            first,
+            L,
+            U,
+            xl,
+            xu,
+            gamma,
+            halved,
+            q,
+            T,
+            T_errors,
+            lows,
+            c,
+            index,
+            lines,
+            P,
+            old,
+            below,
+            s.which,
+            s.height,
+            s.corner,
+            1 if known else ROUNDS,
         ):
             continue
         shift = s.threshold[0] if maximize else 0.0
@@ -229,8 +279,10 @@ def run(s, gamma, budget, maximize):
                 row[i] = from_[i]
             errors[r] = q_loose[r]
         planes[0, n] += shift
-        substitute(planes, R, K, n, S0, M, first, lines, errors, c, index)
-        lowest(planes, R, errors, n, xl, xu, gamma, halved, q, lows)
+        for r in range(R):
+            s.which[r] = 2 * K + r
+        substitute(planes, R, K, n, S0, M, loose, first, lines, old, below, s.which, errors, c, index)
+        lowest(planes, R, errors, n, xl, xu, gamma, halved, q, lows, s.corner)
         closed = False
         for r in range(R):
             closed = closed or lows[r] > 0.0
@@ -314,7 +366,11 @@ def run(s, gamma, budget, maximize):
             s.x[top, 0, :n], s.x[top, 1, :n] = xl[:n], xu[:n]
             return LEAF
         path[depth, : n + 1] = plane[: n + 1]
-        worst = _losses(K, R, S0, L, U, planes, weights, loss)
+        worst = _losses(K, R, S0, L, U, planes, weights, below, loss)
+        for r in range(R):
+            for i in range(n):
+                s.corner[r, i] = point[i]
+        improve(planes, R, below, s.which, K, n, S0, s.height, s.corner, c)
         if by_phase:
             on = h[worst] > 0.0  # the minimizer's phase goes on top of the stack
             for k in range(K):
@@ -328,6 +384,10 @@ def run(s, gamma, budget, maximize):
                 M2, Q2, loose2, q_loose2, _ = views(s.pool, place + room(K, R, S0), undecided, R, S0)
                 shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, t, reach, -1, False,
                        M2, Q2, loose2, q_loose2, s.firsts[f + K : f + K + undecided])  # fmt: skip
+                size = (2 * undecided + R) * undecided
+                inherit(K, R, below, index, undecided, s.below[at : at + size].reshape(2 * undecided + R, undecided))
+                if kept:
+                    s.below_end[0, depth] = at + size
                 net += 1
                 s.net[net, 0], s.net[net, 1], s.net[net, 2], s.net[net, 3] = undecided, R, place + room(K, R, S0), f + K
                 k2 = 0
