@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Silent, dead, provably dead and always-on units, layer by layer."""
     import relukit
-    from relukit._errors import UnsupportedOperation
+    from relukit._errors import InvalidInput, UnsupportedOperation
     from relukit.report import read_data, read_rows
 
     try:
@@ -39,6 +39,10 @@ def command(
     if box:
         domain = box_of(box, network.inputs)
     found = relukit.health(network, rows.x, domain, rows.labels)
+    if not found.layers:
+        raise InvalidInput(
+            f"{model.name} has no activation: it is one affine map, so there are no units to watch. `relukit explain` shows the map."
+        )
     answer: dict = {}
     if fix is not None:
         dead = sum(layer.dead for layer in found.layers)

@@ -23,7 +23,7 @@ _GRADIENT_ROWS = 256
 
 @dataclass(frozen=True, eq=False)
 class LayerHealth(Shown):
-    """One activation layer.
+    """One activation layer; `to_dict` also lists which units are dead, always on and proven dead.
 
     Arguments:
         name: The activation node.
@@ -53,7 +53,10 @@ class LayerHealth(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         keys = ("name", "activation", "units", "silent", "dead", "always_on", "proven_dead", "zero_share", "grad_norm")
-        return {k: getattr(self, k) for k in keys}
+        units = {"dead_units": self.off_share == 1.0, "always_on_units": self.off_share == 0.0}
+        if self.proven is not None:
+            units["proven_dead_units"] = self.proven
+        return {k: getattr(self, k) for k in keys} | {k: np.flatnonzero(v).tolist() for k, v in units.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -294,7 +294,8 @@ def _enough(f: Facts) -> bool:
     rows = len(looks[0].outputs) if looks else 64
     wanted = 64 * 64 * (3 if looks and looks[0].tokens else 1)
     if f.target is not None and f.target.binary and f.target.shares:  # of a rare class, its own rows count
-        ones = np.array([a.target.shares for a in looks if a.target is not None and a.target.shares]).mean(axis=0)
+        told = [a.target.shares for a in looks if a.target is not None and a.target.shares]
+        ones = np.mean([shares for shares in told if len(shares) == len(told[-1])], axis=0)
         wanted /= float(np.mean(4 * ones * (1 - ones))) + 1e-3
     return f.steps * rows >= wanted / min(max(f.record.path(), 1.0), 2.5)
 
