@@ -120,7 +120,10 @@ def test_forces_of_a_leaky_network_match_its_gradient():
     )
     path = g.standard_normal((3, 3)) * 3
     found = relukit.forces(network, path)
-    assert len(found.at) > 2 and not found.exact
+    assert len(found.at) > 2 and found.exact and all(len(units) == 1 for units in found.units)
+    z = found.where @ network.nodes[1].op.maps[0].matrix().T + network.nodes[1].op.bias
+    for k, ((node, unit),) in enumerate(found.units):
+        assert node == 2 and abs(z[k, unit]) < 1e-12
     places = np.concatenate([[0], found.at, [2]])
     for k, t in enumerate(0.5 * (places[:-1] + places[1:])):
         leg = min(int(t), 1)

@@ -8,8 +8,10 @@ import numpy as np
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._shown import Shown
 from relukit._types import Array
-from relukit.geometry._segment import breakpoints, segment_cells
+from relukit.geometry._segment import breakpoints, is_cut_exactly, segment_cells
 from relukit.network import Network
+
+_SAME = 1e-9  # of the steepest slope along the path, within which slopes of two pieces are one
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,8 @@ class Forces(Shown):
         where: The points there, shape `(jumps, inputs)`.
         forces: Force on each piece of the path between jumps, shape `(jumps + 1, inputs)`.
         units: For each jump the units that switch there, as (node, unit); empty where they are not known.
-        exact: Every jump is certain, as for `Segment`; the forces themselves are float64 products of the weights.
+        exact: Every jump is certain, as for `Segment`; the forces themselves are float64 products of the weights. False for convolutions of
+            whole images, and where a piece is so short that float64 finds no point in it.
     """
 
     points: Array
@@ -75,34 +78,39 @@ def forces(network: Network, path: Array, output: int = 0) -> Forces:
         raise InvalidInput("a path needs two or more finite corners, and no two equal ones in a row")
     if not 0 <= output < network.outputs:
         raise InvalidInput(f"output is 0 to {network.outputs - 1}, got {output}")
-    chain = network.dense_chain()
-    exact = chain is not None and chain.is_relu
-    at, pull, patterns, sure = [], [], [], True
+    chain, exact = network.dense_chain(), is_cut_exactly(network)
+    plain, sure, direction = chain is not None and chain.is_relu, exact, np.eye(network.outputs)[output]
+    at, pull, patterns, owners = [], [], [], np.zeros((0, 2), np.int64)
     for leg, (start, end) in enumerate(zip(path[:-1], path[1:])):
         if exact:
             found = segment_cells(network, start, end)
             ends = np.sort(found.vertices[found.indices.reshape(-1, 2), 0], axis=1)
             order = np.lexsort((ends[:, 1], ends[:, 0]))
+            ends = ends[order]
             on = np.unpackbits(found.patterns, axis=1, bitorder="little")[order, : found.gates].astype(bool)
-            at.append(leg + ends[order, 0])
-            pull.append(_gradient(chain, on, output))
             patterns.append(on)
             owners, sure = found.owners, sure and found.exact
         else:
             t = breakpoints(network, start, end).t
-            at.append(leg + t[:-1])
-            middle = start + (0.5 * (t[:-1] + t[1:]))[:, None] * (end - start)
-            pull.append(network.gradient(middle, np.eye(network.outputs)[output]))
+            ends = np.stack([t[:-1], t[1:]], axis=1)
+        at.append(leg + ends[:, 0])
+        if plain:
+            pull.append(_gradient(chain, on, output))
+            continue
+        pull.append(network.gradient(start + ends.mean(axis=1)[:, None] * (end - start), direction))
+        if exact:  # is it the gradient of that piece, however short? along the segment, the piece's own map shows it
+            along, own = pull[-1] @ (end - start), found.maps[0][order, output, 0]
+            sure = sure and bool(np.all(np.abs(along - own) <= _SAME * np.abs(own).max(initial=1e-300)))
     places, force = np.concatenate(at), -np.concatenate(pull)
     jump = np.flatnonzero(np.any(np.diff(force, axis=0) != 0, axis=1)) + 1
     units: list[list[tuple[int, int]]] = [[] for _ in jump]
     if exact:
         on = np.concatenate(patterns)
-        units = [[(int(i), int(u)) for i, u in owners[on[k] != on[k - 1]]] for k in jump]
+        units = [sorted({(int(i), int(u)) for i, u in owners[on[k] != on[k - 1]]}) for k in jump]
     place = places[jump]
     leg = np.minimum(place.astype(np.int64), len(path) - 2)
     where = path[leg] + (place - leg)[:, None] * (path[leg + 1] - path[leg])
-    return Forces(path, place, where, force[np.append(0, jump)], units, exact and sure)
+    return Forces(path, place, where, force[np.append(0, jump)], units, sure)
 
 
 def _gradient(chain: Any, on: Array, output: int) -> Array:

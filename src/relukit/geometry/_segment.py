@@ -108,8 +108,7 @@ def breakpoints(network: Network, start: Array, end: Array) -> Segment:
         raise InvalidInput("the segment's ends must be finite")
     if np.all(start == end):
         raise InvalidInput("the segment's ends are the same point")
-    chain = network.dense_chain()
-    if (chain is not None and chain.is_relu) or _size(network) <= _CELLS:
+    if is_cut_exactly(network):
         return _exact(network, start, end)
     t = np.array([0.0, 1.0])
     values: dict[int, Array] = {0: np.stack([start, end])}
@@ -135,6 +134,12 @@ def breakpoints(network: Network, start: Array, end: Array) -> Segment:
             values[i] = node.op(z)
         values = {j: v for j, v in values.items() if last[j] > i or j == i}
     return Segment(start, end, t, values[len(network) - 1])
+
+
+def is_cut_exactly(network: Network) -> bool:
+    """Whether segments are cut as one-dimensional cells: any chain of dense layers with ReLUs, and networks whose rows are not too many."""
+    chain = network.dense_chain()
+    return (chain is not None and chain.is_relu) or _size(network) <= _CELLS
 
 
 def _size(network: Network) -> int:
