@@ -81,7 +81,9 @@ def generator(seed: int) -> Run:
     real = np.stack([np.cos(angle), np.sin(angle)], 1) * g.normal(1.5, 0.05, (2000, 1))
     loss = Adversary(torch.as_tensor(real, dtype=torch.float32), seed)
     noise = g.normal(size=(4000, 4))
-    run = run_of(mlp([4, 48, 48, 2]), noise, real[g.integers(0, 2000, 4000)], loss, "numbers", seed, "Adam", 1e-3, 800, 128)
+    run = run_of(
+        mlp([4, 48, 48, 2]), noise, real[g.integers(0, 2000, 4000)], loss, "numbers", seed, "Adam", 1e-3, 800, 128
+    )
     run.optimizer = torch.optim.Adam(run.model.parameters(), 1e-3, betas=(0.5, 0.99))
     run.score = lambda run: float(((run.model(run.held[0]).norm(dim=1) - 1.5).abs() < 0.5).float().mean())
     return run
@@ -124,7 +126,11 @@ class Letters(nn.Module):
         super().__init__()
         self.embed, self.attend = nn.Embedding(count, 32), attend
         self.place = nn.Parameter(0.1 * torch.randn(24, 32))
-        self.body = nn.TransformerEncoderLayer(32, 4, 64, 0.1, batch_first=True, norm_first=True) if attend else nn.GRU(32, 48, batch_first=True)
+        self.body = (
+            nn.TransformerEncoderLayer(32, 4, 64, 0.1, batch_first=True, norm_first=True)
+            if attend
+            else nn.GRU(32, 48, batch_first=True)
+        )
         self.out = nn.Linear(32 if attend else 48, count)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -147,7 +153,9 @@ def _language(attend: bool, seed: int, rate: float, steps: int) -> Run:
     letters, count = _text()
     windows = np.lib.stride_tricks.sliding_window_view(letters, 25)[::7]
     loss = lambda out, y: F.cross_entropy(out.reshape(-1, count), y.reshape(-1))
-    run = run_of(Letters(count, attend), windows[:, :24], windows[:, 1:], loss, "classes", seed, "AdamW", rate, steps, 32)
+    run = run_of(
+        Letters(count, attend), windows[:, :24], windows[:, 1:], loss, "classes", seed, "AdamW", rate, steps, 32
+    )
     run.score = lambda run: float((run.model(run.held[0]).argmax(2) == run.held[1]).float().mean())
     return run
 
@@ -172,7 +180,11 @@ def skip_gram(seed: int) -> Run:
 class Reverse(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.encode, self.decode = nn.Embedding(12, 24), nn.GRU(24, 64, batch_first=True), nn.GRU(24, 64, batch_first=True)
+        self.embed, self.encode, self.decode = (
+            nn.Embedding(12, 24),
+            nn.GRU(24, 64, batch_first=True),
+            nn.GRU(24, 64, batch_first=True),
+        )
         self.out = nn.Linear(64, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -229,7 +241,9 @@ def graph(seed: int) -> Run:
     edges = g.random((300, 300)) < np.where(group[:, None] == group, 0.06, 0.006)
     edges = (edges | edges.T | np.eye(300, dtype=bool)).astype(np.float32)
     spread = torch.as_tensor(edges / np.sqrt(edges.sum(0) * edges.sum(1)[:, None]))
-    features = torch.as_tensor(np.eye(4)[group] @ g.normal(0, 0.4, (4, 16)) + g.normal(0, 1, (300, 16)), dtype=torch.float32)
+    features = torch.as_tensor(
+        np.eye(4)[group] @ g.normal(0, 0.4, (4, 16)) + g.normal(0, 1, (300, 16)), dtype=torch.float32
+    )
 
     class Rounds(nn.Module):
         def __init__(self) -> None:
@@ -346,7 +360,11 @@ def vision_transformer(seed: int) -> Run:
 class Mixer(nn.Module):
     def __init__(self, tokens: int = 8, d: int = 32) -> None:
         super().__init__()
-        self.embed, self.across, self.along = nn.Linear(8, d), mlp([tokens, 32, tokens], nn.GELU), mlp([d, 64, d], nn.GELU)
+        self.embed, self.across, self.along = (
+            nn.Linear(8, d),
+            mlp([tokens, 32, tokens], nn.GELU),
+            mlp([d, 64, d], nn.GELU),
+        )
         self.one, self.two, self.out = nn.LayerNorm(d), nn.LayerNorm(d), nn.Linear(d, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -147,7 +147,11 @@ def two_tasks(seed: int) -> Run:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body, self.digit, self.ink = nn.Sequential(nn.Linear(64, 64), nn.ReLU()), nn.Linear(64, 10), nn.Linear(64, 1)
+            self.body, self.digit, self.ink = (
+                nn.Sequential(nn.Linear(64, 64), nn.ReLU()),
+                nn.Linear(64, 10),
+                nn.Linear(64, 1),
+            )
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             h = self.body(x)
