@@ -69,6 +69,13 @@ def rate_of(optimizer: Any) -> float:
     return float(optimizer.param_groups[0].get("lr", math.nan)) * getattr(optimizer, "_relukit_factor", 1.0)
 
 
+def memory_of(optimizer: Any) -> float:
+    """How many steps its momentum averages over: 1 / (1 - beta), at most a million; 1 without any."""
+    group = optimizer.param_groups[0] if getattr(optimizer, "param_groups", ()) else {}
+    beta = group["betas"][0] if "betas" in group else group.get("momentum") or 0.0
+    return 1 / max(1 - float(beta), 1e-6) if isinstance(beta, int | float) else 1.0
+
+
 def set_rate(watch: Any, rate: float) -> str:
     """The first group gets this rate, the others keep their ratio to it; under a schedule all its rates are scaled."""
     optimizer = watch.optimizer

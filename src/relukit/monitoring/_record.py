@@ -84,6 +84,7 @@ class Record:
     joined: bool = False  # paths join between the layers: skip connections
     start: dict[str, np.ndarray] = field(default_factory=dict)
     rate: float = math.nan
+    memory: float = 1.0  # steps that the optimizer's momentum averages over
     optimizer: str = ""
     dropped: float = 0.0  # largest share that a dropout module drops
     before: int = 0  # steps that came before the first of these losses

@@ -270,6 +270,9 @@ def slow(f: Facts) -> list[Finding]:
     if f.overshoots and f.first_update > 0.5:
         evidence["largest_update_over_weight"] = f.first_update
         return [finding(f, "slow_learning", "learning_rate_too_high", "error", 41, **evidence)]
+    if f.record.memory >= 100 and f.record.memory > f.steps:  # each step goes where gradients pointed long before
+        evidence["steps_that_momentum_averages_over"] = f.record.memory
+        return [finding(f, "slow_learning", "learning_rate_too_high", "error", 40, **evidence)]
     narrow = bool(f.hidden) and min(f.record.layers[k].units for k in f.hidden) <= 3
     if f.steps >= 40 and narrow:
         return [finding(f, "slow_learning", "too_narrow", "error", 36, **evidence)]

@@ -12,7 +12,7 @@ from relukit._types import Array
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._forward import ForwardLooks
 from relukit.monitoring._layers import activations_in_graph, factor_of, layers_of, output_chain
-from relukit.monitoring._optimizer import rate_of
+from relukit.monitoring._optimizer import memory_of, rate_of
 from relukit.monitoring._record import Record, Sample, without_holes
 from relukit.monitoring._regularization import decay_pull, dropouts_of, most_dropped
 from relukit.monitoring._rules import diagnose
@@ -193,7 +193,7 @@ class Watch(Shown):
 
         self.record.dropped = most_dropped(self.dropouts)
         if self.optimizer is not None:
-            self.record.rate = rate_of(self.optimizer)
+            self.record.rate, self.record.memory = rate_of(self.optimizer), memory_of(self.optimizer)
             self.record.optimizer = type(self.optimizer).__name__
         with torch.no_grad():
             having = [k for k, layer in enumerate(self.layers) if layer.weight.grad is not None]
