@@ -17,12 +17,13 @@ from relukit.compression._proof import Domain, Record, confirmed, relu_only, sta
 from relukit.compression._result import Compression
 from relukit.compression._settle import hoped, settle
 from relukit.compression._signs import signed
-from relukit.compression._witness import Seen, ascend
+from relukit.compression._witness import Seen, ascend, products
 from relukit.network import Network
 from relukit.sets import AbstractSet, Box, require_set
 from relukit.verification.certificate import Certificate
 
 _LOOSE = 1e-6  # of the outputs: what multiples that are such in float32 only may add to the proven difference
+_COMPARED, _LEAST = 1e9, 20  # multiplications of comparing the two networks on points, and how many points at least
 _HOPELESS = 0.03  # seconds of search where no form would be smaller even if all open units were stable
 
 
@@ -136,7 +137,8 @@ def compress(
         on = sum(int(bounds.always_on(i).sum()) for i in network.activations)
     blank = replace(blank, dead=dead, always_on=on)
     built = forms_of(bounds)
-    loose = _LOOSE * (1.0 + float(np.abs(network(points)).max(initial=0.0)))
+    some = points[: int(np.clip(_COMPARED / max(products(network), 1), _LEAST, len(points)))]
+    loose = _LOOSE * (1.0 + float(np.abs(network(some)).max(initial=0.0)))
     if not tolerance and any(f.rounded and f.error > loose for f in built):
         wide = target.with_(dtype=np.dtype(np.float64))  # there, multiples are such up to float64's rounding
         exact = forms(wide, domain, bounds, moving, 0.0)
@@ -147,7 +149,7 @@ def compress(
         return done(blank, reason=reason, _proof=None if record is None else _same(target, record))
     best = min(built, key=lambda f: f.network.parameters)
     # the bound is about real arithmetic: both networks in float32, on inputs of the set
-    rows = domain.project(points.astype(np.float32)) if isinstance(domain, Box) and cover is None else points
+    rows = domain.project(some.astype(np.float32)) if isinstance(domain, Box) and cover is None else some
     difference = float(np.abs(best.network(rows, np.float32) - network(rows, np.float32)).max())
     single = best.error + float32_error(target, bounds) + float32_error(best.network, interval(best.network, domain))
     reason = f"{dead} dead and {on} always-on of {network.units} units, {int((~moving).sum())} inputs that do not move"

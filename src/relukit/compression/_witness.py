@@ -98,6 +98,8 @@ def ascend(seen: Seen, domain: AbstractSet) -> None:
 
 def _ascend_layer(seen: Seen, domain: AbstractSet, prefix: Network, i: int, cost: int) -> None:
     network, spent = seen.network, 0.0
+    if _FEW * (2 + len(_STEPS)) * cost > _WORK:  # a handful of units among thousands
+        return
     many = seen.lower is not None and len(seen.lower) > 1
     known = seen.points[: len(seen.lower)] if many and seen.lower is not None else seen.points
     values = prefix(known[: max(_FEW, int(_WORK / cost))])
