@@ -218,7 +218,11 @@ class Cells(Shown):
         total = cell_edges(*arguments, ends)
         ends = np.empty(total, np.int64)
         cell_edges(*arguments, ends)
-        return distinct(ends, np.zeros(1 << (2 * total + 1).bit_length(), np.int64))
+        try:
+            return distinct(ends, np.zeros(1 << (2 * total + 1).bit_length(), np.int64))
+        except MemoryError:  # slower, in the room there is
+            ends.sort()
+            return int(np.count_nonzero(np.diff(ends))) + (total > 0)
 
     def locate(self, points: Array) -> IntArray:
         """The cell that each point lies in, -1 outside; points of shape `(count, D)`."""
