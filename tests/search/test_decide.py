@@ -7,6 +7,7 @@ from relukit import Box
 from relukit.network import from_layers
 from relukit.search import Search, decide_any
 from relukit.search import _few as few
+from relukit.search import _many as many
 from tests.oracles import exact_minimum
 from tests.strategies import RELU
 
@@ -51,6 +52,35 @@ def test_against_all_patterns(by_inputs, monkeypatch):
             counts[found.status] = counts.get(found.status, 0) + 1
     assert counts["sat"] > 60 and counts["unsat"] > 60
     assert ("input splitting" if by_inputs else "gate splitting") in engines
+
+
+def test_opposite_gates_of_many_inputs_are_joined(monkeypatch):
+    """Every gate z is written as relu(relu(z) - relu(-z)): above 40 inputs, too, that costs no more than relu(z)."""
+    g = np.random.default_rng(3)
+    sizes = [48, 14, 14, 1]
+    weights = [g.integers(-16, 17, (b, a)) / 32 for a, b in zip(sizes, sizes[1:])]
+    biases = [g.integers(-8, 9, b) / 16 for b in sizes[1:]]
+    whole = from_layers(weights, biases, [RELU, RELU])
+    W, b = [], []
+    for V, c in zip(weights[:-1], biases[:-1]):
+        eye = np.eye(len(c))
+        W += [np.vstack([V, -V]), np.hstack([eye, -eye])]
+        b += [np.concatenate([c, -c]), np.zeros(len(c))]
+    split = from_layers([*W, weights[-1]], [*b, biases[-1]], [RELU] * 4)
+    box = Box(-np.full(48, 0.25), np.full(48, 0.25))
+    x = box.sample(50, g)
+    assert np.allclose(split(x), whole(x), atol=1e-12)
+
+    def ask(net, level):
+        confirm = lambda points: next((p for p in points if whole(p)[0] <= level), None)
+        return decide_any([Search(net, box, np.ones((1, 1)), np.array([-level]), confirm)], 20)
+
+    kinds = [(ask(whole, level), ask(split, level)) for level in (-1.4, -2.5)]  # it reaches the first
+    for a, c in kinds:
+        assert a.status == c.status and c.boxes <= 1.5 * a.boxes + 5
+    assert [a.status for a, _ in kinds] == ["sat", "unsat"] and kinds[1][0].boxes > 10
+    monkeypatch.setattr(many, "joined", lambda network: network)
+    assert ask(split, -2.5).boxes > 5 * kinds[1][1].boxes
 
 
 def test_several_rows_at_once(monkeypatch):

@@ -110,6 +110,8 @@ def _joined(network: Network, i: int, reader: int) -> tuple[IntArray, IntArray, 
     on_z.eliminate_zeros()
     gates = np.flatnonzero(np.diff(on_gates.indptr))
     kept = np.flatnonzero(np.diff(on_z.indptr))
+    if not len(gates) and len(kept):  # every gate cancels: one is kept, with the weight 0, so that no layer is empty
+        gates = np.zeros(1, np.int64)
     if not len(gates) or (not len(kept) and len(gates) == len(first)):
         return None
     shape = lambda W: W.toarray() if isinstance(target.maps[0], Dense) else W.tocsr()
@@ -121,7 +123,7 @@ def _groups(matrices: list[Any], bias: Array) -> tuple[IntArray, Array]:
     first, sign = np.arange(len(bias)), np.ones(len(bias))
     seen: dict[bytes, int] = {}
     sparse = [not isinstance(W, np.ndarray) for W in matrices]
-    for r in range(len(bias)):
+    for r in _alike(matrices, bias):
         parts: list[bytes] = []
         lead = 0.0
         values: list[Array] = []
@@ -147,6 +149,19 @@ def _groups(matrices: list[Any], bias: Array) -> tuple[IntArray, Array]:
         first[r] = at if at >= 0 else ~at
         sign[r] = turn if at >= 0 else -turn
     return first, sign
+
+
+def _alike(matrices: list[Any], bias: Array) -> list[int]:
+    """Rows whose bias and largest weights have the magnitudes of another row's: only those can be equal or opposite."""
+    largest = [np.abs(bias)]
+    for W in matrices:
+        if not W.shape[1]:
+            continue
+        ends = (W.max(axis=1), W.min(axis=1))
+        high, low = ends if isinstance(W, np.ndarray) else (e.toarray()[:, 0] for e in ends)
+        largest.append(np.maximum(np.abs(high), np.abs(low)))
+    _, which, count = np.unique(np.stack(largest, axis=1), axis=0, return_inverse=True, return_counts=True)
+    return np.flatnonzero(count[which.ravel()] > 1).tolist()
 
 
 def _exact(V: Any, joined: Any, first: IntArray, factor: Array) -> bool:

@@ -22,6 +22,7 @@ from relukit.network import Network
 from relukit.search._attack import descend_rows
 from relukit.search._decision import Decision
 from relukit.search._dual import Dual
+from relukit.search._few_moving import joined
 from relukit.search._graph import Graph, as_graph, free_memory, graph_of_intervals, make_graph, scratch_of
 from relukit.search._leaves import split_by_programs
 from relukit.search._refine import dual_of, forest_of, optimize_gates, refine
@@ -76,7 +77,7 @@ def decide_cases(
         device: A `Device` (`_torch_device`) that proposes many leaves at once; by default compiled loops on the CPU do.
     """
     A, b = np.vstack([c.A for c in cases]), np.concatenate([c.b for c in cases])
-    rows = network.append(A, b)
+    rows = joined(network).append(A, b)
     owner = np.repeat(np.arange(len(cases)), [len(c.b) for c in cases])
     member = owner == np.arange(len(cases))[:, None]
     graph, kept = None, as_graph(rows)
