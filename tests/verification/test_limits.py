@@ -33,3 +33,18 @@ def test_an_import_is_let_finish(tmp_path, monkeypatch):
             pass
     assert sys.modules["slow_to_import"].last == 1
     assert 0.5 <= time.perf_counter() - began < 3
+
+
+def test_what_fails_after_a_swallowed_deadline_is_the_deadline():
+    """Compilers call back from C, where an exception is printed and dropped, and then fail with an error of their own."""
+
+    def swallowing():
+        try:
+            time.sleep(5)
+        except TimeIsUp:
+            raise RuntimeError("no compiled object yet") from None
+
+    with pytest.raises(TimeIsUp), deadline(0.05):
+        swallowing()
+    with pytest.raises(RuntimeError, match="its own"), deadline(5):
+        raise RuntimeError("its own")

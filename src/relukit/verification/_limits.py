@@ -45,23 +45,32 @@ def deadline(seconds: float) -> Iterator[None]:
     """Raise `TimeIsUp` in the body after so many seconds of wall time (main thread on POSIX; elsewhere nothing happens).
 
     Searches watch their own clocks; this is for what does not, like reading or bounding a large network. An import is let finish:
-    half a module would stay behind and fail whatever comes next in this process.
+    half a module would stay behind and fail whatever comes next in this process. Compilers call back from code that swallows what is
+    raised there, and then fail with an error of their own: whatever fails after the deadline counts as the deadline.
     """
     usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if not usable or not np.isfinite(seconds) or signal.getsignal(signal.SIGALRM) not in (signal.SIG_DFL, None):
         yield
         return
 
+    rung = False
+
     def ring(number: int, frame: Any) -> None:
+        nonlocal rung
         if _importing(frame):
             signal.setitimer(signal.ITIMER_REAL, _AGAIN)
             return
+        rung = True
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
     try:
         yield
+    except Exception:
+        if rung:
+            raise TimeIsUp from None
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
