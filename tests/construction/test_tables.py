@@ -85,6 +85,20 @@ def test_bounds_hold_and_accuracy_does_not_fall_with_the_knots(seed, spacing, sk
             assert float(worst) <= table_bound(other.network, Table(x, y), dtype) + 1e-14
 
 
+@pytest.mark.parametrize("knots", ["random", "doubling", "clusters"])
+def test_bounds_of_hats_do_not_grow_with_uneven_intervals(knots):
+    """Errors of a short interval's hat count where it may be on, not along a long interval beside it."""
+    g = np.random.default_rng(1)
+    x = {
+        "random": np.unique(g.uniform(0, 1, 300).astype(np.float32)).astype(float),
+        "doubling": np.r_[0.0, 2.0 ** np.arange(-16, 5)],
+        "clusters": np.unique((np.arange(8)[:, None] + 2.0 ** -np.arange(10, 18)).ravel()),
+    }[knots]
+    built = build((x, g.uniform(-1, 1, len(x))), form="two-sided hats")
+    assert built.max_error_float32 <= built.error_bound_float32 < 2e-6
+    assert built.max_error_float64 <= built.error_bound_float64 < 6e-15
+
+
 @pytest.mark.parametrize("single", [True, False])
 def test_a_thousand_rough_knots_in_onnxruntime(tmp_path, single):
     import onnxruntime

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scipy.optimize import linprog
 import relukit
 from relukit import Box, EmptySet, InvalidInput, Polytope, UnsupportedOperation
 from relukit.activations import get
-from relukit.geometry import stream
+from relukit.geometry import _enumerate, _neighbors, stream
 from relukit.network import from_layers
 from relukit.network.affine import Dense
 from relukit.network.rewrite import RELU, Builder
@@ -264,6 +266,41 @@ def test_memory_that_is_not_there(monkeypatch):
         relukit.regions(network, box)
     part = relukit.regions(network, box, partial=True)
     assert len(part) > 0 and not part.complete
+
+
+@pytest.mark.parametrize("D", [1, 3, 4])
+def test_edges_are_counted_in_shares_where_memory_is_short(D, monkeypatch):
+    network, box = random_network(D, [D, 12, 8, 1]), Box(-np.ones(D), np.ones(D))
+    whole, again = relukit.regions(network, box), relukit.regions(network, box)
+    monkeypatch.setattr(_neighbors, "_LEAST", 4096)
+    monkeypatch.setattr(_enumerate, "memory_left", lambda: 0.0)
+    assert again.edges == whole.edges >= len(whole.vertices) - 1
+
+
+def test_a_limited_process_keeps_what_it_found(tmp_path):
+    """A limit of address space, as `ulimit -v` sets it: the walk stops, and what was found is described and counted."""
+    network = random_network(0, [3, 80, 80, 1])
+    relukit.save(network, tmp_path / "net.npz")
+    script = """
+import json, resource, sys
+import numpy as np
+import relukit
+from relukit.geometry._enumerate import memory_left
+network = relukit.load(sys.argv[1])
+relukit.regions(network, relukit.Box(np.zeros(3), np.full(3, 0.05))).edges  # compiled code is loaded
+with open("/proc/self/statm") as pages:
+    used = int(pages.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (96 << 20),) * 2)
+found = relukit.regions(network, relukit.Box(-np.ones(3), np.ones(3)), partial=True)
+print(json.dumps(found.to_dict() | {"stopped_by": found.stopped_by}))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "net.npz")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    content = json.loads(run.stdout)
+    assert content["stopped_by"] == "memory" and not content["complete"]
+    assert content["edges"] > content["vertices"] > content["regions"] > 1000
 
 
 def test_what_is_refused():

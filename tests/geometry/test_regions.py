@@ -120,7 +120,7 @@ def test_what_is_found_is_kept_where_memory_ends(inputs, monkeypatch):
     weights = [g.standard_normal((40, inputs)), g.standard_normal((40, 40)), g.standard_normal((1, 40))]
     network = relu_network(weights, [g.standard_normal(40), g.standard_normal(40), np.zeros(1)])
     box = relukit.Box(-np.ones(inputs), np.ones(inputs))
-    monkeypatch.setattr(_enumerate, "_memory_left", lambda: 1e5 if inputs == 2 else 4e6)
+    monkeypatch.setattr(_enumerate, "memory_left", lambda: 1e5 if inputs == 2 else 4e6)
     found = relukit.regions(network, box, partial=True)
     assert len(found) > 0 and not found.complete and found.stopped_by == "memory"
     with pytest.raises(relukit.UnsupportedOperation, match="too many pieces for memory"):

@@ -31,6 +31,11 @@ def command(
         "", help="Of a network: all lower ends, then all upper ends (default: the file's lo and hi)"
     ),
     output: int = typer.Option(0, min=0, help="Of a network: which output"),
+    check: bool = typer.Option(
+        False,
+        "--check",
+        help="Of a network: build what was found again, and compare both networks in rational arithmetic",
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """A network that equals the piecewise-linear function in a file; or, from a network, that function."""
@@ -39,10 +44,12 @@ def command(
     from relukit.cli._frame import print_json
 
     if _is_network(table):
-        _back(table, out, form, box, output, as_json)
+        _back(table, out, form, box, output, check, as_json)
         return
     if box:
         raise InvalidInput("--box belongs to the way back, from a network to its pieces; a table brings its own ends")
+    if check:
+        raise InvalidInput("--check belongs to the way back, from a network to its pieces and again to a network")
     if dtype not in ("float32", "float64"):
         raise InvalidInput(f"--dtype is float32 or float64, got '{dtype}'")
     found = relukit.build(table, form=form, skip=not plain, dtype=dtype, sort=sort, triangulate=triangulate)
@@ -82,11 +89,12 @@ def _is_network(path: Path) -> bool:
         return False  # said by the reader of functions
 
 
-def _back(path: Path, out: Path | None, form: str, box: str, output: int, as_json: bool) -> None:
+def _back(path: Path, out: Path | None, form: str, box: str, output: int, check: bool, as_json: bool) -> None:
     import relukit
     from relukit._errors import InvalidInput
     from relukit.cli._domains import box_of
     from relukit.cli._frame import print_json
+    from relukit.construction import round_trip
     from relukit.construction._files import write_function
 
     network = relukit.load(path)
@@ -99,6 +107,9 @@ def _back(path: Path, out: Path | None, form: str, box: str, output: int, as_jso
     content: dict[str, Any] = {"form": form or ("table" if network.inputs == 1 else "triangulation"), "pieces": found.pieces, "exact": found.exact}  # fmt: skip
     if not found.exact:
         content["fractions"] = _strings(found.fractions)
+    if check:
+        worst = round_trip(network, found, domain, output)
+        content |= {"same_function": worst == 0, "largest_difference": float(worst)}
     if out is not None:
         if content["form"] == "breakpoints":
             raise InvalidInput("breakpoints are printed (--json); write the table, which holds their values too")
@@ -111,6 +122,9 @@ def _back(path: Path, out: Path | None, form: str, box: str, output: int, as_jso
         print_json(content)
     else:
         print(found, f"with {found.pieces} pieces")
+        if check:
+            same = content["same_function"]
+            print("built again it is the same function" if same else f"built again it differs by up to {content['largest_difference']:.1e}")  # fmt: skip
 
 
 def _strings(numbers: Any) -> Any:

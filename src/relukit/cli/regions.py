@@ -39,6 +39,7 @@ def command(
 ) -> None:
     """The exact linear pieces: polygons of two inputs or of a plane, cells of one or three and more inputs."""
     import relukit
+    from relukit._errors import UnsupportedOperation
     from relukit.cli._frame import INTERRUPTED, print_json, say_error
 
     model, corners = _model_and_corners(model, more or [], plane)
@@ -46,25 +47,18 @@ def command(
     where = _plane(network, corners, slice_, at)
     domain = _domain(network, where, slice_, box, polygon)
     found, seconds, call = _timed(network, domain, where, limit, threads)
-    content = found.to_dict() | {
-        "cpu_seconds": seconds,
-        "timed_call": call,
-        "stopped_at": None if found.complete else len(found),
-        "stopped_by": found.stopped_by or None,
-    }
-    if content["area_error"] != content["area_error"]:
-        content["area_error"] = None
-    if hasattr(network, "nodes"):
-        from relukit.geometry import limits
+    try:
+        content = _content(network, where, found) | {"cpu_seconds": seconds, "timed_call": call}
+        for file in save:
+            found.save(file)
+        if plot is not None and not count:
+            from relukit.geometry._write import save_picture
 
-        dimension = 2 if where is not None or not hasattr(found, "dimension") else found.dimension
-        content["upper_bounds"] = limits(network, dimension)
-    for file in save:
-        found.save(file)
-    if plot is not None and not count:
-        from relukit.geometry._write import save_picture
-
-        save_picture(found.plot(color=color) if hasattr(found, "plane") else found.plot(), plot)
+            save_picture(found.plot(color=color) if hasattr(found, "plane") else found.plot(), plot)
+    except MemoryError as error:
+        raise UnsupportedOperation(
+            f"{len(found):,} pieces were found, and there is no memory left to describe, save or draw them: stop at fewer (--limit)"
+        ) from error
     if as_json:
         print_json(content)
     else:
@@ -180,6 +174,20 @@ def _timed(network: Any, domain: Any, where: Any, limit: int, threads: int) -> t
             is_long = ended - begun[0] > _LONG if begun else ended - started > _COMPILED
             if call == 2 or is_long or found.stopped_by in ("memory", "Ctrl-C"):
                 return found, ended - started, call
+
+
+def _content(network: Any, where: Any, found: Any) -> dict[str, Any]:
+    """Counts, checks, why the walk stopped, and bounds of the literature."""
+    content = found.to_dict()
+    content |= {"stopped_at": None if found.complete else len(found), "stopped_by": found.stopped_by or None}
+    if content["area_error"] != content["area_error"]:
+        content["area_error"] = None
+    if hasattr(network, "nodes"):
+        from relukit.geometry import limits
+
+        dimension = 2 if where is not None or not hasattr(found, "dimension") else found.dimension
+        content["upper_bounds"] = limits(network, dimension)
+    return content
 
 
 def _say(content: dict[str, Any]) -> None:

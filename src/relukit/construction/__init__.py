@@ -3,6 +3,7 @@
 from relukit.construction._approximate import Proof as Proof
 from relukit.construction._back import Unbuilt as Unbuilt
 from relukit.construction._back import largest_difference as largest_difference
+from relukit.construction._back import round_trip as round_trip
 from relukit.construction._back import same_function as same_function
 from relukit.construction._back import unbuild as unbuild
 from relukit.construction._build import build as build

@@ -14,7 +14,7 @@ from relukit.construction._meshes import Triangulation
 from relukit.construction._pieces import Corner, Piece, exact_pieces
 from relukit.construction._table import Table
 from relukit.network import Affine, Network
-from relukit.network.affine import Dense, Identity
+from relukit.network.affine import Dense, Gather, Identity
 from relukit.network.rewrite import Builder
 from relukit.sets import Box
 
@@ -181,3 +181,30 @@ def largest_difference(first: Network, second: Network, box: Box, limit: int = 2
 def same_function(first: Network, second: Network, box: Box, limit: int = 200_000) -> bool:
     """Whether two networks are the same function on a box: their difference is 0 on every cell, in rational arithmetic."""
     return largest_difference(first, second, box, limit) == 0
+
+
+def round_trip(
+    network: Network, found: Unbuilt, box: Box | None = None, output: int = 0, limit: int = 200_000
+) -> Fraction:
+    """How far the network built from a form is from the one that the form came from, exactly: 0 where they are the same function.
+
+    A table is built as `build` does by itself, and as hinges, whose slopes need no reciprocals: the nearer one counts.
+
+    Arguments:
+        found: What `unbuild(network, box, form, output)` gave.
+
+    Raises:
+        InvalidInput: Breakpoints alone are no function; no box.
+    """
+    from relukit.construction._build import build
+
+    box = network.box if box is None else box
+    if box is None:
+        raise InvalidInput("the network brings no box: give one, Box(lower, upper)")
+    if isinstance(found.form, np.ndarray):
+        raise InvalidInput("breakpoints alone are no function: take a table, which holds their values too")
+    if network.outputs > 1:
+        builder = Builder.after(network)
+        network = builder.build(builder.affine(len(network) - 1, Gather(np.array([output]), network.outputs)))
+    forms = ("", "hinges") if isinstance(found.form, Table) else ("",)
+    return min(largest_difference(network, build(found.form, form=form, dtype=np.float64).network, box, limit) for form in forms)  # fmt: skip

@@ -42,7 +42,7 @@ def read_function(path: str | Path, sort: bool = False, triangulate: bool = Fals
             content = json.loads(path.read_text(encoding="utf-8-sig"))
         else:
             content = _surface(path.read_text(encoding="utf-8-sig").splitlines(), kind == ".ply")
-    except (OSError, ValueError, EOFError, IndexError) as error:
+    except (OSError, ValueError, EOFError, IndexError, KeyError) as error:
         if isinstance(error, UnreadableFile):
             raise
         raise UnreadableFile(f"{path} is no readable function: {error}") from error
@@ -72,21 +72,57 @@ def of_content(content: Any, where: str, sort: bool = False) -> Any:
 
 def _surface(lines: list[str], ply: bool) -> dict[str, Any]:
     """Corners (x, y, value) and faces of a mesh; faces with more than three corners are cut from their first one."""
-    if ply:
-        if lines[:1] != ["ply"] or "format ascii 1.0" not in lines[1]:
-            raise ValueError("only PLY files in ASCII are read")
-        end = lines.index("end_header")
-        counts = {w[1]: int(w[2]) for w in (line.split() for line in lines[:end]) if w[:1] == ["element"]}
-        rest = [line.split() for line in lines[end + 1 :]]
-        corners = [[float(v) for v in row[:3]] for row in rest[: counts["vertex"]]]
-        faces = [[int(v) for v in row[1:]] for row in rest[counts["vertex"] : counts["vertex"] + counts["face"]]]
-    else:
-        rows = [line.split() for line in lines]
-        corners = [[float(v) for v in row[1:4]] for row in rows if row[:1] == ["v"]]
-        faces = [[int(v.split("/")[0]) - 1 for v in row[1:]] for row in rows if row[:1] == ["f"]]
+    corners, faces = _ply(lines) if ply else _obj(lines)
     points = np.array(corners).reshape(-1, 3)
     simplices = [[f[0], f[k], f[k + 1]] for f in faces for k in range(1, len(f) - 1)]
     return {"points": points[:, :2], "values": points[:, 2], "simplices": np.array(simplices, int).reshape(-1, 3)}
+
+
+def _obj(lines: list[str]) -> tuple[list[list[float]], list[list[int]]]:
+    """Corners are counted from 1, or backwards from -1, the last one so far."""
+    corners: list[list[float]] = []
+    faces = []
+    for words in (line.split() for line in lines):
+        if words[:1] == ["v"]:
+            corners.append([float(v) for v in words[1:4]])
+        elif words[:1] == ["f"]:
+            numbers = [int(v.split("/")[0]) for v in words[1:]]
+            faces.append([n - 1 if n > 0 else len(corners) + n for n in numbers])
+    return corners, faces
+
+
+def _ply(lines: list[str]) -> tuple[list[list[float]], list[list[int]]]:
+    """By the elements and properties that the header names, in any order."""
+    end = [line.strip() for line in lines].index("end_header")
+    head = [line.split() for line in lines[:end]]
+    if head[0] != ["ply"] or ["format", "ascii", "1.0"] not in head:
+        raise ValueError("only PLY files in ASCII are read")
+    elements: list[tuple[str, int, list[tuple[str, bool]]]] = []  # name, rows, properties with whether each is a list
+    for words in head:
+        if words[:1] == ["element"]:
+            elements.append((words[1], int(words[2]), []))
+        elif words[:1] == ["property"]:
+            elements[-1][2].append((words[-1], words[1] == "list"))
+    rest = [line.split() for line in lines[end + 1 :] if line.strip()]
+    found: dict[str, list[dict[str, list[float]]]] = {}
+    for name, count, properties in elements:
+        found[name], rest = [_properties(row, properties) for row in rest[:count]], rest[count:]
+        if len(found[name]) < count:
+            raise ValueError(f"{len(found[name])} rows of {name}, the header says {count}")
+    corners = [[row[k][0] for k in "xyz"] for row in found["vertex"]]
+    faces = [row["vertex_indices"] if "vertex_indices" in row else row["vertex_index"] for row in found["face"]]
+    return corners, [[int(v) for v in face] for face in faces]
+
+
+def _properties(row: list[str], properties: list[tuple[str, bool]]) -> dict[str, list[float]]:
+    """The values of one row by the names of its properties."""
+    found, at = {}, 0
+    for name, is_list in properties:
+        many = int(row[at]) if is_list else 1
+        at += is_list
+        found[name] = [float(v) for v in row[at : at + many]]
+        at += many
+    return found
 
 
 def of_rows(rows: Array, sort: bool = False, triangulate: bool = False) -> Any:

@@ -2,11 +2,14 @@ r"""A bound of a table network's rounding error anywhere on the table, for any o
 
 Every value inside the network is affine between neighboring knots (and anchors), so its size there is that of an end. With
 inputs off by e and weights off by :math:`\Delta` from their ideal values, an affine node is off by at most
-:math:`|W| e + \Delta_W |v| + \Delta_b + \gamma_{m+1} (|W||v| + |b|)`, m counting the terms that are not 0; a single term with
+:math:`|W| e + \Delta_W |v| + \Delta_b + \gamma_m (|W||v| + |b|)`, m counting the terms that are not 0, b among them; a single term with
 weight 1 or -1 costs one rounding of the sum. A unit that is negative by more than its error is 0 in both and passes
 nothing on.
 
-Hats are 0 nearly everywhere. So some intervals at a time are looked at together first, with ranges in place of values at ends: units that are off on
+Hats are 0 nearly everywhere. Errors are taken as large as anywhere on an interval, and beyond its end a hat falls as steeply as its own
+interval is short: on a long one beside it, its error would count at a place where it has long been off. So intervals are cut near their ends.
+
+For the same reason some intervals at a time are looked at together first, with ranges in place of values at ends: units that are off on
 all of them by more than their error are left out, and the rest is a network of a few dozen units.
 """
 
@@ -23,6 +26,7 @@ from relukit.network import Affine, Network
 from relukit.network.affine import AbstractLinear, Sparse
 
 _TOGETHER = 64  # intervals that are looked at together
+_NEAR = 16  # a hat's error beyond its end is looked at up to this share of the interval
 _CHUNK = 1 << 20  # entries of one array of ranges
 _BOUNDED = 1.5e8  # intervals times units that are bounded: a rough table of some 8,000 knots as hinges, half a minute
 
@@ -30,10 +34,7 @@ _BOUNDED = 1.5e8  # intervals times units that are bounded: a rough table of som
 def table_bound(network: Network, table: Table, dtype: Any) -> float | None:
     """Bound of |network - table| through rounding; None for networks too large to bound: long tables whose units are all on."""
     layers = [_Layer(n.op, n.inputs, n.inputs == (0,) and n.size > 1, dtype) if isinstance(n.op, Affine) else n.inputs[0] for n in network.nodes[1:]]  # fmt: skip
-    first = [n for n in network.nodes[1:] if isinstance(n.op, Affine) and n.inputs == (0,) and n.size > 1]
-    places = [-n.op.bias * n.op.maps[0].matrix()[:, 0] for n in first]
-    cuts = np.unique(np.concatenate([table.x, *places]))
-    cuts = cuts[(cuts >= table.x[0]) & (cuts <= table.x[-1])]
+    cuts = _cuts(network, table)
     starts = np.arange(0, len(cuts) - 1, _TOGETHER)
     ends = np.minimum(starts + _TOGETHER, len(cuts) - 1)
     widest = max(node.size for node in network.nodes)
@@ -50,6 +51,20 @@ def table_bound(network: Network, table: Table, dtype: Any) -> float | None:
             inside = cuts[starts[k + j] : ends[k + j] + 1, None]
             worst = max(worst, float(_errors(part, _Ends(inside), dtype)[0].max()))
     return worst
+
+
+def _cuts(network: Network, table: Table) -> Array:
+    """Where intervals end: knots, anchors, and places near the knots at which hats that end there are off."""
+    first = [n for n in network.nodes[1:] if isinstance(n.op, Affine) and n.inputs == (0,) and n.size > 1]
+    places = [-n.op.bias * n.op.maps[0].matrix()[:, 0] for n in first]
+    if len(network.activations) > 1:
+        x, h = table.x, np.diff(table.x)
+        for knots, own, other, sign in ((x[1:-1], h[1:], h[:-1], 1.0), (x[1:-1], h[:-1], h[1:], -1.0)):
+            near = np.minimum(own, other) / _NEAR
+            places += [(knots + sign * near)[(sign > 0) | (other < own / 2)]]
+            places += [(knots + sign * np.sqrt(own) * np.sqrt(other))[other < own / _NEAR]]
+    cuts = np.unique(np.concatenate([table.x, *places]))
+    return cuts[(cuts >= table.x[0]) & (cuts <= table.x[-1])]
 
 
 @dataclass(frozen=True)
@@ -136,7 +151,8 @@ def _errors(layers: list[Any], start: Any, dtype: Any) -> tuple[Array, dict[int,
             single = layer.plain & (terms <= 1)
             slack = np.where(single, 2.0**-53 * span.size, (terms + 3) * 2.0**-52 * weight)
             size = span.size + slack  # the float64 values at the ends are off by a little themselves
-            rounding = np.where(single, u * (size + carried + shifted), 1.01 * (terms + 1) * u * (weight + shifted))
+            roundings = terms + (layer.bias != 0)  # one of each product, and those of the sum
+            rounding = np.where(single, u * (size + carried + shifted), 1.01 * roundings * u * (weight + shifted))
             error = (carried + shifted + rounding) * (1 + 1e-9) + np.where(weight > 0, tiny, 0.0)
         else:
             before, error = spans[layer], errors[layer]

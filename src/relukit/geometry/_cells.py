@@ -13,10 +13,8 @@ from relukit._types import Array, BoolArray, IntArray
 from relukit.geometry._form import Form
 from relukit.sets._abstract import Rows
 
-_VOLUME, _GROWTH = (
-    2e-3,
-    26.0,
-)  # CPU seconds for the volume of one cell of seven inputs, and times that for each further input
+_VOLUME = 2e-3  # CPU seconds for the volume of one cell of seven inputs,
+_GROWTH = 26.0  # and times that for each further input
 _PATIENCE = 20.0  # CPU seconds of volumes that a summary may take
 _BLOCK = 4096  # cells whose half-spaces are held at once
 
@@ -211,18 +209,9 @@ class Cells(Shown):
     @cached_property
     def edges(self) -> int:
         """Number of edges, those of several cells once."""
-        from relukit.geometry._neighbors import cell_edges, distinct
+        from relukit.geometry._neighbors import count_edges
 
-        ends = np.empty(0, np.int64)
-        arguments = (self.offsets, self.indices, self.masks, self.dimension, len(self))
-        total = cell_edges(*arguments, ends)
-        ends = np.empty(total, np.int64)
-        cell_edges(*arguments, ends)
-        try:
-            return distinct(ends, np.zeros(1 << (2 * total + 1).bit_length(), np.int64))
-        except MemoryError:  # slower, in the room there is
-            ends.sort()
-            return int(np.count_nonzero(np.diff(ends))) + (total > 0)
+        return count_edges(self.offsets, self.indices, self.masks, self.dimension)
 
     def locate(self, points: Array) -> IntArray:
         """The cell that each point lies in, -1 outside; points of shape `(count, D)`."""
@@ -268,8 +257,8 @@ class Cells(Shown):
         dear = self.volumes_are_dear
         return {
             "regions": len(self), "vertices": len(self.vertices), "edges": self.edges, "facets": self.facet_count, "dimension": self.dimension,
-            "area": None if dear else self.area, "area_error": None if dear else self.area_error, "unmatched_facets": self.unmatched, "exact": self.exact,
-            "exact_tests": self.exact_tests, "complete": self.complete,
+            "area": None if dear else self.area, "area_error": None if dear else self.area_error, "unmatched_facets": self.unmatched, "exact": bool(self.exact),
+            "exact_tests": self.exact_tests, "complete": bool(self.complete),
         }  # fmt: skip
 
     @property

@@ -19,10 +19,10 @@ Progress = Callable[[int], Any]
 
 def memory_full(found: Any) -> bool:
     """Whether arrays four times as large, the next ones, and half as much to put pieces together, would not fit in the memory that is left."""
-    return 6 * sum(array.nbytes for array in found) > _memory_left()
+    return 6 * sum(array.nbytes for array in found) > memory_left()
 
 
-def _memory_left() -> float:
+def memory_left() -> float:
     """Bytes that this process may still take: of the machine, of its group of processes, and of its own limit."""
     import os
 

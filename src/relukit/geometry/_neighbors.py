@@ -12,6 +12,8 @@ from relukit.geometry._form import Form
 
 _ROOM: WeakKeyDictionary[Form, list[tuple[Any, ...]]] = WeakKeyDictionary()  # arrays of searches that are over
 _KEPT = 64 << 20  # bytes of them that a form keeps
+_EDGE = 48  # bytes that an edge of a cell takes while edges are counted: its name, that of the share before, up to four places in a table
+_LEAST = 64 << 20  # bytes that are taken for it in any case
 
 
 def search_neighbors(form: Form, offsets: Any, indices: Any, masks: Any, facet_offsets: Any, facets: Any, cuts: int, vertices: int) -> tuple[Any, int]:  # fmt: skip
@@ -149,9 +151,23 @@ def match_across(head, keys, after, owner, home, shift, head2, keys2, after2, ow
     return pairs
 
 
+def count_edges(offsets: Any, indices: Any, masks: Any, D: int) -> int:
+    """Number of edges, those of several cells once; a share of them at a time where a fourth of the memory that is left holds no more."""
+    from relukit.geometry._enumerate import memory_left
+
+    cells, none = (offsets, indices, masks, D, len(offsets) - 1), np.empty(0, np.int64)
+    total, count = cell_edges(*cells, 0, 1, none), 0
+    shares = 1 + int(_EDGE * total / max(memory_left() / 4, _LEAST)) if _EDGE * total > _LEAST else 1
+    for share in range(shares):
+        ends = np.empty(total if shares == 1 else cell_edges(*cells, share, shares, none), np.int64)
+        cell_edges(*cells, share, shares, ends)
+        count += distinct(ends, np.zeros(1 << (2 * len(ends) + 1).bit_length(), np.int64))
+    return int(count)
+
+
 @njit(cache=True, nogil=True, _nrt=False)
-def cell_edges(offsets, indices, masks, D, count, ends):
-    """Edges of all cells as vertex pairs (`larger << 32 | smaller`) into `ends`, if there is room; returns how many.
+def cell_edges(offsets, indices, masks, D, count, share, shares, ends):
+    """Edges of all cells as vertex pairs (`larger << 32 | smaller`) into `ends`, if there is room: those with one remainder by `shares`; returns how many.
 
     Two vertices on more than D facets each are joined where no third one lies on all the facets they share.
     """
@@ -180,9 +196,11 @@ def cell_edges(offsets, indices, masks, D, count, ends):
                                 edge = False
                                 break
                 if edge:
-                    if total < len(ends):
-                        ends[total] = (max(indices[i], indices[j]) << 32) | min(indices[i], indices[j])
-                    total += 1
+                    name = (np.int64(max(indices[i], indices[j])) << 32) | min(indices[i], indices[j])
+                    if shares == 1 or name % shares == share:
+                        if total < len(ends):
+                            ends[total] = name
+                        total += 1
     return total
 
 

@@ -70,7 +70,7 @@ class Rational:
         Raises:
             KeyboardInterrupt: Ctrl-C came meanwhile; all answers were right.
         """
-        before, error = self._hold(), None
+        before = self._hold()
         try:
             why = walk(*arguments)
         finally:

@@ -102,8 +102,9 @@ class Regions(Shown):
         """Number of edges of the subdivision, counted: sides of polygons, those between two pieces once."""
         if self.counted_edges is not None:
             return self.counted_edges
-        ends = np.sort(np.stack([self.indices, self.indices[self.following]]), axis=0)
-        return len(np.unique(ends, axis=1).T)
+        names = self._names()
+        names.sort()
+        return int(np.count_nonzero(np.diff(names))) + (len(names) > 0)
 
     @cached_property
     def following(self) -> IntArray:
@@ -120,15 +121,18 @@ class Regions(Shown):
     @cached_property
     def neighbors(self) -> IntArray:
         """For each entry of `indices` the polygon across the edge that starts there, -1 at the domain's sides."""
-        ends = np.stack([self.indices, self.indices[self.following]])
-        low, high = ends.min(axis=0).astype(np.int64), ends.max(axis=0).astype(np.int64)
-        key = low * (len(self.vertices) + 1) + high
+        key = self._names()
         order = np.argsort(key, kind="stable")
         same = key[order][1:] == key[order][:-1]
         found = np.full(len(key), -1)
         first, second = order[:-1][same], order[1:][same]
         found[first], found[second] = self.owner[second], self.owner[first]
         return found
+
+    def _names(self) -> IntArray:
+        """For each entry of `indices` one number for the edge that starts there: that of its two corners, in no order."""
+        a, b = self.indices.astype(np.int64), self.indices[self.following].astype(np.int64)
+        return np.minimum(a, b) * (len(self.vertices) + 1) + np.maximum(a, b)
 
     def pattern(self, k: int) -> BoolArray:
         """Which gates are on in polygon k, shape `(gates,)`."""

@@ -17,13 +17,12 @@ import numpy as np
 from relukit._numba import njit
 from relukit.geometry._bits import nth
 from relukit.geometry._clip import AFTER, HEAD, OTHER, known_cut, remember_cut
+from relukit.geometry._enumerate import longer
 from relukit.geometry._form import Form, pack
 from relukit.geometry._stages import Stage
 
-_SHARE, _LEAST = (
-    4,
-    40,
-)  # a thread takes a fourth of the parts that are left between it and the next, and no less than a fortieth of all: few calls, and threads end together
+# A thread takes a fourth of the parts that are left between it and the next, and no less than a fortieth of all: few calls, and threads end together.
+_SHARE, _LEAST = 4, 40
 _POOLS: dict[int, ThreadPoolExecutor] = {}
 _HEADS: WeakKeyDictionary[Form, dict[int, Form]] = WeakKeyDictionary()  # of each form its first hinges
 
@@ -97,6 +96,19 @@ def on_threads(
 def pool(threads: int) -> ThreadPoolExecutor:
     """The threads beside this one."""
     return _POOLS.get(threads) or _POOLS.setdefault(threads, ThreadPoolExecutor(threads - 1, "relukit"))
+
+
+def taken(kept: WeakKeyDictionary[Form, list[tuple[Any, Any]]], form: Form) -> tuple[Any, Any] | None:
+    """A thread's arrays of an earlier call: what they hold has been copied."""
+    try:
+        return kept.get(form, []).pop()
+    except IndexError:
+        return None
+
+
+def with_rows(found: Any, sizes: dict[str, int]) -> Any:
+    """A walk's arrays, each with at least so many rows."""
+    return found._replace(**{name: longer(getattr(found, name), n) for name, n in sizes.items() if len(getattr(found, name)) < n})  # fmt: skip
 
 
 def head_of(form: Form, few: int) -> Form:

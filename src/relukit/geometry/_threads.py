@@ -14,15 +14,13 @@ from relukit.geometry._bits import nth
 from relukit.geometry._clip import name_of
 from relukit.geometry._enumerate import NEEDED, give_back, longer, longer_line, start_polygons, walk_on
 from relukit.geometry._form import Form
-from relukit.geometry._shares import Gaps, Segment, head_of, number_vertices, on_threads, pool
+from relukit.geometry._shares import Gaps, Segment, head_of, number_vertices, on_threads, pool, taken, with_rows
 from relukit.geometry._walk import CELLS, EXACT, FULL, INDICES, INNER, RANGE, STACK, STAMP, VERTICES
 
 _HINGES = (
     14  # that cut the domain into parts: up to 106; with 9 a single part held half of the pieces of a deep network
 )
-_PARTS: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = (
-    WeakKeyDictionary()
-)  # arrays of parts that no thread uses at the moment
+_PARTS: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = WeakKeyDictionary()  # arrays that no thread uses at the moment
 _FEW = 4000  # pieces that one thread finds before two have begun
 _MANY = 20_000  # pieces from which on copying them is shared out too: to wake a thread takes as long as copying some thousand
 
@@ -47,7 +45,7 @@ def polygons_on_threads(
                 on_progress(sum(totals))
 
         # the first thread's arrays become the result's: only the others' pieces are copied
-        walk, found = (k and _taken(form)) or start_polygons(form, lower, upper)
+        walk, found = (k and taken(_PARTS, form)) or start_polygons(form, lower, upper)
         walk.lower[:], walk.upper[:] = lower, upper
         walk.counts[[CELLS, INDICES, INNER, EXACT, RANGE, FULL]], found.area[:] = 0, 0.0
         parts, _, prefix, gaps = ready.result()
@@ -91,14 +89,6 @@ def _shorten(found: Any, walk: Any, limit: int) -> None:
     after[begin[1:] - 1] = begin[:-1]
     found.area[:] = float(np.sum(x * y[after] - y * x[after])), 0.0
     walk.counts[[CELLS, INDICES]] = limit, entries
-
-
-def _taken(form: Form) -> tuple[Any, Any] | None:
-    """A part's arrays of an earlier call: what they hold has been copied."""
-    try:
-        return _PARTS.get(form, []).pop()
-    except IndexError:
-        return None
 
 
 def _with_room(found: Any, parts: Any, prefix: int, share: int, width: int) -> Any:
@@ -172,9 +162,7 @@ def _together(done: list[tuple[Any, Any, list[Segment]]], prefix: int, threads: 
         )
         numbers.append((number, before))
     sizes = {"place": vertices, "offsets": cells + 1, "indices": entries, "labels": entries, "patterns": cells}
-    whole = found._replace(
-        **{name: longer(getattr(found, name), size) for name, size in sizes.items() if len(getattr(found, name)) < size}
-    )
+    whole = with_rows(found, sizes)
     pieces = 2 if cells > _MANY else 1
 
     def copy(k: int, piece: int, moves: IntArray) -> None:

@@ -1,27 +1,26 @@
-"""The walk through cells of three and more inputs on several threads (see `_shares`): how each one begins with some parts, and how their lists are put together.
+"""The walk through cells of three and more inputs on several threads (see `_shares`): how each one begins with some parts.
 
-Each thread also looks for neighbors among its own cells, by words of the vertices that all threads agree on; what is left in their lists are the facets
-between the parts of two threads.
+Each thread also looks for neighbors among its own cells, by words of the vertices that all threads agree on. How their lists are put together: `_threads_join`.
 """
 
 from collections.abc import Callable
 from concurrent.futures import Future
 from math import comb
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from relukit._numba import njit
 from relukit._types import Array, IntArray
-from relukit.geometry._bits import nth
 from relukit.geometry._enumerate import longer
 from relukit.geometry._enumerate_cells import ROOM, advance, give_back, grown, pace_of, remember, start_cells
 from relukit.geometry._form import Form
-from relukit.geometry._neighbors import facet_neighbors, leave_room, match_across, take_room, words_by_edge
-from relukit.geometry._shares import Gaps, Segment, head_of, number_vertices, on_threads, pool
+from relukit.geometry._neighbors import facet_neighbors, leave_room, take_room, words_by_edge
+from relukit.geometry._shares import Gaps, Segment, head_of, on_threads, taken
 from relukit.geometry._signs import MANY
+from relukit.geometry._threads_join import Brought, joined
 from relukit.geometry._walk import (
     BUDGET,
     CELLS,
@@ -29,9 +28,7 @@ from relukit.geometry._walk import (
     DONE,
     EXACT,
     FACETS,
-    FULL,
     INDICES,
-    RANGE,
     SLOTS,
     STACK,
     STACK_FULL,
@@ -45,17 +42,6 @@ _FEW = 2000  # cells that one thread finds before two have begun
 _CUT = 90  # parts that the domain is cut into, about: fewer, and threads wait for each other at the end
 _KEPT = 64 << 20  # bytes of arrays that a form keeps for another call
 _PARTS: WeakKeyDictionary[Form, list[tuple[Any, Any]]] = WeakKeyDictionary()  # arrays that no thread uses at the moment
-
-
-class Brought(NamedTuple):
-    """What one thread found."""
-
-    found: Any
-    walk: Any
-    segments: list[Segment]
-    neighbors: IntArray
-    unmatched: int
-    room: tuple[Any, ...]  # of the search for neighbors: the lists hold what is left
 
 
 def cells_on_threads(
@@ -79,7 +65,7 @@ def cells_on_threads(
 
     def work(k: int, ready: Future[Any], halt: Event) -> Brought:
         # the first thread's arrays become the result's: only the others' cells are copied
-        walk, found = start_cells(form, lower, upper, _taken(form) if k else None)
+        walk, found = start_cells(form, lower, upper, taken(_PARTS, form) if k else None)
         walk.counts[STACK], segments, pace = 0, [], pace_of(form)
         base = np.zeros(len(walk.pattern), np.uint64)
         decided = _begin(form.net, walk, found, D, few, base)
@@ -115,7 +101,7 @@ def cells_on_threads(
     (parts, walk_of_head, _), done, complete = on_threads(threads, cut, work)
     prefix = int(walk_of_head.counts[VERTICES])
     give_back(head, walk_of_head, parts)
-    found, walk, joined = _together(done, prefix, threads)
+    found, walk, across = joined(done, prefix, threads)
     for one in done:
         leave_room(form, one.room)
     for one in done[1:]:
@@ -126,17 +112,9 @@ def cells_on_threads(
         remember(form, walk)
         give_back(form, walk, found)
     if limit is not None and walk.counts[CELLS] > limit:
-        complete, joined = False, None
+        complete, across = False, None
         walk.counts[[CELLS, INDICES, FACETS]] = limit, found.offsets[limit], found.facet_offsets[limit]
-    return found, walk, complete, joined
-
-
-def _taken(form: Form) -> tuple[Any, Any] | None:
-    """A thread's arrays of an earlier call: what they hold has been copied."""
-    try:
-        return _PARTS.get(form, []).pop()
-    except IndexError:
-        return None
+    return found, walk, complete, across
 
 
 def _hinges(form: Form, lower: Array, upper: Array) -> int:
@@ -255,125 +233,3 @@ def _load(net, w, p, offsets, indices, masks, facet_offsets, facets, patterns, D
         p.open[s, 0], p.open[s, 1] = 0, 0
         f, sums = f + many, sums + size
     w.counts[STACK] = end - begin
-
-
-def _together(done: list[Brought], prefix: int, threads: int) -> tuple[Any, Any, Any]:
-    """What several walks found that began with the same `prefix` vertices, in the first one's arrays and counts; cells in the order of the parts."""
-    found, walk = done[0].found, done[0].walk
-    counts = np.array([[int(one.walk.counts[k]) for k in (CELLS, INDICES, FACETS, VERTICES)] for one in done])
-    cells, entries, facets, _ = counts.sum(axis=0).tolist()
-    numbers, vertices = _numbers(done, counts, prefix)
-    words = max(len(one.found.mask) for one in done)
-    sizes = {
-        "vx": vertices,
-        "offsets": cells + 1,
-        "indices": entries,
-        "facet_offsets": cells + 1,
-        "facets": facets,
-        "patterns": cells,
-    }
-    whole = found._replace(
-        **{name: longer(getattr(found, name), size) for name, size in sizes.items() if len(getattr(found, name)) < size}
-    )
-    if whole.masks.shape[1] < entries or len(whole.masks) < words:
-        masks = np.zeros((words, max(entries, whole.masks.shape[1])), np.uint64)
-        masks[: len(whole.masks), : counts[0, 1]] = whole.masks[:, : counts[0, 1]]
-        whole = whole._replace(masks=masks)
-    neighbors = longer(done[0].neighbors, facets)
-    home = [np.empty(n, np.int32) for n in counts[:, 0]]
-    shift = [np.empty(n, np.int64) for n in counts[:, 0]]
-    moves = _moves(done, home, shift)
-
-    def copy(k: int) -> None:
-        part, (number, new) = done[k].found, numbers[k - 1]
-        _copy(
-            moves[k], number, new, home[k], part.vx, part.offsets, part.indices, part.masks, part.facet_offsets, part.facets, part.patterns,
-            done[k].neighbors, whole.vx, whole.offsets, whole.indices, whole.masks, whole.facet_offsets, whole.facets, whole.patterns, neighbors,
-        )  # fmt: skip
-
-    waiting = [pool(threads).submit(copy, k) for k in range(2, len(done))]
-    copy(1)
-    for other in waiting:
-        other.result()
-    pairs = 0
-    for k in range(1, len(done)):
-        for j in range(k):
-            one, two = done[k].room, done[j].room
-            pairs += match_across(
-                one[1],
-                one[0],
-                one[2],
-                one[3],
-                home[k],
-                shift[k],
-                two[1],
-                two[0],
-                two[2],
-                two[3],
-                home[j],
-                shift[j],
-                neighbors,
-            )
-    total = walk._replace(counts=walk.counts.copy())
-    total.counts[[CELLS, INDICES, FACETS, VERTICES]] = cells, entries, facets, vertices
-    for one in done[1:]:
-        total.counts[[EXACT, RANGE, FULL]] += one.walk.counts[[EXACT, RANGE, FULL]]
-    return whole, total, (neighbors, sum(one.unmatched for one in done) - 2 * pairs)
-
-
-def _numbers(done: list[Brought], counts: Array, prefix: int) -> tuple[list[tuple[IntArray, int]], int]:
-    """For each walk but the first the numbers of its vertices in the whole, and from which on they are new; and how many there are."""
-    link, vertices, numbers = done[0].found.link, int(counts[0, 3]), []
-    for k, one in enumerate(done[1:], start=1):
-        count, before, last = int(counts[k, 3]), vertices, k + 1 == len(done)
-        number, room = np.empty(count, np.int64), np.empty(count, np.int64)
-        if not last:
-            link = longer(link[:vertices], int(counts[: k + 1, 3].sum()))
-        vertices = number_vertices(prefix, count, one.found.link, number, room, vertices, link, not last)
-        numbers.append((number, before))
-    return numbers, vertices
-
-
-def _moves(done: list[Brought], home: list[IntArray], shift: list[IntArray]) -> list[IntArray]:
-    """For each thread its cells `first` to `stop` and the first one's number, entry and facet in the whole; `home` and `shift` of `match_across` are filled in."""
-    cell, entry, facet, rows = 0, 0, 0, [[] for _ in done]
-    for _, k, first, stop in sorted(s for one in done for s in one.segments):
-        offsets, facet_offsets = done[k].found.offsets, done[k].found.facet_offsets
-        rows[k].append((first, stop, cell, entry, facet))
-        home[k][first:stop] = np.arange(cell, cell + stop - first)
-        shift[k][first:stop] = facet - int(facet_offsets[first])
-        cell, entry = cell + stop - first, entry + int(offsets[stop] - offsets[first])
-        facet += int(facet_offsets[stop] - facet_offsets[first])
-    return [np.array(r, np.int64).reshape(-1, 5) for r in rows]
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def _copy(
-    moves, number, new, home, vx, offsets, indices, masks, facet_offsets, facets, patterns, neighbors,
-    vx2, offsets2, indices2, masks2, facet_offsets2, facets2, patterns2, neighbors2,
-):  # fmt: skip
-    """Cells of a walk into the whole as `moves` say; its vertices if numbered from `new` on."""
-    for v in range(len(number)):
-        q = number[nth(v)]
-        if q >= new:
-            for k in range(vx.shape[1]):
-                vx2[nth(q), nth(k)] = vx[nth(v), nth(k)]
-    for move in range(len(moves)):
-        begin, end, cell, entry, facet = moves[move]
-        a, b = offsets[begin], offsets[end]
-        for k in range(begin, end):
-            offsets2[nth(cell + k - begin + 1)] = offsets[nth(k + 1)] - a + entry
-            facet_offsets2[nth(cell + k - begin + 1)] = facet_offsets[nth(k + 1)] - facet_offsets[begin] + facet
-            for i in range(patterns.shape[1]):
-                patterns2[nth(cell + k - begin), nth(i)] = patterns[nth(k), nth(i)]
-        for i in range(a, b):
-            indices2[nth(entry + i - a)] = number[nth(np.int64(indices[nth(i)]))]
-        for q in range(len(masks2)):
-            into = masks2[q]
-            for i in range(a, b):
-                into[nth(entry + i - a)] = masks[q, nth(i)] if q < len(masks) else np.uint64(0)
-        a, b = facet_offsets[begin], facet_offsets[end]
-        for i in range(a, b):
-            other = neighbors[nth(i)]
-            facets2[nth(facet + i - a)] = facets[nth(i)]
-            neighbors2[nth(facet + i - a)] = home[nth(other)] if other >= 0 else other

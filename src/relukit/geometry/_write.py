@@ -112,6 +112,7 @@ def _mesh(path: Path, points: Any, rings: Any) -> Path:
         lines = [f"v {c}" for c in corners] + ["f " + " ".join(str(i + 1) for i in ring) for ring in rings]
     else:
         head = ["ply", "format ascii 1.0", f"element vertex {len(points)}"] + [f"property double {x}" for x in "xyz"]
-        head += [f"element face {len(rings)}", "property list uchar int vertex_indices", "end_header"]
+        many = "uchar" if max(map(len, rings), default=0) < 256 else "int"
+        head += [f"element face {len(rings)}", f"property list {many} int vertex_indices", "end_header"]
         lines = head + corners + [" ".join(str(i) for i in (len(ring), *ring)) for ring in rings]
     return write_bytes(path, ("\n".join(lines) + "\n").encode())
