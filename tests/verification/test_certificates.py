@@ -86,7 +86,7 @@ def test_checker_stands_by_itself():
     assert "relukit" not in "".join(line for line in text.splitlines(True) if line.startswith(("import", "from")))
     assert len(text.splitlines()) < 400
     modules = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import", "from"))}
-    assert modules <= {"functools", "gzip", "hashlib", "re", "struct", "sys", "fractions", "numpy"}
+    assert modules <= {"functools", "gzip", "hashlib", "io", "re", "struct", "sys", "fractions", "numpy"}
 
 
 def changed(path, target, **changes):
@@ -175,6 +175,20 @@ def test_any_change_after_writing_shows(proof, tmp_path):
         del worse[name]
         np.savez(tmp_path / "m.npz", **worse)
         assert rejected(tmp_path / "m.npz", network, prop), name
+
+
+def test_no_byte_of_a_file_can_change(proof, tmp_path):
+    """Neither what is proven nor what merely packs it, like the date of an entry; nor can the file lose or gain a byte."""
+    network, prop, certificate = proof
+    whole = certificate.read_bytes()
+    for at in range(0, len(whole), max(len(whole) // 150, 1)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << (at % 8)
+        (tmp_path / "m.npz").write_bytes(damaged)
+        assert rejected(tmp_path / "m.npz", network, prop), at
+    for damaged in (whole[:-1], whole + b"0", whole[:-64], whole.replace(whole[-66:-64], b"\0\0")):
+        (tmp_path / "m.npz").write_bytes(damaged)
+        assert rejected(tmp_path / "m.npz", network, prop)
 
 
 def test_another_network_or_property_is_rejected(proof, tmp_path):

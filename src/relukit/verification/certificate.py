@@ -3,6 +3,7 @@
 import hashlib
 import io
 import time
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from relukit.verification._carried import carried_chain
 from relukit.verification._certify import Certifier, Tree
 
 _NODES = 3_000_000
+_SEAL = 64  # characters of the hash that a file ends with
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +76,12 @@ class Certificate(Shown):
                 f"{i}_beta_row": np.array([b[0] for b in t.beta], np.int64), f"{i}_beta_gate": np.array([b[1] for b in t.beta], np.int64),
                 f"{i}_beta": np.array([b[2] for b in t.beta], float),
             }  # fmt: skip
-        parts = (k.encode() + np.asarray(arrays[k]).tobytes() for k in sorted(arrays))
-        arrays["seal"] = np.array(hashlib.sha256(b"".join(parts)).hexdigest())  # any change in the file shows
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        return write_bytes(path, buffer.getvalue())
+        np.savez_compressed(buffer, **arrays, seal=np.array(1))  # "seal" says that the file ends with one
+        with zipfile.ZipFile(buffer, "a") as file:
+            file.comment = b"0" * _SEAL
+        body = buffer.getvalue()[:-_SEAL]  # the hash of every byte before it: any change in the file shows
+        return write_bytes(path, body + hashlib.sha256(body).hexdigest().encode())
 
     def to_dict(self) -> dict[str, Any]:
         return {"claims": len(self.claims), "nodes": self.nodes, "leaves": self.leaves}

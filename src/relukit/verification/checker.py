@@ -14,6 +14,7 @@ widens its bound by `eps` times the magnitudes it went through. With `exact` all
 import functools
 import gzip
 import hashlib
+import io
 import re
 import struct
 import sys
@@ -369,10 +370,9 @@ def check_nodes(net, claim, front, blocks):
     return int(leaf.sum())
 def read_claims(path, net):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(raw := np.fromfile(path, np.uint8).tobytes()), allow_pickle=False) as file:
             arrays = {k: file[k] for k in sorted(file.files)}
-        seal = hashlib.sha256(b"".join(k.encode() + v.tobytes() for k, v in arrays.items() if k != "seal")).hexdigest()
-        demand(str(arrays.get("seal", seal)) == seal, "it was changed after it was written")
+        demand("seal" not in arrays or hashlib.sha256(raw[:-64]).hexdigest().encode() == raw[-64:], "it was changed after it was written")
         return [Claim(arrays, f"{i}_", net) for i in range(int(arrays["claims"]))]
     except Exception as error:
         raise Rejected(f"the certificate is damaged: {error}") from error
