@@ -184,3 +184,17 @@ def test_files_over_the_limit_are_refused_packed_or_unpacked(tmp_path, monkeypat
         relukit.load(tmp_path / "large.onnx")
     with pytest.raises(relukit.UnreadableFile, match="unpacks to more than"):
         relukit.load(tmp_path / "bomb.onnx.gz")
+
+
+def test_a_file_that_onnxruntime_refuses_is_an_error_of_one_sentence(tmp_path):
+    """The reader needs less of a file than onnxruntime: here it is of a version that onnxruntime does not know."""
+    from onnx import TensorProto, helper
+
+    info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [info("x", [1, 2])], [info("y", [1, 2])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model.ir_version = 999
+    (tmp_path / "new.onnx").write_bytes(model.SerializeToString())
+    network = relukit.load(tmp_path / "new.onnx")
+    with pytest.raises(relukit.UnreadableFile, match="onnxruntime does not run this file"):
+        network.replay(np.zeros((1, 2)))

@@ -77,9 +77,14 @@ class _Replay:
             options.intra_op_num_threads = 1
             options.log_severity_level = 3
             packed = self.path.suffix == ".gz"
-            self._session = onnxruntime.InferenceSession(
-                read_bytes(self.path) if packed else str(self.path), options, providers=["CPUExecutionProvider"]
-            )
+            content = read_bytes(self.path) if packed else str(self.path)
+            try:
+                self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # it has a class of its own for each of its reasons
+                why = str(error).strip().partition("\n")[0]
+                raise UnreadableFile(
+                    f"{self.path}: onnxruntime does not run this file, so that no result can be compared with the original: {why}"
+                ) from error
         session, results = self._session, []
         inputs = session.get_inputs()
         known = [[d if isinstance(d, int) and d > 0 else 1 for d in i.shape] for i in inputs]

@@ -160,8 +160,12 @@ def _replaying(question: Question, case: Case, ball: Ball | None) -> Callable[[A
             if ball is not None and not inside(ball, z):
                 continue
             _, y = question.witness(z)
-            size = 1e-9 * (1 + np.abs(d) + np.abs(C) @ np.abs(np.nan_to_num(y)) + np.abs(D) @ np.abs(z))
-            if np.all(C @ y + D @ z <= d + size) and case.holds(z, y):
+            if not np.all(np.isfinite(y)):  # the original overflows there: that shows nothing
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):  # outputs near the largest number
+                size = 1e-9 * (1 + np.abs(d) + np.abs(C) @ np.abs(y) + np.abs(D) @ np.abs(z))
+                near = np.all(C @ y + D @ z <= d + size)
+            if near and case.holds(z, y):
                 return z
         return None
 
