@@ -176,6 +176,15 @@ def test_networks_made_to_fool_floating_point(tmp_path):
     assert counts["unsat"] > 10
 
 
+def test_weights_that_overflow_warn_of_nothing(tmp_path):
+    """Weights near the largest float32, as a damaged file has them: a verdict, and no warning (which would be an error here)."""
+    huge = np.full((3, 2), 3e38) * np.array([[1.0, -1.0]])
+    path = onnx_file(tmp_path / "n.onnx", [huge, huge.T, huge], [np.zeros(3), np.zeros(2), np.zeros(3)])
+    box = Box([-1.0, -1.0], [1.0, 1.0])
+    verdict = relukit.verify(path, asked(box, [[1.0, 0.0, 0.0]], [-1.0]), timeout=3)
+    assert verdict.status != "sat" or np.isfinite(verdict.outputs).all()
+
+
 @pytest.mark.parametrize("power", [3, 8, 13, 20])
 def test_a_hidden_spike_is_never_denied(power, tmp_path):
     """max |y| is 0 except on a spike of width 2^-power around 1/3, where y reaches 1: no proof that y stays below 1/2."""

@@ -86,6 +86,7 @@ class Flip(Shown):
         return f"Flip({self.from_} -> {self.to}: {words}, {self.nodes} nodes)"
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # as for `verify`
 def flip(
     network: Network,
     x: Array,

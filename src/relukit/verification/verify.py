@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _FLOATS = ("float32", "float64")
 
 
+@np.errstate(
+    over="ignore", invalid="ignore", divide="ignore"
+)  # weights may be so large that attacks overflow; proofs count what is no number as no bound
 def verify(
     network: Any,
     *question: Any,
