@@ -251,7 +251,7 @@ def _optimized(prefix: Network, box: Box, question: Question, input_set: Abstrac
     best = optimize(prefix, minimize=row, box=over, timeout=timeout, seed=seed)
     if best.bound > -bias:
         return "unsat"
-    if best.witness is None or question.beyond(prefix(best.witness[None]))[0] > 0:
+    if not len(best.witness) or question.beyond(prefix(best.witness[None]))[0] > 0:
         return "unknown"
     return _witnessed(prefix, question, input_set, best.witness)
 
