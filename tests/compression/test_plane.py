@@ -110,8 +110,10 @@ def test_what_is_said_holds_on_every_piece(tmp_path, number):
 @pytest.mark.slow
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("kind, activation", KINDS)
-def test_what_is_said_holds_on_every_piece_of_three_hundred_networks(tmp_path, kind, activation, exact):
-    for seed in range(25):
+def test_what_is_said_holds_on_every_piece_of_many_networks(tmp_path, kind, activation, exact):
+    for seed in range(
+        KINDS.index((kind, activation)), 25, 4
+    ):  # each number by some kind; all 25 by each take four times as long
         shown(seed, tmp_path, kind, activation, exact)
 
 
