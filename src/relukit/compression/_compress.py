@@ -99,9 +99,8 @@ def compress(
         )
         whole = None if shape is None else _same(target, Record(shape, Certificate((), len(target.activations))))
         return done(blank, reason=reason if network.units else "there are no hidden units: nothing can be removed", _proof=whole)  # fmt: skip
-    made: dict[
-        int, tuple[Bounds, list[Candidate]]
-    ] = {}  # bounds that a search left as they were need no second set of forms
+    # bounds that a search left as they were need no second set of forms
+    made: dict[int, tuple[Bounds, list[Candidate]]] = {}
 
     def forms_of(known: Bounds) -> list[Candidate]:
         if id(known) not in made:

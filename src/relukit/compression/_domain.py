@@ -13,10 +13,8 @@ from relukit.network.affine import Conv, Dense, Scale, Sparse
 from relukit.sets import AbstractSet, Box
 
 _SAMPLES = 2_000  # witnesses: a unit seen on both sides of its kink needs no bound
-_PRODUCTS, _LEAST = (
-    5e9,
-    50,
-)  # multiplications that all of them may take (a few seconds), and how many there are at least
+# multiplications that all of them may take (a few seconds), and how many there are at least
+_PRODUCTS, _LEAST = 5e9, 50
 _BOXES = 64  # boxes around rows of data bounded at once
 
 

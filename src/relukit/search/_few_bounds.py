@@ -172,23 +172,8 @@ def tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, errors
                     which[count], which[count + 1] = 2 * g, 2 * g + 1
                     count += 2
             if count:
-                substitute(
-                    T,
-                    count,
-                    lo,
-                    n,
-                    S0,
-                    M,
-                    loose,
-                    first,
-                    lines,
-                    old if t == 0 else below,
-                    below,
-                    which,
-                    errors,
-                    c,
-                    index,
-                )
+                slopes = old if t == 0 else below
+                substitute(T, count, lo, n, S0, M, loose, first, lines, slopes, below, which, errors, c, index)
                 lowest(T, count, errors, n, xl, xu, gamma, halved, q, lows, corner)
                 if lo:
                     improve(T, count, below, which, lo, n, S0, height, corner, c)

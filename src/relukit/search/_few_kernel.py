@@ -242,34 +242,8 @@ def run(s, gamma, budget, maximize):
         halved = depth > 0
         if halved:
             half_space(n, path[depth - 1], xl, xu, q)
-        if not tighten(
-            K,
-            n,
-            S0,
-            M,
-            loose,
-            first,
-            L,
-            U,
-            xl,
-            xu,
-            gamma,
-            halved,
-            q,
-            T,
-            T_errors,
-            lows,
-            c,
-            index,
-            lines,
-            P,
-            old,
-            below,
-            s.which,
-            s.height,
-            s.corner,
-            1 if known else ROUNDS,
-        ):
+        if not tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, T_errors, lows, c, index, lines, P,
+                       old, below, s.which, s.height, s.corner, 1 if known else ROUNDS):  # fmt: skip
             continue
         shift = s.threshold[0] if maximize else 0.0
         s.threshold[1] = shift  # the one that this box's rows hold

@@ -91,9 +91,8 @@ def decide_cases(
         if scratch_of(rows) > free_memory():
             open_ = ~np.any(member & (start.bounds.output[0] > 0), axis=1)
             why = f"bounding {sum(n.size for n in rows.nodes)} values takes {scratch_of(rows) / 1e9:.0f} GB of memory, more than is free"
-            return Decision(
-                "unknown" if open_.any() else "unsat", None, 1, "interval bounds", why if open_.any() else ""
-            )
+            status, why = ("unknown", why) if open_.any() else ("unsat", "")
+            return Decision(status, None, 1, "interval bounds", why)
         graph = make_graph(rows, region, stop, start.maps)
     bounds = linear(rows, region) if graph is None else graph.bounds
     open_ = ~np.any(member & (bounds.output[0] > 0), axis=1)
