@@ -183,10 +183,9 @@ class Record:
 
     def relation(self) -> float:
         """How far the outputs of the last three looks went with their targets, in deviations of chance; 0 where that is not told."""
-        told = [a.target.relation for a in self.activity if a.target is not None and math.isfinite(a.target.relation)][
-            -3:
-        ]
-        return sum(told) / math.sqrt(len(told)) if told else 0.0
+        told = [a.target.relation for a in self.activity if a.target is not None and math.isfinite(a.target.relation)]
+        last = told[-3:]
+        return sum(last) / math.sqrt(len(last)) if last else 0.0
 
     def path(self) -> float:
         """How far the weights came, in their own size: the mean over looks of a step's relative length (median over layers) times steps."""

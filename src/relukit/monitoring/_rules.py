@@ -73,11 +73,9 @@ def exploding(f: Facts) -> list[Finding]:
 def _yard(f: Facts) -> float:
     """Loss that large ones are measured by: a constant's, of classes at least that of equal shares."""
     shares = getattr(f.target, "shares", None)
-    return (
-        max(f.reference, math.log(max(len(shares), 2)) if shares and not f.target.binary else 0.6)
-        if shares
-        else f.reference
-    )
+    if not shares:
+        return f.reference
+    return max(f.reference, 0.6 if f.target.binary else math.log(max(len(shares), 2)))
 
 
 def _out_of_nothing(f: Facts) -> bool:
