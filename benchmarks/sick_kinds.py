@@ -1,7 +1,7 @@
 """Sick trainings of other kinds than those of `sick`: recurrent, attention, convolution, autoencoder; other losses and optimizers.
 
 `python -m benchmarks sick_kinds [--smoke] [--part NAME|all] [--seeds N] [--first SEED]`; each part's figures are kept as soon as it is through.
-`mended` was looked at while rules and cures were mended; `unseen`, `third`, `fourth` and `fifth` were each written and run once before the
+`mended` was looked at while rules and cures were mended; `unseen`, `third`, `fourth`, `fifth` and `sixth` were each written and run once before the
 rules were mended for what they showed. `healthy` has no faults: 34 ordinary trainings of kinds that no other part has, written before any
 rule was tried on them.
 """
@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import _sick_fifth, _sick_fourth, _sick_healthy_other, _sick_mended, _sick_third, _sick_unseen
+from benchmarks import (
+    _sick_fifth,
+    _sick_fourth,
+    _sick_healthy_other,
+    _sick_healthy_sixth,
+    _sick_mended,
+    _sick_sixth,
+    _sick_third,
+    _sick_unseen,
+)
 from benchmarks._common import cpu_seconds, keep, kept, spread
 from benchmarks._sick_faults import Case
 from benchmarks.sick import Run, train
@@ -25,6 +34,7 @@ PARTS = {
     "third": (_sick_third.BASES, _sick_third.CASES),
     "fourth": (_sick_fourth.BASES, _sick_fourth.CASES),
     "fifth": (_sick_fifth.BASES, _sick_fifth.CASES),
+    "sixth": ({**_sick_sixth.BASES, **_sick_healthy_sixth.BASES}, _sick_sixth.CASES),
     "healthy": (_sick_healthy_other.BASES, _sick_healthy_other.CASES),
 }
 
