@@ -1,6 +1,7 @@
 """Studies of economy, climate and images: promises that hold by construction, and results on the data where they are."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -64,6 +65,11 @@ def test_kinks_agree_with_the_reference():
         (None, "a,b\n1,2\n", "2 income states"),
         (None, "a,b,c\n1,2,x\n1,2,3\n", "b.csv"),
         (None, None, "b.csv is not beside"),
+        ({"beta": "x"}, "", "could not convert"),
+        ({"beta": 1.0}, "", "beta R below 1"),
+        ({"transition": [[0.8, 0.2]]}, "", r"shape \(2, 2\) and 2 kinks, got \(1, 2\)"),
+        ({"transition": [[0.8, 0.1], [0.2, 0.8]]}, "", "sum to 1"),
+        ({"amin": math.nan}, "", "not finite"),
     ],
 )
 def test_a_damaged_calibration_is_refused_with_the_reason(calibration, table, said, tmp_path):
@@ -71,7 +77,8 @@ def test_a_damaged_calibration_is_refused_with_the_reason(calibration, table, sa
 
     whole = {"beta": 0.95, "R": 1.02, "g": 2, "amin": 0, "income": [0.5, 1.5], "transition": [[0.8, 0.2], [0.2, 0.8]]}
     whole |= {"kink_cash_on_hand": [0.5, 1.0], "euler_log10_mean": -8}
-    (tmp_path / "b.json").write_text(json.dumps(whole) if calibration is None else calibration)
+    text = calibration if isinstance(calibration, str) else json.dumps(whole | (calibration or {}))
+    (tmp_path / "b.json").write_text(text)
     if table is not None:
         (tmp_path / "b.csv").write_text(table)
     with pytest.raises(relukit.UnreadableFile, match=said):

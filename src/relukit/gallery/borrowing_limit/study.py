@@ -80,7 +80,7 @@ def reference(file: Path, table: Path | None = None) -> tuple[dict[str, Any], np
         raise UnreadableFile(f"{file.name} is no calibration in JSON: {error}") from error
     if missing:
         raise UnreadableFile(f"{file.name} lacks {', '.join(missing)}: a calibration has {', '.join(keys)}")
-    states = len(values["income"])
+    states = _checked(values, file)
     try:
         rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
     except ValueError as error:
@@ -90,6 +90,37 @@ def reference(file: Path, table: Path | None = None) -> tuple[dict[str, Any], np
             f"{path.name}: expected cash on hand and consumption in {states} income states, finite, got {rows.shape[0]} rows of {rows.shape[1]}"
         )
     return values, rows[:, 0], rows[:, 1:].T
+
+
+def _checked(values: dict[str, Any], file: Path) -> int:
+    """The number of income states of a calibration that has a solution.
+
+    Raises:
+        UnreadableFile: Something in it is no number, the shapes disagree, rows of the transition are no distributions, or beta R >= 1.
+    """
+    try:
+        model = Calibration.of(values)
+        kink = np.array(values["kink_cash_on_hand"], float)
+    except (ValueError, TypeError) as error:
+        raise UnreadableFile(f"{file.name} is no calibration: {error}") from error
+    n, P = model.income.size, model.transition
+    if model.income.ndim != 1 or n == 0 or P.shape != (n, n) or kink.shape != (n,):
+        raise UnreadableFile(
+            f"{file.name}: {n} incomes want a transition of shape ({n}, {n}) and {n} kinks, got {P.shape} and {kink.shape}"
+        )
+    numbers = np.concatenate([[model.beta, model.R, model.g, model.amin], model.income, kink, P.ravel()])
+    if not np.isfinite(numbers).all():
+        raise UnreadableFile(f"{file.name} has a number that is not finite")
+    if (P < 0).any() or np.abs(P.sum(1) - 1).max() > 1e-4:
+        raise UnreadableFile(
+            f"{file.name}: each row of the transition has to be nonnegative and sum to 1, got {P.sum(1)}"
+        )
+    if not (model.beta > 0 and model.R > 0 and model.beta * model.R < 1 and model.g > 0):
+        raise UnreadableFile(
+            f"{file.name}: expected beta, R and g above 0 and beta R below 1 (else saving has no end), "
+            f"got beta {model.beta}, R {model.R}, g {model.g}"
+        )
+    return n
 
 
 def kinks(policy: Policy) -> np.ndarray:
@@ -154,14 +185,15 @@ def figures(out: Path, data: Path) -> list[Path]:
     left.set(xlabel="cash on hand", ylabel="consumption", title="Policies; dots: kinks, read from hinges")
     left.legend(frameon=False, fontsize=8)
     state, k = 2, values["kink_cash_on_hand"][2]
-    window = np.linspace(0.5 * k, 2 * k, 400)
-    truth = np.interp(window, grid, consumption[state])
-    truth[window <= k] = window[window <= k] - model.amin
+    # at the reference's own points: lines between them would be an error of their own
+    near = (grid > 0.5 * k) & (grid < 2 * k)
+    window, truth = grid[near], consumption[state][near]
     ours = window - model.amin - policy.save(state, window)
     tanh = _tanh.fit(model, policy, state, window, UNITS, 0)
-    right.semilogy(window / k, np.abs(tanh / truth - 1) + 1e-9, color="tab:orange", label="tanh, 64 units")
-    right.semilogy(window / k, np.abs(ours / truth - 1) + 1e-9, color="tab:blue", label="ReLU, 64 units")
+    for c, color, name in ((tanh, "tab:orange", "tanh, 64 units"), (ours, "tab:blue", "ReLU, 64 units")):
+        right.semilogy(window / k, np.maximum(np.abs(c / truth - 1), 1e-8), ".-", color=color, lw=0.8, ms=4, label=name)
     right.axvline(1, color="gray", lw=0.7)
+    right.annotate("ReLU: exactly zero", (0.52, 1.4e-8), color="tab:blue", fontsize=8)
     right.set(xlabel="cash on hand / kink", ylabel="relative error", title="Middle income: error near the kink")
     right.legend(frameon=False, fontsize=8)
     path = out / "policy.png"
