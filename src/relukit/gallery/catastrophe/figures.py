@@ -28,7 +28,9 @@ def figures(out: Path, data: Path) -> list[Path]:
     left.plot(center, means(y), "ko", label="claims since 2000 (mean)")
     left.plot(center, means(ours), color="tab:blue", label="ReLU network")
     left.plot(center, means(hazus), "--", color="tab:orange", label="Hazus curves")
-    left.set(xlabel="water above the first floor, feet", ylabel="damage / value", ylim=(0, 0.8))
+    left.set(
+        xlabel="water above the first floor, feet", ylabel="damage / value", ylim=(0, None), title="Claims by depth"
+    )
     left.legend(frameon=False, fontsize=8)
     typical = np.median(x, 0)
     grid = np.linspace(0, 15, 300)
@@ -37,7 +39,12 @@ def figures(out: Path, data: Path) -> list[Path]:
         probe[:, 0], probe[:, 1] = grid, _claims.logarithm(value, 2021)
         loss = value * np.mean([_model.ratio(n, probe)[:, 0] for n in restore(out)], 0)
         right.plot(grid - _claims.DEPTH_BELOW, loss / 1e3, color=color, label=f"value {value / 1e3:.0f} k$")
-    right.set(xlabel="water above the first floor, feet", ylabel="expected loss, k$")
+    right.set(
+        xlabel="water above the first floor, feet",
+        ylabel="expected loss, k$",
+        ylim=(0, None),
+        title="Median claim since 2000, money of 2021",
+    )
     right.legend(frameon=False, fontsize=8)
     path = out / "depth.png"
     figure.savefig(path, dpi=140)
