@@ -198,3 +198,33 @@ def test_a_file_that_onnxruntime_refuses_is_an_error_of_one_sentence(tmp_path):
     network = relukit.load(tmp_path / "new.onnx")
     with pytest.raises(relukit.UnreadableFile, match="onnxruntime does not run this file"):
         network.replay(np.zeros((1, 2)))
+
+
+def test_half_precision_is_replayed_and_written_in_half_precision(tmp_path):
+    """torch's exporter makes such files of `module.half()`; the original takes half-precision rows only."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    g = np.random.default_rng(0)
+    W, b, V = (g.normal(size=shape).astype(np.float16) for shape in ((3, 9), (9,), (9, 2)))
+    info = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape)
+    steps = [("MatMul", ["x", "W"], ["h"]), ("Add", ["h", "b"], ["z"]), ("Relu", ["z"], ["r"]), ("MatMul", ["r", "V"], ["y"])]  # fmt: skip
+    graph = helper.make_graph(
+        [helper.make_node(*step) for step in steps], "g", [info("x", ["n", 3])], [info("y", ["n", 2])],
+        [numpy_helper.from_array(a, name) for name, a in (("W", W), ("b", b), ("V", V))],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "half.onnx").write_bytes(model.SerializeToString())
+    network = relukit.load(tmp_path / "half.onnx")
+    rows = g.normal(size=(20, 3)).astype(np.float16)
+    want = np.maximum(rows.astype(float) @ W + b, 0) @ V
+    assert network.dtype == np.float16 and np.abs(network(rows) - want).max() < 1e-9
+    assert np.abs(network.replay(rows) - want).max() < 0.05
+    found = relukit.flip(network, rows[0])
+    moved = found.witness.astype(np.float16)
+    assert (moved == found.witness).all() and network.replay(moved).argmax() != network.replay(rows[0]).argmax()
+    relukit.save(network, tmp_path / "again.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "again.onnx"), providers=["CPUExecutionProvider"])
+    got = session.run(None, {"input": rows})[0]
+    assert got.dtype == np.float16 and np.abs(got - want).max() < 0.05
+    assert relukit.load(tmp_path / "again.onnx").dtype == np.float16

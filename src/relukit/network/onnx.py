@@ -19,6 +19,7 @@ from relukit.network.onnx_operators import OPERATORS as OPERATORS
 from relukit.network.rewrite import size_of
 
 HEADS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+_FLOATS: dict[str, type] = {"tensor(double)": np.float64, "tensor(float16)": np.float16}  # of onnxruntime; else float32
 
 
 def read_onnx(path: Path) -> Network:
@@ -89,7 +90,7 @@ class _Replay:
         inputs = session.get_inputs()
         known = [[d if isinstance(d, int) and d > 0 else 1 for d in i.shape] for i in inputs]
         sizes = [size_of(tuple(s)) for s in known]
-        kinds = [np.float64 if i.type == "tensor(double)" else np.float32 for i in inputs]
+        kinds = [_FLOATS.get(i.type, np.float32) for i in inputs]
         for row in rows:
             parts = np.split(row, np.cumsum(sizes)[:-1])
             feed = {i.name: p.reshape(s).astype(k) for i, p, s, k in zip(inputs, parts, known, kinds)}
@@ -149,8 +150,9 @@ def from_onnx(model: Any, folder: Path | None = None) -> Network:
         parts = [builder.reshape(p, (1, builder.nodes[p].size)) for p in parts]
         builder.notes.append("outputs " + ", ".join(outputs) + " are joined into one vector, in this order")
         parts = [builder.concatenate(parts, 1)]
-    double = graph.input and any(i.type.tensor_type.elem_type == 11 for i in graph.input)
-    return _without_batch(builder.build(parts[0], head=head, dtype=np.dtype(np.float64 if double else np.float32)))
+    given = {i.type.tensor_type.elem_type for i in graph.input if i.name in reading.values}
+    kind = np.float64 if 11 in given else np.float16 if given == {10} else np.float32
+    return _without_batch(builder.build(parts[0], head=head, dtype=np.dtype(kind)))
 
 
 def _without_batch(network: Network) -> Network:
