@@ -201,7 +201,13 @@ BAD_MODELS = {
     "missing": (lambda f: "nowhere.onnx", "does not exist"),
     "folder": (lambda f: f, "is a folder"),
     "kind": (lambda f: write(f / "net.docx", b"x"), "unknown kind of file"),
+    "table": (lambda f: write(f / "rows.csv", b"a,b\n1,2\n"), "relukit train makes one from it"),
+    "joblib": (lambda f: write(f / "mlp.joblib", b"\x80\x04N."), "relukit.open in Python"),
     "empty": (lambda f: write(f / "empty.onnx", b""), "is empty"),
+    "pointer": (
+        lambda f: write(f / "lfs.onnx", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+        "git lfs pull",
+    ),
     "truncated": (lambda f: write(f / "cut.onnx", (f / "net.onnx").read_bytes()[:300]), "damaged or truncated"),
     "noise": (lambda f: write(f / "noise.onnx", bytes(range(256)) * 9), "damaged or truncated"),
     "bad gzip": (lambda f: write(f / "net.onnx.gz", b"\x1f\x8b" + b"0" * 50), "damaged .gz"),

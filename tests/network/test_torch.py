@@ -268,3 +268,16 @@ def test_a_double_convolution_is_no_onnx_file(tmp_path):
         relukit.save(network, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
     relukit.save(network.with_(dtype=np.dtype("float32")), tmp_path / "m.onnx")
+
+
+def test_what_relu_cannot_stand_in_for_is_not_told_to_be_replaced_by_it():
+    class Product(nn.Module):
+        def forward(self, x):
+            return x[:, :2] * x[:, 2:]
+
+    product = relukit.load(Product().eval(), input_shape=(4,))
+    smooth = relukit.load(nn.Sequential(nn.Linear(2, 3), nn.GELU(), nn.Linear(3, 1)).eval())
+    with pytest.raises(UnsupportedOperation, match=r"`relukit verify` do without\.$"):
+        product.require_piecewise_linear("this")
+    with pytest.raises(UnsupportedOperation, match="ReLU in its place"):
+        smooth.require_piecewise_linear("this")

@@ -41,6 +41,15 @@ def _keras(path: Path) -> Network:
     return read_keras(path)
 
 
+# Files that people give in place of a network, and what to do with them.
+_OTHERS = {
+    (".csv", ".tsv", ".txt", ".parquet"): "A table is no network: relukit train makes one from it, and --data takes it as rows.",
+    (".joblib", ".pkl", ".pickle"): "A pickle can run any code, so it is not opened: load it yourself where you trust it, and give "
+    "the model to relukit.load or relukit.open in Python.",
+    (".pb", ".tflite", ".savedmodel"): "Convert it to ONNX first: python -m tf2onnx.convert.",
+}  # fmt: skip
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
 READERS: dict[str, Callable[[Path], Network]] = {
     ".onnx": _onnx,
     ".npz": _npz,
@@ -100,12 +109,15 @@ def _load_file(path: Path) -> Network:
         raise UnreadableFile(f"{path} is a folder; give the file inside it")
     reader = READERS.get(suffix.lower())
     if reader is None:
+        hint = next((f" {words}" for kinds, words in _OTHERS.items() if suffix.lower() in kinds), "")
         raise UnreadableFile(
-            f"{path}: unknown kind of file '{path.suffix}'. Known are {', '.join(READERS)} (and .onnx.gz)."
+            f"{path}: unknown kind of file '{path.suffix}'. Known are {', '.join(READERS)} (and .onnx.gz).{hint}"
         )
     size = path.stat().st_size
     if size == 0:
         raise UnreadableFile(f"{path} is empty")
+    if size < 1024 and path.read_bytes().startswith(_POINTER):
+        raise UnreadableFile(f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository")
     if size > SIZE_LIMIT:
         raise UnreadableFile(
             f"{path} has {size / 2**30:.1f} GiB; files above {SIZE_LIMIT >> 30} GiB are refused. Split it, or set SIZE_LIMIT in relukit/network/_load.py if you trust it."

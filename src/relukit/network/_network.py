@@ -9,6 +9,7 @@ import numpy as np
 
 from relukit._errors import InvalidInput, ShapeMismatch, UnsupportedOperation
 from relukit._types import Array, Shape
+from relukit.activations.catalogue import CATALOGUE
 from relukit.network._nodes import Affine, Chain, Input, Node, Origin
 from relukit.network.affine import Dense
 from relukit.piecewise import AbstractActivation, PiecewiseLinear
@@ -112,9 +113,11 @@ class Network:
         for i in self.activations:
             node = self.nodes[i]
             if not isinstance(node.op, PiecewiseLinear):
+                # a square or a square root is part of a product or a norm: nothing that ReLU could stand in for
+                cure = ", or train with ReLU in its place" if node.op.name in CATALOGUE else ""
                 raise UnsupportedOperation(
                     f"{node.op.name} at node '{node.name}'{f' ({node.source})' if node.source else ''} is smooth; {what} "
-                    "needs piecewise-linear activations. Use bounds.linear(...) for sound bounds, or replace it with ReLU."
+                    f"needs piecewise-linear activations. relukit.bounds.linear and `relukit verify` do without{cure}."
                 )
 
     @cached_property
