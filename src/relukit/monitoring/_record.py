@@ -79,6 +79,7 @@ class Record:
     samples: list[Sample] = field(default_factory=list)
     activity: list[Activity] = field(default_factory=list)
     updates: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    away: tuple[int, np.ndarray] | None = None  # at a step: how far each layer's weights lie from where they started, over their size
     chain: list[str] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
     joined: bool = False  # paths join between the layers: skip connections
@@ -191,6 +192,20 @@ class Record:
         """How far the weights came, in their own size: the mean over looks of a step's relative length (median over layers) times steps."""
         steps = [float(np.nanmedian(u)) for _, u in self.updates if np.any(np.isfinite(u))]
         return self.step * sum(steps) / len(steps) if steps else 0.0
+
+    def drift(self) -> float:
+        """How straight the weights went: from start to now, over what a random walk of as many such steps makes (median over layers).
+
+        Near 1 where the gradients of the batches agree in nothing, more where each step goes on where the others went. Of steps that
+        average over gradients, a walk comes as far as the root of (1 + beta) / (1 - beta) times as many. nan where it is not told.
+        """
+        if self.away is None or not self.updates or self.away[0] <= self.before:
+            return math.nan
+        step, away = self.away
+        with np.errstate(all="ignore"):
+            length = np.mean([u for at, u in self.updates if at <= step], axis=0)
+            straight = away / (length * math.sqrt((step - self.before) * (2 * self.memory - 1)))
+        return float(np.median(straight[np.isfinite(straight)])) if np.any(np.isfinite(straight)) else math.nan
 
     def trend(self) -> float:
         """t statistic of the slope of the loss over all steps after the first few: well below 0 where it falls steadily."""

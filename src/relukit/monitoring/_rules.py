@@ -17,6 +17,7 @@ from relukit.monitoring._loop_rules import LOOP_RULES
 from relukit.monitoring._output_rules import OUTPUT_RULES
 from relukit.monitoring._record import Record
 from relukit.monitoring._regularization import regularized
+from relukit.monitoring._scale_rules import held_back
 
 
 def diagnose(record: Record) -> list[Finding]:
@@ -280,9 +281,16 @@ def slow(f: Facts) -> list[Finding]:
     if f.steps >= 48 and math.isfinite(update) and update < 1e-3:
         return [finding(f, "slow_learning", "learning_rate_too_low", "error", 38, **evidence)]
     if unrelated:
-        evidence |= {"loss_over_best_constant": f.level, "detail": "targets show no relation to their rows"}
-        return [finding(f, "slow_learning", "bad_input_data", "error", 30, **evidence)]
+        drift = f.record.drift()
+        evidence |= {"loss_over_best_constant": f.level, "way_over_random_walk": drift, "detail": "targets show no relation to their rows"}
+        # Where steps agree on where to go there is something to learn: a weak signal, or a slow start.
+        severity = "note" if drift > _AGREED else "error"
+        return [finding(f, "slow_learning", "bad_input_data", severity, 30, **evidence)]
     return []
+
+
+# Way over that of a random walk (`Record.drift`): 0.4 to 0.8 on shuffled targets, 1.0 to 1.9 on weak signals and slow starts.
+_AGREED = 0.9
 
 
 def _enough(f: Facts) -> bool:
@@ -332,4 +340,5 @@ RULES: tuple[Callable[[Facts], list[Finding]], ...] = (
     vanishing,
     oscillating,
     slow,
+    held_back,
 )

@@ -69,6 +69,7 @@ class Watch(Shown):
         self._forward = ForwardLooks(self)
         self._pending: list[Any] = []
         self._probe: tuple[Any, list[int]] | None = None
+        self._origin = self._entries()
         self._wake, self._next, self._every = 1, 1, _EVERY
         self._kept_start: dict[str, Any] = {}
         self._spent = 0.0
@@ -185,6 +186,7 @@ class Watch(Shown):
             start = {}
             for name, parts in (("weight", weights), ("bias", biases)):
                 start[f"{name}_mean"], start[f"{name}_std"] = moments(torch.cat(parts), [p.numel() for p in parts])
+            self._origin = self._entries()
         self.record.start = start
 
     def _look(self, step: int) -> None:
@@ -247,15 +249,19 @@ class Watch(Shown):
         return torch.cat(parts), [p.numel() for p in parts]
 
     def _finish_probe(self) -> None:
-        """How far the last step moved each weight, relative to its size."""
+        """How far the last step moved each weight, relative to its size, and how far all steps together did."""
         if self._probe is None:
             return
         import torch
 
+        step = self.record.samples[-1].step
         with torch.no_grad():
-            (now, counts), (before, _) = self._entries(), self._probe
-            ratio = norms(now - before, counts) / (norms(before, counts) + 1e-12)
-        self.record.updates.append((self.record.samples[-1].step, ratio))
+            (now, counts), (before, _), (origin, _) = self._entries(), self._probe, self._origin
+            rows = [now - before, before, *([now - origin] if origin.shape == now.shape else [])]
+            moved, size, *away = norms(torch.cat(rows), counts * len(rows)).reshape(len(rows), -1)
+        self.record.updates.append((step, moved / (size + 1e-12)))
+        if away:
+            self.record.away = (step, away[0] / (size + 1e-12))
         self._probe = None
 
     # -- results ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,41 @@
+"""Rules about runs that learn, but by far less than they could: numbers out of scale go in, or weights start far too large."""
+
+import math
+
+import numpy as np
+
+from relukit.monitoring._facts import Facts, finding, input_cause
+from relukit.monitoring._finding import Finding
+
+_WIDE = 8.0  # of a layer's outputs, root mean square: sound starts have 0.3 to 2, bytes into a first layer 40
+_LARGE = 2.5  # of weights over He's, as `init_cause` has it
+_AHEAD, _FALLEN = 0.25, 0.9  # loss over the best constant's, or share of the first loss that is gone, from which on a run is left alone
+
+
+def held_back(f: Facts) -> list[Finding]:
+    """Layers that put out numbers far too large at the start, and a loss that is far from low though it falls.
+
+    What inputs or weights alone look like is no error: a model may divide by 255 itself, or normalize. Outputs of a layer that are
+    large in fact are told only where no normalization follows. Where the first layer's are and its weights are of usual size, its
+    inputs did it.
+    """
+    record = f.record
+    first = next((a for a in record.activity if a.rms), None)
+    if not f.learning or first is None or f.steps < 32 or not f.finite or not f.hidden or any(x.norm for x in record.layers):
+        return []
+    low = f.level < _AHEAD if math.isfinite(f.level) else f.drop > _FALLEN
+    sizes = [first.rms[k] for k in f.hidden if k in first.rms]
+    if low or f.settled or not sizes or not np.all(np.isfinite(sizes)) or max(sizes) < _WIDE:
+        return []
+    scale = f.weight_scale[: len(f.hidden)]
+    large = bool(np.median(scale) > _LARGE)
+    entry = first.rms.get(f.hidden[0], 0.0)
+    evidence = {"largest_layer_output": max(sizes), "loss_over_best_constant": f.level}
+    if not large and entry > _WIDE and scale[0] < _LARGE:
+        cause = input_cause(f) or ("shifted_input" if f.input_shift > 4 else "unscaled_input")
+        return [finding(f, "slow_learning", cause, "error", 37, f.hidden[0], **evidence, input_std=f.input_std)]
+    if not large:
+        return []
+    evidence["weight_scale_over_he"] = float(np.median(scale))
+    symptom = "exploding" if f.level_at_start > 3 else "vanishing_gradient" if f.saturated > 0.5 else "slow_learning"
+    return [finding(f, symptom, "bad_initialization", "error", 37, f.hidden[0], **evidence)]
