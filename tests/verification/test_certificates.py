@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import relukit
 from relukit import Box
 from relukit.network import from_layers
-from relukit.verification import Claim, certify, checker
+from relukit.verification import Certificate, Claim, certify, checker
 from tests.strategies import RELU
 
 
@@ -241,6 +241,60 @@ def test_random_damage_never_proves_what_is_false(proof, tmp_path_factory, data)
     np.savez(folder / "c.npz", **false)
     with pytest.raises(checker.Rejected):
         checker.check(folder / "c.npz", network, folder / "p.vnnlib")
+
+
+def test_least_values_over_a_box_and_a_half_space():
+    """Against linear programs: never above the least value, and at most rounding below it."""
+    from scipy.optimize import linprog
+
+    net = checker.Bounder([(np.eye(4), np.zeros(4), np.zeros(4, bool))])
+    g = np.random.default_rng(5)
+    binding = 0
+    for _ in range(150):
+        lo = g.normal(size=4) * (g.random(4) < 0.8)
+        hi, c, p = (
+            lo + g.random(4) * (g.random(4) < 0.9),
+            g.normal(size=(1, 3, 4)),
+            np.append(g.normal(size=4) * (g.random(4) < 0.8), 0.0),
+        )
+        p[4] = -p[:4] @ (lo + (hi - lo) * g.random(4))  # the half-space has points in the box
+        e = g.normal(size=(1, 3))
+        found = net.lowest(c, e, lo[None], hi[None], p[None])[0]
+        for row in range(3):
+            best = linprog(c[0, row], A_ub=p[None, :4], b_ub=[-p[4]], bounds=list(zip(lo, hi)))
+            assert best.status == 0
+            assert best.fun + e[0, row] - 1e-7 < found[row] < best.fun + e[0, row] + 1e-9
+            plain = e[0, row] + np.maximum(c[0, row], 0) @ lo + np.minimum(c[0, row], 0) @ hi
+            binding += found[row] > plain + 1e-3
+    assert binding > 100
+
+
+def test_half_spaces_prove_nothing_false(tmp_path):
+    """Trees of true claims, planes weighed at will in every node, for claims with a known counterexample."""
+    g, used = np.random.default_rng(11), 0
+    for seed in range(12):
+        network, prop = made(tmp_path, seed, (3, 7, 6, 3))
+        verdict = relukit.verify(network, prop, timeout=20, certificate=True)
+        if verdict.status != "unsat" or verdict.certificate is None or verdict.certificate.nodes < 10:
+            continue
+        claim = verdict.certificate.claims[0]
+        handed = claim.tree.row[claim.tree.split >= 0] >= 0
+        used += int(handed.sum())
+        x = claim.box.sample(3000, seed)
+        least = (relukit.load(network)(x) @ claim.C.T + claim.d).max(axis=1).min()
+        false = Claim(claim.box, claim.C, claim.d - least - 1e-3, None, None, claim.tree)
+        Certificate((false,), 2).save(tmp_path / "c.npz")
+        rows = lambda row: np.where(row < 0, g.integers(0, row.max() + 1, len(row)), row)
+        for change in (
+            {},
+            {"0_row": rows},
+            {"0_weights": lambda w: g.random(w.shape) * 10.0 ** g.integers(-3, 4, w.shape)},
+        ):
+            changed(tmp_path / "c.npz", tmp_path / "m.npz", **change)
+            for exact in (False, True):
+                with pytest.raises(checker.Rejected, match="is not proven"):
+                    checker.check_claims(tmp_path / "m.npz", network, exact=exact)
+    assert used > 20
 
 
 def test_claims_about_a_layer(tmp_path):

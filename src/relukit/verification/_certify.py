@@ -1,9 +1,9 @@
 """Derive a tree that an independent checker can follow: branch and bound in batches, with plain bounds only.
 
 The engines prove in compiled code and keep no record. This pass proves the same claim once more with bounds that are
-simple to check (backward planes with slopes fixed by the gates' own bounds) and writes down what a checker cannot guess:
-where boxes are cut, which gates are split, and the weights at the leaves. Nothing here needs to be right: a wrong tree is
-rejected.
+simple to check (backward planes with slopes fixed by the gates' own bounds, over the box and the half-space that a
+counterexample must lie in) and writes down what a checker cannot guess: where boxes are cut, which gates are split, and the
+weights at the leaves and of the half-spaces. Nothing here needs to be right: a wrong tree is rejected.
 """
 
 import time
@@ -22,6 +22,8 @@ _GROWN, _OFTEN = (
     10_000,
     0.9,
 )  # from so many nodes on bounds are renewed more often: slower to check node by node, and fewer nodes
+_THIN = 1e-5  # share of the claim's box below which a box without open gates is cut no more
+_NOTHING = -1e30  # a row so far below 0 proves nothing, and no step turns to it
 _SLACK = 2e-12  # relative margin that a leaf must keep, above the rounding that the checker allows for
 
 
@@ -34,7 +36,7 @@ class Tree:
         value: Where the input is cut.
         fresh: Whether bounds are computed anew at the node.
         child: Shape `(nodes, 2)`.
-        row: Per leaf its row of `weights`.
+        row: Per leaf its row of `weights`; per other node the row whose sum must be at most 0 at a counterexample below it, or -1.
         weights: Shape `(rows, R)`.
         beta: Triples `(row, gate, weight)`.
     """
@@ -68,7 +70,7 @@ class _Growing:
             self.row.append(-1)
         return first, first + 1
 
-    def close(self, node: int, weights: Array, phases: list[tuple[int, int]], beta: Array) -> None:
+    def weigh(self, node: int, weights: Array, phases: list[tuple[int, int]], beta: Array) -> None:
         used = [(gate, float(b)) for (gate, _), b in zip(phases, beta) if b > 0]
         key = weights.tobytes() + repr(used).encode()
         if key not in self.known:
@@ -90,6 +92,7 @@ class _Block:
 
     bounds: list[tuple[Array, Array]]
     open: int
+    plane: Array  # over (x, 1): at most 0 wherever all rows are; zeros where none is used
 
 
 @dataclass
@@ -120,7 +123,7 @@ class Certifier:
 
     def prove(self, lower: Array, upper: Array, stop: float, most: int) -> Tree | None:
         """The tree, or None where time (`time.perf_counter`), `most` nodes or the bounds did not suffice."""
-        grown = _Growing(self.R)
+        grown, self.width = _Growing(self.R), upper - lower
         bounds, lo, hi = [], lower, upper
         for W, b, relu in zip(self.W, self.b, self.relu):
             middle, half = W @ (0.5 * (lo + hi)) + b, np.abs(W) @ (0.5 * (hi - lo))
@@ -130,7 +133,7 @@ class Certifier:
         widest = max((2 * int(np.sum((L < 0) & (U > 0) & r)) for (L, U), r in zip(bounds, self.relu)), default=1)
         size = max(1, min(_BATCH, _ENTRIES // max(1, widest * max(self.n, *(len(b) for b in self.b), 1))))
         self.by_gates = int(np.sum(lower < upper)) > _INPUTS
-        waiting = [_Node(0, lower, upper, [], _Block(bounds, 1 << 30))]
+        waiting = [_Node(0, lower, upper, [], _Block(bounds, 1 << 30, np.zeros(self.n + 1)))]
         while waiting:
             if time.perf_counter() > stop or len(grown.split) > most:
                 return None
@@ -146,7 +149,9 @@ class Certifier:
         lo, hi = np.array([x.lower for x in batch]), np.array([x.upper for x in batch])
         found, planes = self._refresh(lo, hi, batch)
         G, e, used, size = self._rows(found, lo, hi)
-        G, e, owner = self._conditions(G, e, planes, batch)
+        above = np.array([node.block.plane for node in batch])
+        G, e = self._conditions(G, e, planes, batch, above)
+        own, _, _ = _joint(G[:, : self.R], e[:, : self.R], lo, hi, 12)
         weights, low, point = _joint(G, e, lo, hi, 12)
         open_ = [(L < 0) & (U > 0) & relu for (L, U), relu in zip(found, self.relu)]
         count = np.sum([o.sum(axis=1) for o in open_], axis=0) if open_ else np.zeros(len(batch), int)
@@ -156,28 +161,36 @@ class Certifier:
             w2, low2, _ = _joint(G[flat], e[flat], lo[flat], hi[flat], 400)
             better = low2 > low[flat]
             weights[flat[better]], low[flat[better]] = w2[better], low2[better]
-        hard = np.flatnonzero((low <= need) & (count > 0) & (weights.shape[1] > 1))
-        if len(hard):
-            low[hard] = np.maximum(low[hard], self._together(found, weights, batch, hard, lo, hi))
-        empty = np.any([np.any(L > U, axis=1) for L, U in found], axis=0) if found else np.zeros(len(batch), bool)
+        some = np.flatnonzero(count > 0)
+        if len(some):  # what the checker does; it is mostly more, and sometimes less, than the sum of bounds
+            low[some] = self._together(found, weights, batch, some, lo, hi, above[some])
+        empty = _lowest(above[:, None, :-1], above[:, -1:], lo, hi)[:, 0] > 0
+        empty |= np.any([np.any(L > U, axis=1) for L, U in found], axis=0)
         score, loss = self._blame(found, open_, used, weights, planes, lo, hi, batch)
         fresh: list[_Node] = []
         share = _SHRUNK if len(grown.split) < _GROWN else _OFTEN
         for p, node in enumerate(batch):
             if empty[p] or low[p] > need[p]:
-                grown.close(node.number, weights[p, : self.R], node.phases, weights[p, self.R :][owner[p]])
+                grown.weigh(node.number, weights[p, : self.R], node.phases, weights[p, self.R :])
                 continue
             if count[p] == 0:
                 w = _exact(G[p], e[p], lo[p], hi[p], need[p])
-                if w is None:
+                if w is not None:
+                    grown.weigh(node.number, w[: self.R], node.phases, w[self.R :])
+                    continue
+                if not above[p].any() or np.all(hi[p] - lo[p] <= _THIN * self.width):
                     return None
-                grown.close(node.number, w[: self.R], node.phases, w[self.R :][owner[p]])
-                continue
+                # Its gates have a phase where the plane is at most 0, not in all of the box: in less of it more agree.
+                score[p] = (hi[p] - lo[p]) / np.where(self.width > 0, self.width, 1.0)
             block = node.block
-            if node.number and count[p] > share * block.open:
+            if node.number and count[p] and count[p] > share * block.open:
                 grown.fresh[node.number] = 0
             else:
-                block = _Block([(L[p].copy(), U[p].copy()) for L, U in found], int(count[p]))
+                plane, w = above[p], own[p]
+                if not self.by_gates:
+                    plane = np.append(w @ G[p, : self.R], w @ e[p, : self.R])
+                    grown.weigh(node.number, w, [], w)
+                block = _Block([(L[p].copy(), U[p].copy()) for L, U in found], int(count[p]), plane)
             fresh.extend(self._split(grown, node, block, count[p], score[p], loss[p], lo[p], hi[p], point[p]))
         return fresh
 
@@ -186,7 +199,7 @@ class Certifier:
     ) -> list[_Node]:
         """Cut the box at the input that the looseness is due to, or a gate where few are open; the half to be worked on first comes last."""
         i = int(np.argmax(score if score.max() > 0 else hi - lo))
-        if self.by_gates or count <= FINISH or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
+        if self.by_gates or 0 < count <= FINISH or not lo[i] < 0.5 * (lo[i] + hi[i]) < hi[i]:
             gate = int(np.argmax(loss))
             on, off = grown.cut(node.number, self.n + gate, 0.0)
             return [
@@ -202,21 +215,22 @@ class Certifier:
     def _refresh(self, lo: Array, hi: Array, batch: list[_Node]):
         """Bounds of every gate that is open in some node's block (or split there), and the planes they came from."""
         count, found, planes = len(lo), [], {}
-        split = {gate for node in batch for gate, _ in node.phases}
+        above = np.array([node.block.plane for node in batch])
         for k, (W, b) in enumerate(zip(self.W, self.b)):
             L, U = (np.array([node.block.bounds[k][side] for node in batch]) for side in (0, 1))
-            want = np.any((L < 0) & (U > 0), axis=0) & self.relu[k]
-            mine = [g - self.first[k] for g in split if self.first[k] <= g < self.first[k + 1]]
-            want[mine] = True
-            rows = np.flatnonzero(want)
+            want = (L < 0) & (U > 0) & self.relu[k]
+            for p, node in enumerate(batch):
+                want[p, [g - self.first[k] for g, _ in node.phases if self.first[k] <= g < self.first[k + 1]]] = True
+            rows = np.flatnonzero(want.any(axis=0))
             if len(rows):
                 half = len(rows)
                 v, e = np.concatenate([W[rows], -W[rows]])[None], np.concatenate([b[rows], -b[rows]])[None]
                 v, e, used = self._backward(k - 1, v, e, found)
                 v, e = np.broadcast_to(v, (count, 2 * half, self.n)), np.broadcast_to(e, (count, 2 * half))
-                low = _lowest(v, e, lo, hi)
-                L[:, rows] = np.maximum(L[:, rows], low[:, :half])
-                U[:, rows] = np.minimum(U[:, rows], -low[:, half:])
+                low = _lowest_below(v, e, lo, hi, above)
+                # Only what the node itself asks for: which nodes a checker works on together is its own matter.
+                L[:, rows] = np.where(want[:, rows], np.maximum(L[:, rows], low[:, :half]), L[:, rows])
+                U[:, rows] = np.where(want[:, rows], np.minimum(U[:, rows], -low[:, half:]), U[:, rows])
                 planes[k] = (rows, v, e, used)
             for p, node in enumerate(batch):
                 for gate, sign in node.phases:
@@ -229,7 +243,9 @@ class Certifier:
             found.append((L, U))
         return found, planes
 
-    def _together(self, found, weights: Array, batch: list[_Node], hard: Array, lo: Array, hi: Array) -> Array:
+    def _together(
+        self, found, weights: Array, batch: list[_Node], hard: Array, lo: Array, hi: Array, above: Array
+    ) -> Array:
         """Bounds of the weighed sums of rows and phases, substituted as one row: tighter than the sum of their bounds."""
         part = [(L[hard], U[hard]) for L, U in found]
         more = [np.zeros((len(hard), len(b))) for b in self.b]
@@ -239,7 +255,7 @@ class Certifier:
                 more[k][q, gate - self.first[k]] -= sign * beta
         w = weights[hard, : self.R]
         v, e, _ = self._backward(len(self.W) - 1, (w @ self.A)[:, None], (w @ self.d)[:, None], part, more)
-        return _lowest(v + (w @ self.D)[:, None], e, lo[hard], hi[hard])[:, 0]
+        return _lowest_below(v + (w @ self.D)[:, None], e, lo[hard], hi[hard], above)[:, 0]
 
     def _backward(
         self, k: int, v: Array, e: Array, found, more: list[Array] | None = None
@@ -280,21 +296,19 @@ class Certifier:
         G = v + self.D
         return G, e, used, size * np.ones(count)
 
-    def _conditions(self, G: Array, e: Array, planes, batch: list[_Node]):
-        """Phases as further rows that are at most 0: `-z` of a gate that is on, `z` of one that is off."""
-        most = max((len(x.phases) for x in batch), default=0)
-        owner = [np.arange(len(x.phases)) for x in batch]
-        if not most:
-            return G, e, owner
-        count = len(batch)
-        more, rest = np.zeros((count, most, self.n)), np.full((count, most), -1.0)  # a row that is -1 proves nothing
+    def _conditions(self, G: Array, e: Array, planes, batch: list[_Node], above: Array) -> tuple[Array, Array]:
+        """Phases as further rows that are at most 0: `-z` of a gate that is on, `z` of one that is off; last the planes from above."""
+        most, count = max((len(x.phases) for x in batch), default=0), len(batch)
+        more, rest = np.zeros((count, most + 1, self.n)), np.full((count, most + 1), _NOTHING)
         for p, node in enumerate(batch):
             for q, (gate, sign) in enumerate(node.phases):
                 k = int(np.searchsorted(self.first, gate, side="right")) - 1
                 rows, v, const, _ = planes[k]
                 at = int(np.searchsorted(rows, gate - self.first[k])) + (len(rows) if sign > 0 else 0)
                 more[p, q], rest[p, q] = v[p, at], const[p, at]
-        return np.concatenate([G, more], axis=1), np.concatenate([e, rest], axis=1), owner
+        more[:, most], used = above[:, :-1], above.any(axis=1)
+        rest[used, most] = above[used, -1]
+        return np.concatenate([G, more], axis=1), np.concatenate([e, rest], axis=1)
 
     def _blame(self, found, open_, used, weights: Array, planes, lo: Array, hi: Array, batch: list[_Node]):
         """For each input and each gate how much of the bound's looseness is due to it."""
@@ -328,6 +342,16 @@ class Certifier:
 
 def _lowest(v: Array, e: Array, lo: Array, hi: Array) -> Array:
     return e + (np.maximum(v, 0) @ lo[..., None] + np.minimum(v, 0) @ hi[..., None])[..., 0]
+
+
+def _lowest_below(v: Array, e: Array, lo: Array, hi: Array, plane: Array) -> Array:
+    """The same where `plane`, shape `(boxes, n + 1)`, is at most 0, too: the best multiple of it, one at which a slope becomes 0, is added."""
+    best = _lowest(v, e, lo, hi)
+    for i in np.flatnonzero(np.any(plane[:, :-1] != 0, axis=0)):
+        g = plane[:, None, i]
+        times = np.maximum(-v[..., i] / np.where(np.abs(g) > 1e-200, g, np.inf), 0.0)
+        best = np.maximum(best, _lowest(v + times[..., None] * plane[:, None, :-1], e + times * plane[:, -1:], lo, hi))
+    return best
 
 
 def _joint(G: Array, e: Array, lo: Array, hi: Array, steps: int) -> tuple[Array, Array, Array]:

@@ -6,6 +6,7 @@ A claim is a box of inputs x, rows over the outputs y (or over the values before
 max_r (C y + D x + d)_r > 0 in the box. The tree cuts the box at inputs (`split < n`, at `value`) or by the phase of gate `split - n` (first child
 on). At a `fresh` node the gates that are open above are bounded anew; other nodes use the bounds from above. At a leaf the rows are added with
 `weights` >= 0 and the phases of split gates with `beta` >= 0: one backward substitution must give a number above 0. Any weights are admissible.
+A fresh inner node with weights (`row` >= 0) hands down a plane below the same sum: at most 0 at a counterexample, and bounds need hold only there.
 
 Rounding (float64): a computed sum of n products is off by at most g |a|.|b|, g = n u / (1 - n u), in any order (Higham 2002). Every substitution
 widens its bound by `eps` times the magnitudes it went through. With `exact` all numbers are fractions.
@@ -130,21 +131,22 @@ def read_onnx(content):
             values[out] = (start, M, c, (length(shape),) if op in ("Flatten", "Reshape") else shape)
     demand(output in values, "the last operator is not the output")
     return close() and layers
+def content(path):
+    with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+        return file.read()
 def read_network(path):
     if path.endswith(".npz"):
         with np.load(path, allow_pickle=False) as a:
             count = sum(bool(re.fullmatch(r"W\d+", k)) for k in a.files)
             layers = [(a[f"W{k}"].astype(float), a[f"b{k}"].ravel().astype(float), np.full(len(a[f"W{k}"]), k < count - 1)) for k in range(count)]
     else:
-        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-            layers = read_onnx(file.read())
+        layers = read_onnx(content(path))
     for k, (W, b, _) in enumerate(layers):
         demand(W.ndim == 2 and len(W) == len(b) and (k == 0 or W.shape[1] == len(layers[k - 1][1])) and np.isfinite(W).all() and np.isfinite(b).all(), f"layer {k} does not fit, or is not finite")
     return layers
 def read_property(path, n, m):
     """Counterexamples as a list of (lower, upper, rows): x in the box and every row (c, d, e) has c.y + d.x + e <= 0."""
-    with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
-        text = re.sub(r"\"[^\"\n]*\"|;[^\n]*", "", file.read().decode())
+    text = re.sub(r"\"[^\"\n]*\"|;[^\n]*", "", content(path).decode())
     demand(len(re.findall(r"declare-network", text)) < 2 and "declare-hidden" not in text, "certificates are about one network without hidden values")
     tensors, names = {}, {}
     for kind, name, shape in re.findall(r"\(\s*declare-(input|output)\s+(\w+)\s+\w+\s*(\[[^\]]*\])?", text):
@@ -153,11 +155,8 @@ def read_property(path, n, m):
     text = re.sub(r"(\w)\s+\[", r"\1[", re.sub(r"\[[\d,\s]*\]", lambda f: re.sub(r"\s", "", f[0]), text))
     stack = [[]]
     for token in re.findall(r"[()]|[^\s()]+", text):
-        if token == "(":
-            stack.append([])
-        else:
-            done = stack.pop() if token == ")" else token
-            stack[-1].append(done)
+        done = stack.pop() if token == ")" else token
+        (stack if token == "(" else stack[-1]).append([] if token == "(" else done)
     demand(len(stack) == 1 and all(isinstance(t, list) and re.fullmatch(r"assert|declare-.*|vnnlib-version", str(t[0])) for t in stack[0]), "the property is no list of declarations and assertions")
     def variable(word):
         """(side, index) of X_3, Y_0 or an entry X[0,3] of a declared tensor; None for a number."""
@@ -183,15 +182,11 @@ def read_property(path, n, m):
             if t[0] == "*":
                 demand(not (any(total) and any(p)), "a product of variables")
                 total, p = (p, total) if any(p) else (total, p)
-                total = {k: v * p.get((), Fraction(0)) for k, v in total.items()}
-            else:
-                total = {k: total.get(k, Fraction(0)) + p.get(k, Fraction(0)) * (1 if t[0] == "+" else -1) for k in {**total, **p}}
+            total = {k: v * p.get((), Fraction(0)) for k, v in total.items()} if t[0] == "*" else {k: total.get(k, Fraction(0)) + p.get(k, Fraction(0)) * (1 if t[0] == "+" else -1) for k in {**total, **p}}
         return total
     def cases(t):
-        if t[0] == "or":
-            return [c for p in t[1:] for c in cases(p)]
-        if t[0] == "and":
-            return functools.reduce(lambda found, p: [a + b for a in found for b in cases(p)], t[1:], [[]])
+        if t[0] in ("and", "or"):
+            return [c for p in t[1:] for c in cases(p)] if t[0] == "or" else functools.reduce(lambda found, p: [a + b for a in found for b in cases(p)], t[1:], [[]])
         left, right = linear(t[1]), linear(t[2])
         row = {k: left.get(k, Fraction(0)) - right.get(k, Fraction(0)) for k in {**left, **right}}
         minus = {k: -v for k, v in row.items()}
@@ -226,8 +221,7 @@ class Bounder:
         self.first = np.cumsum([0] + [layers[k][2].sum() for k in self.relus])
         self.inputs, self.outputs = layers[0][0].shape[1], len(layers[-1][1])
     def number(self, array):
-        array = np.asarray(array, np.float64)
-        return np.vectorize(Fraction, otypes=[object])(array) if self.exact and array.size else array.astype(object if self.exact else np.float64)
+        return np.vectorize(Fraction, otypes=[object])(array) if self.exact and np.size(array) else np.asarray(array, object if self.exact else float)
     def interval(self, lo, hi):
         """Bounds of the values of every layer before its ReLU over one box."""
         found = []
@@ -244,7 +238,7 @@ class Bounder:
             reach = np.maximum(abs(L), abs(H)) * ((H > 0) | ~relu)
         return found
     def substitute(self, k, coef, const, bounds, lo, hi, size, D=None, beta=None):
-        """Lower bounds of `coef . (values of layer k after its ReLU) + const + D x` over boxes, shape (boxes, rows)."""
+        """Planes over x below `coef . (values of layer k after its ReLU) + const + D x` in boxes, shapes (boxes, rows, n) and (boxes, rows)."""
         error = np.zeros_like(const)
         for i in range(k, -1, -1):
             W, b, relu = self.layers[i]
@@ -256,30 +250,37 @@ class Bounder:
                 negative = np.minimum(coef, 0)
                 const = const + (negative @ np.where(open_, -up * L, 0)[..., None])[..., 0]
                 coef = coef * low[:, None]  # where negative, `low + (up - low)`: one rounding of a number up to 1
-                negative *= (up - low)[:, None]
-                coef += negative
-            if beta is not None and beta[i] is not None:
+                coef += np.multiply(negative, (up - low)[:, None], out=negative)
+            if beta is not None:
                 coef = coef + beta[i][:, None]
                 error = error + self.eps * (abs(beta[i]) @ size[i])[:, None]
             flat, shape = coef.reshape(-1, coef.shape[-1]), coef.shape[:2]
             error = error + self.eps * (abs(flat) @ size[i]).reshape(shape) + self.tiny * (1 + size[i].sum())
             const = const + (flat @ b).reshape(shape)
             coef = (flat @ W).reshape(*shape, -1)
-        if D is not None:
-            coef = coef + D
-            error = error + self.eps * (abs(D) @ np.maximum(abs(lo), abs(hi))[..., None])[..., 0]
-        at = (np.maximum(coef, 0) @ lo[..., None] + np.minimum(coef, 0) @ hi[..., None])[..., 0]
-        return const + at - error - (self.eps + 4 * U * (not self.exact)) * (abs(const) + abs(at))
-    def refresh(self, bounds, lo, hi, size, upto):
-        """Bounds over boxes (lo, hi), shape (boxes, n), of each gate before layer `upto` that is open in some of `bounds`."""
+        coef, error = (coef, error) if D is None else (coef + D, error + self.eps * (abs(D) @ np.maximum(abs(lo), abs(hi))[..., None])[..., 0])
+        return coef, const - error - (self.eps + 4 * U * (not self.exact)) * abs(const)
+    @np.errstate(all="ignore")
+    def lowest(self, coef, const, lo, hi, plane):
+        """Least values of rows over boxes where a plane (boxes, n + 1) is at most 0, too: any multiple of it may be added, one of n is best."""
+        g, g0, reach, best = plane[:, None, :-1], plane[:, None, -1], np.maximum(abs(lo), abs(hi))[..., None], -np.inf
+        for i in (-1, *np.flatnonzero((plane[:, :-1] != 0).any(axis=0))):
+            times = np.fmax(-coef[..., i] / np.where(g[..., i] == 0, 1, g[..., i]), 0) if i >= 0 else 0 * const
+            c, e = (coef + times[..., None] * g, const + times * g0) if i >= 0 else (coef, const)
+            at = (np.maximum(c, 0) @ lo[..., None] + np.minimum(c, 0) @ hi[..., None])[..., 0]
+            off = self.eps * ((abs(coef) @ reach)[..., 0] + times * ((abs(g) @ reach)[..., 0] + abs(g0))) + self.tiny * (1 + reach.sum())
+            best = np.fmax(best, e + at - off - (self.eps + 4 * U * (not self.exact)) * (abs(e) + abs(at)))  # passes over NaN
+        return best
+    def refresh(self, bounds, lo, hi, size, upto, plane, split):
+        """Bounds over boxes (lo, hi), shape (boxes, n), of each gate before layer `upto` that is open in some of `bounds`, or in `split`."""
         count, found = len(lo), [(L.copy(), H.copy()) for L, H in bounds]
         for k in (k for k in self.relus if k < upto):
             (W, b, relu), (L, H) = self.layers[k], found[k]
-            rows = np.flatnonzero(np.any((L < 0) & (H > 0), axis=0) & relu)
+            rows = np.flatnonzero((np.any((L < 0) & (H > 0), axis=0) | np.isin(np.arange(len(b)), [j for i, j in split if i == k])) & relu)
             block = max(1, CHUNK // (2 * count * W.shape[1]))
             for part in (rows[j : j + block] for j in range(0, len(rows), block)):
                 coef, const = (np.broadcast_to(v, (count, *v.shape)) for v in (np.concatenate([m[part], -m[part]]) for m in (W, b)))
-                low = self.substitute(k - 1, coef, const, found, lo, hi, size) - self.eps * np.tile(size[k][part], 2) - self.tiny
+                low = self.lowest(*self.substitute(k - 1, coef, const, found, lo, hi, size), lo, hi, plane) - self.eps * np.tile(size[k][part], 2) - self.tiny
                 for side, value in ((L, low[:, : len(part)]), (H, -low[:, len(part) :])):
                     better = value > side[:, part] if side is L else value < side[:, part]  # false for NaN
                     side[:, part] = np.where(better & (np.ones(value.shape, bool) if self.exact else np.isfinite(value)), value, side[:, part])
@@ -304,69 +305,67 @@ class Claim:
         demand(count and sorted(self.child[inner].ravel().tolist()) == list(range(1, count)), "a tree misses a node or holds one twice")
         demand((self.child[inner] > np.flatnonzero(inner)[:, None]).all(), "a node comes before the one above it")
         demand((self.split < n + net.first[self.layer]).all() and len(owner) == len(gate) == len(beta), "a gate that does not exist is split")
-        demand(((self.row[~inner] >= 0) & (self.row[~inner] < len(self.weights))).all(), "a leaf has no weights")
+        demand((self.row[~inner] >= 0).all() and (self.row < len(self.weights)).all(), "a leaf has no weights")
         self.beta = {}
         for r, g, v in zip(owner.tolist(), gate.tolist(), beta.tolist()):
             self.beta.setdefault(r, []).append((g, v))
 def check_claim(net, claim):
     """Raise `Rejected` unless the claim's tree proves it; returns the number of leaves."""
-    lo, hi, n = net.number(claim.lower), net.number(claim.upper), net.inputs
-    start = net.interval(lo, hi)
-    bounds = net.refresh([(L[None], H[None]) for L, H in start], lo[None], hi[None], net.sizes(start, lo, hi), claim.at)
-    blocks, leaves = [(0, lo, hi, (), [(L[0], H[0]) for L, H in bounds])], 0
+    lo, hi, n, blocks = net.number(claim.lower), net.number(claim.upper), net.inputs, []
+    leaves = check_nodes(net, claim, [(0, lo, hi, (), net.interval(lo, hi), net.number(np.zeros(n + 1)))], blocks)
     while blocks:
-        group, blocks, front = blocks[-64:], blocks[:-64], []
-        for top, lo, hi, phases, bounds in group:  # the nearest leaves and fresh nodes below each
-            stack = [(top, lo, hi, phases)]
-            while stack:
-                node, lo, hi, phases = stack.pop()
-                s, (left, right) = int(claim.split[node]), claim.child[node].tolist()
-                if s < 0 or (claim.fresh[node] and node != top):
-                    front.append((node, lo, hi, phases, bounds, node == top))
-                elif s < n:
-                    cut, below, above = net.number(claim.value[node : node + 1])[0], hi.copy(), lo.copy()
-                    demand(lo[s] <= cut <= hi[s], f"node {node} cuts input {s} outside its box")
-                    below[s] = above[s] = cut
-                    stack += [(left, lo, below, phases), (right, above, hi, phases)]
-                else:
-                    stack += [(left, lo, hi, (*phases, (s - n, 1))), (right, lo, hi, (*phases, (s - n, -1)))]
+        stack, blocks, front = [(*block, True) for block in blocks[-64:]], blocks[:-64], []
+        while stack:  # the nearest leaves and fresh nodes below each
+            node, lo, hi, phases, *above, top = stack.pop()
+            s, (left, right) = int(claim.split[node]), claim.child[node].tolist()
+            if s < 0 or (claim.fresh[node] and not top):
+                front.append((node, lo, hi, phases, *above))
+            elif s < n:
+                cut, upper, lower = net.number(claim.value[node : node + 1])[0], hi.copy(), lo.copy()
+                demand(lo[s] <= cut <= hi[s], f"node {node} cuts input {s} outside its box")
+                upper[s] = lower[s] = cut
+                stack += [(left, lo, upper, phases, *above, False), (right, lower, hi, phases, *above, False)]
+            else:
+                stack += [(child, lo, hi, (*phases, (s - n, sign)), *above, False) for child, sign in ((left, 1), (right, -1))]
         for j in range(0, len(front), BATCH):
             leaves += check_nodes(net, claim, front[j : j + BATCH], blocks)
     return leaves
 def check_nodes(net, claim, front, blocks):
     """Check the leaves among some nodes and queue the fresh inner ones; returns the number of leaves."""
-    lo, hi = np.array([f[1] for f in front]), np.array([f[2] for f in front])
+    lo, hi, plane = (np.array([f[i] for f in front]) for i in (1, 2, 5))
     found = [tuple(np.array([f[4][k][side] for f in front]) for side in (0, 1)) for k in range(len(net.layers))]
     size = net.sizes([(L.min(axis=0), H.max(axis=0)) for L, H in found], lo.min(axis=0), hi.max(axis=0))
     phased = [(p, *net.gate(number), sign) for p, f in enumerate(front) for number, sign in f[3]]
     for p, k, j, sign in phased:  # z >= 0 where the gate is on, z <= 0 where it is off
         found[k][sign < 0][p, j] = (max if sign > 0 else min)(found[k][sign < 0][p, j], 0)
-    renew, leaf = (np.array(v) for v in zip(*((claim.fresh[f[0]] != 0 and not f[5], claim.split[f[0]] < 0) for f in front)))
+    renew, leaf = (np.array(v) for v in zip(*((claim.fresh[f[0]] != 0, claim.split[f[0]] < 0) for f in front)))
     if renew.any():
-        new = net.refresh([(L[renew], H[renew]) for L, H in found], lo[renew], hi[renew], size, claim.at)
-        for pair, newer in zip(found, new):
+        for pair, newer in zip(found, net.refresh([(L[renew], H[renew]) for L, H in found], lo[renew], hi[renew], size, claim.at, plane[renew], {s[1:3] for s in phased})):
             pair[0][renew], pair[1][renew] = newer
     for p, k, j, sign in phased:  # a gate that is 0 throughout goes by its phase: the other bound, 0, is loosened
         found[k][sign > 0][p, j] = found[k][sign > 0][p, j] or sign
-    for p in np.flatnonzero(~leaf):
-        blocks.append((*front[p][:4], [(L[p], H[p]) for L, H in found]))
-    empty = np.any([0 * leaf, *(np.any(L > H, axis=1) for L, H in found[: claim.at])], axis=0)  # bounds contradict each other: no point is there
-    left = np.flatnonzero(leaf & ~empty)
-    if len(left):
-        rows, beta = claim.row[[front[p][0] for p in left]], [None] * len(net.layers)
-        for q, (p, row) in enumerate(zip(left, rows.tolist())):
+    # No counterexample is where bounds contradict each other, or the plane is above 0 throughout.
+    empty = (net.lowest(plane[:, None, :-1], plane[:, None, -1], lo, hi, 0 * plane) > 0).any(axis=1)
+    empty |= np.any([0 * leaf, *(np.any(L > H, axis=1) for L, H in found[: claim.at])], axis=0)
+    rows = claim.row[[f[0] for f in front]]
+    weighed = np.flatnonzero(~empty & (rows >= 0))
+    if len(weighed):
+        beta = [net.number(np.zeros((len(weighed), len(b)))) for _, b, _ in net.layers]
+        for q, p in enumerate(weighed.tolist()):
             signs = dict(front[p][3])
-            for number, value in claim.beta.get(row, ()):
+            for number, value in claim.beta.get(int(rows[p]), ()):
                 demand(number in signs, "the phase of a gate is weighed that was not split")
                 k, j = net.gate(number)
-                beta[k] = net.number(np.zeros((len(left), len(net.layers[k][1])))) if beta[k] is None else beta[k]
                 beta[k][q, j] = -signs[number] * net.number([value])[0]
-        w, C, D, d = (net.number(v) for v in (claim.weights[rows], claim.C, claim.D, claim.d))
+        w, C, D, d = (net.number(v) for v in (claim.weights[rows[weighed]], claim.C, claim.D, claim.d))
         (W, b, _), first, reach = net.layers[claim.at], w @ C, np.maximum(abs(lo), abs(hi)).max(axis=0)
         slack = 2 * net.eps * (w @ (abs(C) @ size[claim.at] + abs(d) + abs(D) @ reach)) + net.tiny  # of these sums and the next product
-        low = net.substitute(claim.at - 1, (first @ W)[:, None], (first @ b + w @ d)[:, None], [(L[left], H[left]) for L, H in found], lo[left], hi[left], size, (w @ D)[:, None], beta)
-        good = [v > 0 and (net.exact or np.isfinite(v)) for v in low[:, 0] - slack]
-        demand(all(good), f"leaf {front[left[int(np.argmin(good))]][0]} is not proven")
+        coef, const = net.substitute(claim.at - 1, (first @ W)[:, None], (first @ b + w @ d)[:, None], [(L[weighed], H[weighed]) for L, H in found], lo[weighed], hi[weighed], size, (w @ D)[:, None], beta)
+        low = net.lowest(coef, const := const - slack[:, None], lo[weighed], hi[weighed], plane[weighed])[:, 0]
+        good = [not leaf[p] or (v > 0 and (net.exact or np.isfinite(v))) for p, v in zip(weighed, low)]
+        demand(all(good), f"leaf {front[weighed[int(np.argmin(good))]][0]} is not proven")
+        plane[weighed] = np.concatenate([coef[:, 0], const], axis=1)
+    blocks += [(*front[p][:4], [(L[p], H[p]) for L, H in found], plane[p]) for p in np.flatnonzero(~leaf)]
     return int(leaf.sum())
 def read_claims(path, net):
     try:
