@@ -85,6 +85,14 @@ def test_a_damaged_calibration_is_refused_with_the_reason(calibration, table, sa
         study.score(tmp_path, [tmp_path / "b.json"])
 
 
+@pytest.mark.parametrize("seeds", [0, -1, "ten"])
+def test_a_number_of_starts_is_a_number(seeds, tmp_path):
+    from relukit.gallery.borrowing_limit import study
+
+    with pytest.raises(relukit.InvalidInput, match="--seeds expects"):
+        study.score(tmp_path, [tmp_path / "b.json"], seeds=seeds)
+
+
 @pytest.mark.parametrize("amin", [0.0, -0.2])
 def test_euler_errors_stay_small_where_few_states_make_sharp_kinks_of_second_order(amin):
     income, stay = np.array([0.45, 0.9, 1.8]), np.array([[0.6, 0.35, 0.05], [0.2, 0.6, 0.2], [0.05, 0.35, 0.6]])
@@ -171,6 +179,41 @@ def sorted_study(tmp_path_factory):
     np.savez(folder / "sort_0.npz", names=np.array(names), **net)
     memory.save(folder / "memory.npz")
     return folder, net, names
+
+
+@pytest.mark.parametrize(
+    ("written", "month"),
+    [
+        (["2017-07-03", "2017-07-31 09:30"], [7, 7]),
+        (["03/07/2017", "31/07/2017"], [7, 7]),
+        (["03/07/2017", "04/07/2017"], [7, 7]),  # either is possible: the day comes first
+        (["07/03/2017", "07/31/2017"], [7, 7]),
+        (["2017-07-03T00:00:00Z", ""], [7]),
+        (["3 July 2017", "31 July 2017"], [7, 7]),
+    ],
+)
+def test_payments_of_other_offices_are_read_whole(written, month, tmp_path):
+    import pandas as pd
+
+    from relukit.gallery.retail_index import _text
+
+    table = small_payments(len(written)).assign(date=written, amount=["1,234.50", "-2"])
+    table.to_csv(tmp_path / "t.csv", index=False)
+    found = _text.read(tmp_path / "t.csv")
+    assert found.date.dt.month.tolist() == month and found.date.dt.tz is None
+    assert found.amount.tolist() == [1234.5, -2.0][: len(month)]
+    pd.DataFrame(table.assign(date=pd.Timestamp("2017-07-03", tz="UTC"), amount=5)).to_parquet(tmp_path / "t.parquet")
+    assert _text.read(tmp_path / "t.parquet").date.tolist() == [pd.Timestamp("2017-07-03")] * 2
+
+
+def test_card_spending_without_a_date_is_said_so(tmp_path):
+    from relukit.gallery.retail_index import _series
+
+    (tmp_path / "c.csv").write_text("date,spend_all\nsome day,0.1\n2022-01-02,.\n")
+    with pytest.raises(relukit.UnreadableFile, match="no row with a date and a number"):
+        _series.read_cards([tmp_path / "c.csv"])
+    (tmp_path / "c.csv").write_text("date,spend_all\n02/01/2022,0\n03/01/2022,0\n")  # US: the month first
+    assert _series.read_cards([tmp_path / "c.csv"]).index.month.tolist() == [2, 3]
 
 
 def test_first_layer_is_a_product_with_the_token_matrix_and_equals_its_tables(sorted_study):

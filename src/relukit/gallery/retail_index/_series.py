@@ -8,6 +8,7 @@ import numpy as np
 
 from relukit._errors import UnreadableFile
 from relukit.gallery._tables import read_csv
+from relukit.gallery.retail_index._text import dates
 
 SPENDING = "spend_all"
 _LONGEST_GAP = 10  # days between two readings that are joined by a line; weekly readings lie 7 apart
@@ -53,13 +54,15 @@ def read_cards(paths: Sequence[Path]) -> Any:
     for path in paths:
         table = read_csv(path)
         if "date" in table:
-            date = pd.to_datetime(table["date"], errors="coerce")
+            date = dates(table["date"], day_first=False)
         elif {"year", "month", "day"} <= set(table.columns):
             date = pd.to_datetime(table[["year", "month", "day"]], errors="coerce")
         else:
             raise UnreadableFile(f"{path} has neither a column 'date' nor 'year', 'month', 'day'")
         value = pd.to_numeric(table[SPENDING], errors="coerce")
         value = value.where((value > -1) & date.notna())
+        if not value.notna().any():
+            raise UnreadableFile(f"{path} has no row with a date and a number in {SPENDING}")
         parts.append(pd.Series(100 * np.log1p(value.to_numpy(float)), index=date).dropna())
     joined = pd.concat(parts)
     return joined[~joined.index.duplicated(keep="last")].sort_index()
@@ -76,13 +79,13 @@ def read_official(paths: Sequence[Path]) -> Any:
             day = next((c for c in ("observation_date", "DATE", "date") if c in table), None)
             if day is None:
                 raise UnreadableFile(f"{path} has no column 'observation_date'")
-            value, month = pd.to_numeric(table["RSAFS"], errors="coerce"), pd.to_datetime(table[day], errors="coerce")
+            value, month = pd.to_numeric(table["RSAFS"], errors="coerce"), dates(table[day], day_first=False)
         else:
             table = read_csv(path, ["date"])
             table = table[table.kind == "Retail and food services sales, total"]
             value, month = (
                 pd.to_numeric(table["sales_musd_sa"], errors="coerce"),
-                pd.to_datetime(table["date"], errors="coerce"),
+                dates(table["date"], day_first=False),
             )
         kept = value.notna() & month.notna()
         if not kept.any():

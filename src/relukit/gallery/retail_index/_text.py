@@ -39,13 +39,40 @@ def read(path: Path, *more: str) -> Any:
     if missing:
         raise UnreadableFile(f"{path} lacks column {missing[0]}; expected {', '.join(COLUMNS)}")
     table = table[[c for c in wanted if c in table]]
-    table = table.assign(
-        date=pd.to_datetime(table.date, errors="coerce"), amount=pd.to_numeric(table.amount, errors="coerce")
-    )
+    table = table.assign(date=dates(table.date), amount=amounts(table.amount))
     keep = table.amount.notna() & table.date.notna() & np.isfinite(table.amount.to_numpy(float))
     if "category" in table:
         keep &= table.category.notna()
     return table[keep].reset_index(drop=True)
+
+
+def dates(column: Any, day_first: bool = True) -> Any:
+    """Dates without time zone, NaT where none stands. Text is read as ISO, or with day or month first: as most of it are dates.
+
+    Arguments:
+        day_first: What 03/07/2017 means where all of it could be either: the third of July (councils) or the seventh of March (US series).
+    """
+    import pandas as pd
+
+    read = lambda **how: pd.to_datetime(column, errors="coerce", utc=True, **how).dt.tz_localize(None)
+    if not (pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column)):
+        return read()
+    best = read(format="ISO8601")
+    slashed = [{"format": f, "exact": False} for f in ("%d/%m/%Y", "%m/%d/%Y")]
+    for how in (*slashed[:: 1 if day_first else -1], {"format": "mixed"}):
+        if best.isna().sum() > column.isna().sum():
+            other = read(**how)
+            best = other if other.notna().sum() > best.notna().sum() else best
+    return best
+
+
+def amounts(column: Any) -> Any:
+    """Numbers, NaN where none stands; thousands may be set apart by commas."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column):
+        return column.astype(float)
+    return pd.to_numeric(column.astype(str).str.replace(",", ""), errors="coerce")
 
 
 def merchant_rows(merchants: np.ndarray, directorates: np.ndarray, own: Any = None) -> Any:

@@ -156,12 +156,13 @@ def _metrics(
     from sklearn.metrics import f1_score
 
     decided = p.argmax(1) if decided is None else decided
-    new = ~table.merchant.fillna("").astype(str).isin(known).to_numpy()
+    new = ~table.merchant.fillna("").astype(str).str.lower().isin({k.lower() for k in known}).to_numpy()
     month = table.date.dt.to_period("M").astype("category").cat.codes.to_numpy()
     amount = table.amount.to_numpy(float)
     truth = np.zeros((month.max() + 1, p.shape[1]))
     np.add.at(truth, (month, y), amount)
-    error = lambda totals: float(100 * np.abs(totals - truth).sum() / np.abs(truth).sum())
+    whole = np.abs(truth).sum()
+    error = lambda totals: float(100 * np.abs(totals - truth).sum() / whole) if whole > 0 else None
     mean, median = totals(p, amount, month)
     return {
         "accuracy": float((decided == y).mean()),
