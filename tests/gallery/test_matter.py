@@ -201,6 +201,13 @@ def test_files_that_are_wrong_say_why(tmp_path, potential, ethanol):
         potential(np.array([14, 1]), np.array([[0.0, 0, 0], [0, 0, 1.5]]))
     with pytest.raises(UnreadableFile, match="one file"):
         study.score(tmp_path, [])
+    for content in (b"", b"no archive"):
+        (tmp_path / "broken.npz").write_bytes(content)
+        with pytest.raises(UnreadableFile, match=r"broken.npz: .* no .npz at all"):
+            read(tmp_path / "broken.npz")
+    for seeds in (0, "x"):
+        with pytest.raises(InvalidInput, match="--seeds expects"):
+            study.score(tmp_path, [tmp_path / "odd.npz"], seeds=seeds)
 
 
 def test_score_trains_anew_on_another_split(ethanol, tmp_path, monkeypatch):
@@ -322,7 +329,7 @@ def test_what_ase_cannot_read_is_refused_by_name(tmp_path):
 
 
 def test_images_are_read_as_bytes_or_shares_of_one_and_anything_else_refused(tmp_path):
-    from relukit.gallery.images.study import read
+    from relukit.gallery.images.study import read, score
 
     x = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
     x[0, 0, 0] = 255
@@ -345,3 +352,6 @@ def test_images_are_read_as_bytes_or_shares_of_one_and_anything_else_refused(tmp
     (tmp_path / "table.csv").write_text("x,y\n1,2\n")
     with pytest.raises(relukit.UnreadableFile, match="this is none"):
         read(tmp_path / "table.csv")
+    for flips in (-1, "some"):
+        with pytest.raises(relukit.InvalidInput, match="--flips expects"):
+            score(tmp_path, [tmp_path / "bytes.npz"], flips=flips)

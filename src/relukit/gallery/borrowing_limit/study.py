@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import UnreadableFile
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit._numerics import write_json
 from relukit.gallery._life import data_folder, t_interval
 from relukit.gallery.borrowing_limit import _tanh
@@ -47,13 +47,15 @@ def score(out: Path, files: Sequence[Path], seeds: int = 10) -> dict[str, Any]:
 
     With several calibrations, every metric is the worst of them.
     """
+    if not isinstance(seeds, int) or seeds < 1:
+        raise InvalidInput(f"--seeds expects a whole number of starts, at least 1, got {seeds!r}")
     chosen = [f for f in map(Path, files) if f.suffix == ".json"]
     if not chosen:
         raise UnreadableFile("expected a calibration (.json) with its reference (.csv) beside it")
     given = {f.stem: f for f in map(Path, files) if f.suffix == ".csv"}
     if len(chosen) == len(given) == 1:  # one of each belong together, whatever they are called
         given = {chosen[0].stem: next(iter(given.values()))}
-    parts = [_one(f, int(seeds), out, given.get(f.stem)) for f in chosen]
+    parts = [_one(f, seeds, out, given.get(f.stem)) for f in chosen]
     worst = lambda key: {k: max((p[key][k] for p in parts), key=_size) for k in parts[0][key]}
     return {
         "study": NAME,

@@ -69,14 +69,21 @@ def _histogram(out: Path, x: np.ndarray) -> Path:
 
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     ax = figure.subplots()
+    # each of the radii that projected gradients try lies within a bin of its own
+    edges = np.sqrt(RADII[:-1] * RADII[1:])
     for kind, name, color in (("plain", "plain training", "tab:orange"), ("mlp", "stable training", "tab:blue")):
         module = restore(out, kind)[0]
         distance = _model.foolbox_attacks(module, x).get("fast_minimum_norm")
         if distance is None:
             distance = np.array([_model.attack(module, row, RADII) for row in x])
-        ax.hist(distance[np.isfinite(distance)], np.linspace(0, 0.25, 41), alpha=0.6, color=color, label=name)
-    ax.set(xlabel="l-infinity distance at which an attack succeeds", ylabel=f"digits of {len(x)}")
-    ax.legend(frameon=False)
+        middle = np.median(distance)
+        label = f"{name}, median {middle:.3f}"
+        ax.hist(distance.clip(edges[0], edges[-1]), edges, alpha=0.55, color=color, label=label)
+        ax.axvline(middle, color=color, lw=1.5, ls="--")
+    ax.set(xscale="log", xlabel="l-infinity distance at which an attack succeeds", ylabel=f"digits of {len(x)}")
+    ax.set_xticks([0.01, 0.02, 0.05, 0.1, 0.2], ["0.01", "0.02", "0.05", "0.1", "0.2"])
+    ax.minorticks_off()
+    ax.legend(frameon=False, fontsize=8)
     path = out / "histogram.png"
     figure.savefig(path, dpi=140)
     return path

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import UnreadableFile
+from relukit._errors import InvalidInput, UnreadableFile
 from relukit._numerics import write_json
 from relukit.gallery._life import data_folder, load_states, save_states, t_interval
 from relukit.gallery.images import _model
@@ -133,6 +133,8 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def score(out: Path, files: Sequence[Path], flips: int = 0) -> dict[str, Any]:
     """Accuracy on one file of digits or pets; with `flips`, exact distances of that many digits (784-256-256-10)."""
+    if not isinstance(flips, int) or flips < 0:
+        raise InvalidInput(f"--flips expects a whole number of images, 0 or more, got {flips!r}")
     if len(files) != 1:
         raise UnreadableFile("expected one .npz file with images x and labels y")
     pictures, y = read(Path(files[0]))
@@ -151,8 +153,8 @@ def score(out: Path, files: Sequence[Path], flips: int = 0) -> dict[str, Any]:
         answer["baselines"]["mlp_plain_training"] = {
             "accuracy": t_interval([_share(_model.decide(m, x), y) for m in plain])
         }
-    if int(flips) > 0:
-        some = x[: int(flips)]
+    if flips > 0:
+        some = x[:flips]
         if pet:
             answer["metrics"] |= bracket(restore(out, "pets")[0], some)
             return answer

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def read(path: Path) -> list[Frame]:
             frames = _mlearn(path)
         else:
             frames = _ase(path)
-    except (KeyError, TypeError, IndexError, OSError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UnreadableFile(
             f"{path.name}: expected frames of an rMD17 .npz (nuclear_charges, coords, energies, forces) or of an mlearn "
             f".json (structure, outputs), or a trajectory that ASE reads with energies and forces; {error}"
@@ -64,10 +65,13 @@ def read(path: Path) -> list[Frame]:
 
 
 def _rmd17(path: Path) -> list[Frame]:
+    if not zipfile.is_zipfile(path):  # `np.load` would take it for a single array, or a pickle
+        raise ValueError("it is no .npz at all")
     with np.load(path) as table:
-        names = ("nuclear_charges", "coords", "energies", "forces")
-        if "coords" not in table:
-            names = ("z", "R", "E", "F")  # the older MD17
+        known = (("nuclear_charges", "coords", "energies", "forces"), ("z", "R", "E", "F"))  # rMD17, the older MD17
+        names = next((n for n in known if all(k in table for k in n)), None)
+        if names is None:
+            raise ValueError(f"it has {', '.join(table.files) or 'nothing'}")
         z, x, energy, forces = (np.asarray(table[k]) for k in names)
     z, energy = z.astype(int).ravel(), energy.astype(float).ravel() * KCAL_PER_MOL
     forces = forces.astype(float) * KCAL_PER_MOL

@@ -99,6 +99,8 @@ def score(out: Path, files: Sequence[Path], train: str | None = None, seeds: int
 
     Without `train`, the study's own training file of the same molecule is used, from `RELUKIT_DATA`.
     """
+    if not isinstance(seeds, int) or seeds < 1:
+        raise InvalidInput(f"--seeds expects a whole number of networks, at least 1, got {seeds!r}")
     if len(files) != 1:
         raise UnreadableFile("expected one file of frames (rMD17 .npz, mlearn .json, or one that ASE reads)")
     frames = read(Path(files[0]))
@@ -112,10 +114,10 @@ def score(out: Path, files: Sequence[Path], train: str | None = None, seeds: int
     problem = _fit.prepare(_recipe(known), known)
     chunks = _fit.describe(problem.potential, frames)
     relu, silu, ridge = [], [], None
-    for seed in range(int(seeds)):
+    for seed in range(seeds):
         potential, ridge = _fit.fit(problem, seed, "relu", ridge)
         relu.append(errors(potential, frames, chunks))
-    for seed in range(int(seeds)):
+    for seed in range(seeds):
         silu.append(errors(_fit.fit(problem, seed, "silu", ridge)[0], frames, chunks))
     keys = list(relu[0])
     mean = lambda rows: {k: float(np.mean([r[k] for r in rows])) for k in keys}
