@@ -303,7 +303,7 @@ def test_a_box_of_another_size(folder):
         "(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 1))(assert (>= X_0 0))"
     )
     found = run("open", "net.onnx", "--box", "box.vnnlib", cwd=folder)
-    assert found.returncode == 2 and "1 inputs, the network takes 4" in found.stderr
+    assert found.returncode == 2 and "has 1 inputs where 4 are needed" in found.stderr
 
 
 def test_no_permission_to_write(folder):
@@ -311,6 +311,17 @@ def test_no_permission_to_write(folder):
     found = run("open", "net.onnx", "--data", "rows.npz", "-o", "taken/report", "--time-limit", "1", cwd=folder)
     assert found.returncode == 2 and "cannot write" in found.stderr
     assert (folder / "taken").read_text() == ""
+
+
+def test_open_takes_ranges_and_refuses_what_is_no_shape(folder):
+    found = run("open", "net.onnx", "--box=-1:1", "--time-limit", "1", cwd=folder)
+    assert found.returncode == 0 and "network   4 -> 3, 14 units" in found.stdout, found.stderr
+    content = json.loads((folder / "report" / "report.json").read_text())
+    assert content["compress"]["domain"] == "the given box"
+    found = run("open", "net.onnx", "--input-shape", "a,b", "-o", "other", cwd=folder)
+    assert found.returncode == 2 and "--input-shape takes the sizes" in found.stderr
+    found = run("open", "net.onnx", "--box", "1:-1", "-o", "other", cwd=folder)
+    assert found.returncode == 2 and "lower > upper at input 0" in found.stderr and not (folder / "other").exists()
 
 
 def test_usage_errors(folder):

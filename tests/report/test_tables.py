@@ -9,6 +9,7 @@ import pytest
 import relukit
 from relukit import InvalidInput, UnreadableFile
 from relukit.report import read_data, read_rows
+from relukit.report._svg import ticks
 
 
 @pytest.fixture
@@ -76,3 +77,80 @@ def test_a_place_that_cannot_be_written_is_told_at_once(network, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(relukit.UnwritablePath, match="-o"):
         relukit.open(network, out=tmp_path / "file" / "report", box=relukit.Box([-1] * 3, [1] * 3))
+
+
+def test_a_column_that_training_used_is_missed_by_name(network, tmp_path):
+    """The target must not slip into the place of an input."""
+    (tmp_path / "train.json").write_text(json.dumps({"inputs": ["a", "b", "c"], "target": "price"}))
+    path = written(tmp_path / "rows.csv", "a,b,price\n1,2,3\n4,5,6\n")
+    with pytest.raises(InvalidInput, match=r"has no column c, .* It has a, b, price"):
+        read_rows(network, path)
+    other = written(tmp_path / "other.csv", "u,v,w\n1,2,3\n")  # other names throughout: taken by place
+    assert read_rows(network, other).x.tolist() == [[1, 2, 3]]
+
+
+def test_what_is_wrong_with_a_file_names_the_file(network, tmp_path):
+    holes = written(tmp_path / "holes.csv", "a,b,c\n1,2,nan\n1,2,3\n")
+    with pytest.raises(InvalidInput, match=r"holes.csv: row 0, column 2 is nan; 1 row holds"):
+        relukit.open(network, holes, out=None)
+    with pytest.raises(InvalidInput, match="c \\(an empty field\\)"):
+        relukit.open(network, written(tmp_path / "empty.csv", "a,b,c\n1,2,\n"), out=None)
+    with pytest.raises(UnreadableFile, match="is a folder"):
+        relukit.open(network, tmp_path, out=None)
+    for wrong in ({"seed": -1}, {"time_limit": -1.0}, {"time_limit": float("nan")}):
+        with pytest.raises(InvalidInput, match="0 or more"):
+            relukit.open(network, out=None, **wrong)
+
+
+def test_without_inputs_one_reason_is_told_once(network):
+    skipped = relukit.open(network, out=None).content["skipped"]
+    assert {part["section"] for part in skipped} == {"health", "regions", "flips", "compress"}
+    assert len({part["reason"] for part in skipped}) == 1 and "--box LO:HI" in skipped[0]["reason"]
+
+
+def test_a_network_of_one_input_is_drawn_with_its_breakpoints():
+    """y = relu(x) - 2 relu(x - 1/2) + 3 relu(x - 7): two bends within the box, the third one outside."""
+    arrays = {"W0": np.ones((3, 1)), "b0": np.array([0, -0.5, -7]), "W1": np.array([[1.0, -2, 3]]), "b1": np.zeros(1)}
+    report = relukit.open(relukit.load(arrays), box=relukit.Box([-1], [2]), out=None, time_limit=1)
+    regions = report.content["regions"]
+    assert regions["count"] == 3 and regions["breakpoints"] == [0, 0.5]
+    assert report.html.count("<circle") == 2 and "<polyline" in report.html
+    points = report.html.split('<polyline points="')[1].split('"')[0].split()
+    x, y = np.array([p.split(",") for p in points], float).T
+    assert np.allclose((x - x[0]) / (x[-1] - x[0]), [0, 1 / 3, 0.5, 1], atol=1e-3)
+    assert np.allclose((y - y[0]) / (y[2] - y[0]), [0, 0, 1, -2], atol=1e-3)  # of 0, 0, 1/2, -1
+    assert "relukit optimize" in report.html and "relukit flip" not in report.html  # a regression has no decision
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "want"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (-3, 2.2, [-2, 0, 2]), (0, 2.11, [0, 0.5, 1, 1.5, 2]), (1e-9, 3e-9, None), (5, 5, [5])],
+)  # fmt: skip
+def test_ticks_are_round_numbers_inside(low, high, want):
+    found = ticks(low, high)
+    assert want is None or found == pytest.approx(want)
+    assert 1 <= len(found) <= 6 and np.all(found >= low - 1e-12) and np.all(found <= high + 1e-12)
+
+
+def test_time_to_compile_is_not_taken_from_the_flips(monkeypatch):
+    """The first search of a machine compiles for longer than the limit: it is asked again, and others follow."""
+    import relukit._clock as clock
+    import relukit.verification as verification
+
+    real, calls = verification.flip, []
+
+    def slow(*arguments, timeout, **options):
+        calls.append(timeout)
+        if len(calls) == 1:
+            monkeypatch.setattr(clock, "_spent", clock._spent + 100)
+            return real(*arguments, timeout=1e-6, **options)
+        return real(*arguments, timeout=timeout, **options)
+
+    g = np.random.default_rng(0)
+    network = relukit.load(
+        {"W0": g.normal(size=(5, 3)), "b0": g.normal(size=5), "W1": g.normal(size=(2, 5)), "b1": g.normal(size=2)}
+    )
+    x = g.normal(size=(12, 3))
+    monkeypatch.setattr(verification, "flip", slow)
+    flips = relukit.open(network, x, out=None, time_limit=30).content["flips"]
+    assert len(flips) == 12 and len(calls) == 13 and flips[0]["status"] == "proven"

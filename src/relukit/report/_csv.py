@@ -23,15 +23,21 @@ def read_csv(path: Path, network: Network | None) -> tuple[Array, Array | IntArr
 
     Raises:
         UnreadableFile: No table.
-        InvalidInput: Text where numbers should be: the columns are named.
+        InvalidInput: Text where numbers should be, or a column is missing that the network was trained on: they are named.
     """
     names, columns = _columns(path)
     if not names:
         return _numbers(path, {str(k + 1): column for k, column in enumerate(columns)}), None
     table = dict(zip(names, columns, strict=True))
     noted = _noted(network)
-    wanted = noted.get("inputs")
-    if isinstance(wanted, list) and all(name in table for name in wanted):
+    wanted = noted.get("inputs", [])
+    if any(name in table for name in wanted):
+        missing = [str(name) for name in wanted if name not in table]
+        if missing:  # other columns in their place would be taken for them
+            raise InvalidInput(
+                f"data file {path} has no column{'s' if len(missing) > 1 else ''} {', '.join(missing[:6])}{', ...' if len(missing) > 6 else ''}, which the "
+                f"network was trained on (train.json beside it). It has {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
+            )
         target = noted.get("target")
         return _numbers(path, {name: table[name] for name in wanted}), _answer(table.get(target), noted.get("classes"))
     answer = next((name for name in names if name.lower() in _ANSWERS), None)
@@ -79,7 +85,7 @@ def _numbers(path: Path, table: dict[str, list[str]]) -> Array:
         except ValueError:
             text.append((name, next(v for v in column if not _is_number(v))))
     if text:
-        said = ", ".join(f"{name} ('{value}')" for name, value in text[:6])
+        said = ", ".join(f"{name} ('{value}')" if value else f"{name} (an empty field)" for name, value in text[:6])
         raise InvalidInput(
             f"data file {path}: columns that are not numbers: {said}. Give the network's inputs only, one column each, in its order"
         )

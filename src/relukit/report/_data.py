@@ -46,7 +46,9 @@ def read_data(path: str | Path, network: Network | None = None) -> tuple[Array, 
     """
     path = Path(path)
     if not path.is_file():
-        raise UnreadableFile(f"data file {path} does not exist")
+        raise UnreadableFile(
+            f"data file {path} {'is a folder; give the file inside it' if path.is_dir() else 'does not exist'}"
+        )
     if path.stat().st_size == 0:
         raise UnreadableFile(f"data file {path} is empty")
     if path.stat().st_size > SIZE_LIMIT:
@@ -108,8 +110,10 @@ def fit_data(network: Network, x: Array, y: Array | None, source: str) -> Data:
     bad = np.argwhere(~np.isfinite(rows))
     if len(bad):
         row, column = (int(v) for v in bad[0])
+        count = len(np.unique(bad[:, 0]))
         raise InvalidInput(
-            f"{source}: row {row}, column {column} is {rows[row, column]}; {len(set(bad[:, 0].tolist()))} rows hold NaN or infinity. Remove or fill them first."
+            f"{source}: row {row}, column {column} is {rows[row, column]}; {count} row{' holds' if count == 1 else 's hold'} NaN or "
+            "infinity (rows and columns are counted from 0). Remove or fill them first."
         )
     if y is not None:
         y = np.asarray(y)

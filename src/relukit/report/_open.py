@@ -54,7 +54,7 @@ class Report:
 def open(
     source: Any,
     data: Any = None,
-    box: Box | str | Path | None = None,
+    box: Box | str | Path | Callable[[int], Box] | None = None,
     out: str | Path | None = "report",
     input_shape: tuple[int, ...] | None = None,
     seed: int = 0,
@@ -66,11 +66,12 @@ def open(
     Arguments:
         source: Whatever `relukit.load` reads. A torch module that is no piecewise-linear network still gets its health.
         data: Rows: a path (`.npz` with `x` and optional `y`, `.npy`, `.csv`), an array, or a pair `(x, y)`.
-        box: The inputs that count: a `Box`, or a VNN-LIB file whose box is taken. Without it the file's own box, else the range of the data.
+        box: The inputs that count: a `Box`, or a VNN-LIB file whose box is taken, or a function from the number of inputs to a box.
+            Without it the file's own box, else the range of the data.
         out: Folder for the two files, or None to write nothing.
         input_shape: Shape of one input, where a torch module does not tell it.
         seed: For everything that samples.
-        time_limit: Seconds that the flips may take together, and the regions.
+        time_limit: Seconds that the flips may take together; what compiling takes, once on a machine, is not counted.
         on_progress: Called with `(done, total, what)`.
 
     Returns:
@@ -79,6 +80,10 @@ def open(
     Raises:
         UnreadableFile, InvalidInput, ShapeMismatch: Bad input, with what to do next.
     """
+    if seed < 0:
+        raise InvalidInput(f"seed is a whole number, 0 or more, got {seed}")
+    if not time_limit >= 0:
+        raise InvalidInput(f"the time limit is a number of seconds, 0 or more, got {time_limit}")
     tell = on_progress or (lambda done, total, what: None)
     tell(0, len(SECTIONS) + 1, "reading")
     network, module, refusal = _read(source, input_shape)
@@ -93,9 +98,11 @@ def open(
         time_limit=time_limit,
         out=None if out is None else Path(out),
     )
+    if isinstance(data, str | Path):
+        context.rows_file = Path(data).name
     if network is not None:
         context.box = _box(network, box)
-        context.data = _rows(network, arrays, context.box, seed)
+        context.data = _rows(network, arrays, context.box, seed, str(data) if isinstance(data, str | Path) else "data")
         if context.box is None and context.data is not None:
             context.box, context.box_source = (
                 Box(context.data.x.min(axis=0), context.data.x.max(axis=0)),
@@ -175,19 +182,21 @@ def _arrays(data: Any, network: Network | None) -> tuple[Any, Any] | None:
     return np.asarray(data), None
 
 
-def _rows(network: Network, arrays: tuple[Any, Any] | None, box: Box | None, seed: int) -> Data | None:
+def _rows(network: Network, arrays: tuple[Any, Any] | None, box: Box | None, seed: int, source: str) -> Data | None:
     if arrays is not None:
-        return fit_data(network, arrays[0], arrays[1], "data")
+        return fit_data(network, arrays[0], arrays[1], source)
     if box is None:
         return None
     return Data(box.sample(500, seed).astype(np.float64), None, "500 points sampled from the box", real=False)
 
 
-def _box(network: Network, box: Box | str | Path | None) -> Box | None:
+def _box(network: Network, box: Box | str | Path | Callable[[int], Box] | None) -> Box | None:
     if box is None:
         return network.box
     if isinstance(box, Box):
         found = box
+    elif callable(box):
+        found = box(network.inputs)
     else:
         from relukit.verification import vnnlib
 

@@ -31,10 +31,11 @@ tr:last-child td{border-bottom:0}
 svg text{fill:var(--text);font:13px system-ui,sans-serif}
 svg .quiet{fill:var(--quiet)}
 svg .axis{stroke:var(--quiet);stroke-width:1}
+svg .grid{stroke:var(--line);stroke-width:1}
 svg .mark{stroke:var(--warn);stroke-width:1.5;stroke-dasharray:4 3}
 .ink1{fill:var(--accent)}.c-on{fill:var(--on)}.c-off{fill:var(--off)}.c-mid{fill:var(--mid)}.c-dead{fill:var(--warn)}
 svg.bar{width:100%;min-width:130px;height:12px;display:block;border-radius:4px;background:var(--line)}
-svg.chart{width:100%;height:auto}
+svg.chart{width:100%;max-width:760px;height:auto;display:block;margin:0 auto}
 svg.plane{width:100%;max-width:640px;height:auto;display:block;margin:0 auto}
 svg.plane path{stroke:#fff;stroke-opacity:.75;stroke-linejoin:round}
 svg.plane .marks circle{fill:#fff;stroke:#000;stroke-width:2}

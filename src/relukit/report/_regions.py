@@ -17,7 +17,9 @@ def regions_section(c: Context) -> Section:
     n = c.require()
     n.require_piecewise_linear("the picture of its pieces")
     if n.inputs == 1:
-        raise UnsupportedOperation("a network with one input has intervals, not polygons; they are not drawn yet")
+        from relukit.report._line import line_section
+
+        return line_section(c)
     if n.units > _UNITS:
         raise UnsupportedOperation(
             f"{n.units:,} units: the plane would hold more pieces than a page can show; take a smaller plane with relukit regions --plane ROWS.npz --box"
@@ -27,7 +29,7 @@ def regions_section(c: Context) -> Section:
     if n.inputs == 2 and c.box is not None:
         found, marks, where = regions(n, c.box), [], "its whole box"
     else:
-        data = c.rows("the plane through three rows")
+        data = c.rows()
         corners = _three_rows(n, data.x)
         origin, u, v = corners[0], corners[1] - corners[0], corners[2] - corners[0]
         found = regions(n, plane=tuple(corners))
@@ -48,8 +50,8 @@ def regions_section(c: Context) -> Section:
     )
     shown = [(color(int(k)), names[int(k)]) for k in np.unique(decision)]
     words = (
-        f"<p>On {where} the network is made of <b>{len(found):,} linear pieces</b> ({'every cut decided exactly' if found.exact else 'cut in float64'}). Every line is a place where one unit switches; "
-        f"colors are decisions, and where a color changes inside a piece the decision boundary is a straight line. The pieces' areas add up to the whole with an error of {found.area_error:.1e}.</p>"
+        f"<p>On {where} the network is made of <b>{len(found):,} linear piece{'' if len(found) == 1 else 's'}</b> ({'every cut decided exactly' if found.exact else 'cut in float64'}). Every line is a place where one unit switches; "
+        f"colors are decisions, and where a color changes inside a piece the decision boundary is a straight line. The pieces' areas add up to the whole{'' if found.area_error == 0 else f' with an error of {found.area_error:.1e}'}.</p>"
     )
     data_out = {
         "count": len(found),

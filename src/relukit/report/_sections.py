@@ -32,20 +32,28 @@ class Context:
     data: Data | None = None
     raw_rows: Any = None
     out: Path | None = None
+    rows_file: str = "ROWS.npz"  # what the commands of the page call the data
     smaller: Any = None
 
     def require(self) -> Network:
         """The network, or the reason why there is none: one for all parts, so that it is told once."""
         if self.network is None:
+            other = (
+                ". As a torch module, relukit.open(module, rows) still tells which units are dead"
+                if self.module is None
+                else ""
+            )
             raise UnsupportedOperation(
-                f"these need a network of affine maps and one-dimensional activations. {self.refusal}"
+                f"these need a network of affine maps and one-dimensional activations. {self.refusal.removesuffix('.')}{other}"
             )
         return self.network
 
-    def rows(self, what: str) -> Data:
+    def rows(self) -> Data:
+        """The rows, or one reason for all parts that need inputs."""
         if self.data is None:
             raise UnsupportedOperation(
-                f"{what} needs inputs: give rows with --data FILE (.npz with x and y) or a box with --box FILE.vnnlib"
+                "these need inputs: give rows with --data FILE (.npz with x and y, .npy or .csv; data= in Python) or a box with "
+                "--box LO:HI or --box FILE.vnnlib (box=)"
             )
         return self.data
 
@@ -118,7 +126,7 @@ def health_section(c: Context) -> Section:
             " These are the outputs of its leaf modules; dead means the same value for every row.",
         )
     else:
-        data = c.rows("health")
+        data = c.rows()
         keep = max(2, min(len(data.x), _HEALTH_NUMBERS // max(sum(n.size for n in c.network.nodes), 1)))
         small = c.network.units <= _BOUND_UNITS
         targets = None if data.labels is None else data.labels[:keep]
@@ -214,7 +222,7 @@ def compress_section(c: Context) -> Section:
     n = c.require()
     n.require_piecewise_linear("exact compression")
     if c.box is None:
-        raise UnsupportedOperation("compression needs the inputs that count: give --data or --box")
+        c.rows()
     if n.units > _BOUND_UNITS:
         raise UnsupportedOperation(
             f"{n.units:,} units are more than the {_BOUND_UNITS:,} that the report bounds on a box; use relukit compress"
@@ -260,26 +268,26 @@ def next_section(c: Context) -> Section:
         lines.append(
             (f"relukit.save(relukit.load(model), '{file}')", "in Python, once: the commands below read a file")
         )
-    data = " --data ROWS.npz" if c.data is None or c.data.real else ""
+    rows = c.rows_file
     if c.data is None:
-        lines.append((f"relukit open {file} --data ROWS.npz", "health, pieces and flips need inputs"))
+        lines.append((f"relukit open {file} --data {rows}", "health, pieces and flips need inputs"))
     if n.is_piecewise_linear:
-        lines.append((f"relukit flip {file} --at X.npy --norm inf", "the smallest push that changes one decision"))
-        lines.append(
-            (
-                f"relukit regions {file} --plane ROWS.npz --plot pieces.svg",
-                "the linear pieces of the plane through three rows",
+        if n.outputs > 1 or n.head == "sigmoid":
+            lines.append(
+                (f"relukit flip {file} --at {rows}:0 --norm inf", "the smallest push that changes one decision")
             )
-        )
-        lines.append((f"relukit verify {file} PROPERTY.vnnlib", "prove a property or find a counterexample"))
+        else:
+            lines.append((f'relukit optimize {file} --maximize "y[0]" --box LO:HI', "the exact maximum over a box"))
+        if n.inputs > 2:
+            what = (f"--plane {rows}", "the linear pieces of the plane through three rows")
+        else:
+            what = ("--box LO:HI", "the linear pieces of another box")
+        lines.append((f"relukit regions {file} {what[0]} --plot pieces.svg", what[1]))
+        lines.append((f"relukit explain {file} --at {rows}:0", "the affine map at one input, and how far it holds"))
+    lines.append((f"relukit verify {file} PROPERTY.vnnlib", "prove a property or find a counterexample"))
     if c.smaller is not None and c.smaller.form != "unchanged":
-        lines.append(
-            (
-                f"relukit compress {file} --box BOX.vnnlib -o small.onnx",
-                "the smaller network on another domain",
-            )
-        )
-    lines.append((f"relukit health {file}{data or ' --data ROWS.npz'}", "the same, unit by unit"))
+        lines.append((f"relukit compress {file} --box LO:HI -o small.onnx", "the smaller network on another domain"))
+    lines.append((f"relukit health {file} --data {rows}", "the same, unit by unit"))
     body = "".join(f"<p class='quiet'>{escape(why)}</p><pre>{escape(line)}</pre>" for line, why in lines)
     return Section("next", "What to do next", body)
 

@@ -57,29 +57,86 @@ def stacked_bar(parts: Sequence[tuple[float, str, str]], total: float, label: st
     return f'<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{html.escape(label)}">{"".join(pieces)}</svg>'
 
 
+def ticks(low: float, high: float, most: int = 6) -> Array:
+    """Round numbers within `[low, high]`: multiples of 1, 2 or 5 times a power of ten, `most` at most."""
+    width = high - low
+    if not (np.isfinite(width) and width > 0):
+        return np.array([low])
+    power = 10.0 ** np.floor(np.log10(width / most))
+    step = next(s * power for s in (1, 2, 5, 10, 20) if width / (s * power) + 1 <= most)
+    return step * np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1)
+
+
+def _number(value: float) -> str:
+    return f"{value + 0.0:.6g}"  # + 0.0: no "-0"
+
+
 def histogram(values: Array, unit: str, bins: int = 24) -> str:
     """Counts of values as bars with an axis below."""
     values = np.asarray(values, float)
     top = float(values.max()) * 1.02 if len(values) and values.max() > 0 else 1.0
     counts, edges = np.histogram(values, bins=bins, range=(0, top))
-    width, height, base = 640, 150, 120
+    width, height, base = 640, 166, 120
     step = (width - 40) / bins
+    place = lambda v: 20 + (width - 40) * v / top
     peak = max(int(counts.max()), 1)
     bars = "".join(
         f'<rect class="ink1" x="{20 + k * step + 1:.1f}" y="{base - 100 * c / peak:.1f}" width="{step - 2:.1f}" height="{100 * c / peak:.1f}">'
         f"<title>{c} between {edges[k]:.4g} and {edges[k + 1]:.4g}</title></rect>"
         for k, c in enumerate(counts)
     )
-    ticks = "".join(
-        f'<text x="{20 + (width - 40) * f:.0f}" y="{base + 18}" text-anchor="middle">{top * f:.3g}</text>'
-        for f in (0, 0.25, 0.5, 0.75, 1)
+    marks = "".join(
+        f'<text x="{place(v):.1f}" y="{base + 17}" text-anchor="middle">{_number(v)}</text>' for v in ticks(0, top)
     )
     middle = float(np.median(values)) if len(values) else 0.0
-    at = 20 + (width - 40) * middle / top
-    mark = f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="8" y2="{base}"/><text x="{at + 5:.1f}" y="16">median {middle:.3g}</text>'
+    at = place(middle)
+    side = f'x="{at + 5:.1f}"' if middle < 0.75 * top else f'x="{at - 5:.1f}" text-anchor="end"'
+    mark = f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="2" y2="{base}"/><text {side} y="12">median {middle:.3g}</text>'
     axis = f'<line class="axis" x1="20" x2="{width - 20}" y1="{base}" y2="{base}"/>'
-    caption = f'<text x="{width / 2}" y="{base + 30}" text-anchor="middle" class="quiet">{html.escape(unit)}</text>'
-    return f'<svg class="chart" viewBox="0 0 {width} {height + 6}" role="img" aria-label="histogram of {len(values)} values">{bars}{axis}{mark}{ticks}{caption}</svg>'
+    caption = f'<text x="{width / 2}" y="{base + 38}" text-anchor="middle" class="quiet">{html.escape(unit)}</text>'
+    return f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="histogram of {len(values)} values">{bars}{axis}{mark}{marks}{caption}</svg>'
+
+
+def broken_line(x: Array, y: Array, names: Sequence[str]) -> str:
+    """Curves that are straight between their corners, each corner a dot, with both axes.
+
+    Arguments:
+        x: Corners in order, shape `(n,)`.
+        y: Values of each curve there, shape `(n, curves)`.
+        names: A name per curve.
+    """
+    width, height, left, base = 640, 340, 64, 296
+    low, high = float(y.min()), float(y.max())
+    pad = 0.05 * (high - low) or max(abs(high), 1.0) * 0.5
+    low, high = low - pad, high + pad
+    across = lambda v: left + (width - left - 14) * (v - x[0]) / (x[-1] - x[0])
+    up = lambda v: base - (base - 12) * (v - low) / (high - low)
+    grid = "".join(
+        f'<line class="grid" x1="{left}" x2="{width - 14}" y1="{up(v):.1f}" y2="{up(v):.1f}"/>'
+        f'<text x="{left - 8}" y="{up(v) + 4:.1f}" text-anchor="end">{_number(v)}</text>'
+        for v in ticks(low, high)
+    )
+    grid += "".join(
+        f'<text x="{across(v):.1f}" y="{base + 19}" text-anchor="middle">{_number(v)}</text>'
+        for v in ticks(x[0], x[-1], 8)
+    )
+    curves = []
+    for k, name in enumerate(names):
+        points = " ".join(f"{across(a):.2f},{up(b):.2f}" for a, b in zip(x, y[:, k]))
+        curves.append(
+            f'<polyline points="{points}" fill="none" stroke="{color(k)}" stroke-width="2" stroke-linejoin="round"><title>{html.escape(name)}</title></polyline>'
+        )
+        if len(x) <= 200:
+            curves += [
+                f'<circle cx="{across(a):.2f}" cy="{up(b):.2f}" r="2.6" fill="{color(k)}"><title>x = {a:.6g}, {html.escape(name)} = {b:.6g}</title></circle>'
+                for a, b in zip(x[1:-1], y[1:-1, k])
+            ]
+    axis = f'<line class="axis" x1="{left}" x2="{width - 14}" y1="{base}" y2="{base}"/>'
+    caption = f'<text x="{(width + left) / 2}" y="{base + 38}" text-anchor="middle" class="quiet">input</text>'
+    return (
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{len(names)} broken lines of {len(x) - 1} pieces">'
+        f"{grid}{axis}{''.join(curves)}{caption}</svg>"
+    )
 
 
 def polygons(
