@@ -68,3 +68,50 @@ def test_commands_take_ranges_and_write_several_files(tmp_path):
     ):
         done = CliRunner().invoke(app, [*command, "--box", "-1:1,-1:1", "--json"])
         assert done.exit_code == 0, done.output
+
+
+@pytest.fixture
+def heads(tmp_path):
+    """y = 2 relu(x0) - relu(x1) - 1 as a regression and with a sigmoid."""
+    network = from_layers([np.eye(2), np.array([[2.0, -1.0]])], [np.zeros(2), np.array([-1.0])], [RELU])
+    relukit.save(network, tmp_path / "value.onnx")
+    relukit.save(network.with_(head="sigmoid"), tmp_path / "chance.onnx")
+    return tmp_path
+
+
+def said(*command):
+    from relukit.cli import app
+
+    found = CliRunner().invoke(app, list(map(str, command)))
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def test_explain_speaks_of_decisions_only_where_there_are_some(heads):
+    """At (1, 1) y = 0; at (2, 1) it is 2, and the sigmoid of it 0.880797."""
+    value, chance = (said("explain", heads / f"{n}.onnx", "--at", "2,1") for n in ("value", "chance"))
+    assert "decision" not in value and "output 2\n" in value and "the output is 0" in value
+    assert "decision 1; 2 of 2 units on" in chance and "before the last sigmoid; after it 0.880797" in chance
+    assert "the decision becomes 0" in chance
+    assert json.loads(said("explain", heads / "chance.onnx", "--at", "2,1", "--json"))["head"] == "sigmoid"
+
+
+def test_optimize_tells_that_a_last_sigmoid_is_set_aside(heads):
+    found = said("optimize", heads / "chance.onnx", "--maximize", "y[0]", "--box", "0:1")
+    assert "y = 1\ny is the value before the last sigmoid; after it 0.731059" in found
+    assert "before the last" not in said("optimize", heads / "value.onnx", "--maximize", "y[0]", "--box", "0:1")
+    none = said("optimize", heads / "chance.onnx", "--constraint", "y[0] >= 7", "--box", "0:1")
+    assert "infeasible" in none and none.endswith("y is the value before the last sigmoid\n")
+
+
+def test_flip_takes_numbers_and_the_box_of_the_other_commands(heads):
+    """From (2, 1) the nearest flip of y > 0 is by 1/2 + 1/6: 2 (2 - d) - (1 + d) - 1 = 0 at d = 2/3."""
+    model = heads / "chance.onnx"
+    free = json.loads(said("flip", model, "--at", "2,1", "--json"))
+    assert abs(free["distance"] - 2 / 3) < 1e-4 and (free["from"], free["to"]) == (1, 0)
+    kept = json.loads(said("flip", model, "--at", "2,1", "--box", "0:3,1:1", "--json"))  # x1 stays: 2 (2 - d) - 2 = 0
+    assert abs(kept["distance"] - 1) < 1e-4
+    from relukit.cli import app
+
+    both = CliRunner().invoke(app, ["flip", str(model), "--at", "2,1", "--box", "0:3", "--low", "0"])
+    assert isinstance(both.exception, InvalidInput) and "not two of them" in str(both.exception)

@@ -30,9 +30,9 @@ def command(
 
         save_picture(found.plot(image=_shape(image))[0], plot)
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"head": network.head})
     else:
-        _say(found)
+        _say(found, network)
 
 
 def _shape(image: str) -> tuple[int, ...] | None:
@@ -46,11 +46,14 @@ def _shape(image: str) -> tuple[int, ...] | None:
     return tuple(map(int, parts))
 
 
-def _say(found: Any) -> None:
+def _say(found: Any, network: Any) -> None:
+    decides = network.outputs > 1 or network.head == "sigmoid"  # one output without a sigmoid is a value
     total = sum(p.size for p in found.pattern.values())
-    print(f"decision {found.decision}; {found.on:,} of {total:,} units on")
-    shown = ", ".join(f"{v:.6g}" for v in found.outputs[:10]) + (", ..." if len(found.outputs) > 10 else "")
-    print(f"outputs {shown}")
+    print((f"decision {found.decision}; " if decides else "") + f"{found.on:,} of {total:,} units on")
+    print(f"output{'s' if network.outputs > 1 else ''} {_listed(found.outputs)}")
+    if network.head:
+        after = _listed(network.apply_head(found.outputs[None])[0])
+        print(f"these are the values before the last {network.head}; after it {after}")
     if found.at_kink:
         print("exactly at the switch of " + ", ".join(f"{n}[{u}]" for n, u in found.at_kink[:10]))
     for wall in found.walls[:10]:
@@ -62,8 +65,11 @@ def _say(found: Any) -> None:
             f"{max(rest, 0)} further walls (--json lists them), {found.more_walls:,} hyperplanes farther away not looked at"
         )
     if found.boundary is None:
-        print("the decision is the same in the whole cell")
+        print(f"{'the decision is' if decides else 'the sign of the output is'} the same in the whole cell")
     else:
-        print(
-            f"{found.boundary.distance:.6g} to the nearest place in the cell where the decision becomes {found.boundary.other}"
-        )
+        where = f"the decision becomes {found.boundary.other}" if decides else "the output is 0"
+        print(f"{found.boundary.distance:.6g} to the nearest place in the cell where {where}")
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(f"{v:.6g}" for v in values[:10]) + (", ..." if len(values) > 10 else "")

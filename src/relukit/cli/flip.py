@@ -5,13 +5,19 @@ from typing import Any
 
 import typer
 
+from relukit.cli._domains import WRITTEN, box_of
+
 
 def command(
     model: Path = typer.Argument(..., help="A network"),
-    at: Path = typer.Option(..., help="One input, or with --all many: .npy, .npz with x (and y), .csv, or FILE:ROW"),
+    at: str = typer.Option(
+        ...,
+        help="One input: numbers separated by commas, .npy, .npz with x (and y), .csv, or FILE:ROW; with --all many",
+    ),
     norm: str = typer.Option("inf", help="The norm: inf, 2 or 1"),
     low: float | None = typer.Option(None, help="Smallest value that every input may take"),
     high: float | None = typer.Option(None, help="Largest value that every input may take"),
+    box: str = typer.Option("", help="The inputs that are allowed: " + WRITTEN),
     bounds: Path | None = typer.Option(
         None, help="Smallest and largest value of each input: .npy (2, n) or .npz lo, hi"
     ),
@@ -43,22 +49,18 @@ def command(
     import relukit
     from relukit._errors import InvalidInput
     from relukit.cli._frame import print_json
-    from relukit.report import read_rows
     from relukit.verification.flip import flip
 
     if norm not in ("inf", "1", "2"):
         raise InvalidInput(f"norm must be inf, 1 or 2, got '{norm}'")
     network = relukit.load(model)
-    name, _, last = str(at).rpartition(":")
-    if last.isdigit() and not at.exists() and Path(name).is_file():  # FILE:ROW, as `explain` takes it
-        at, row = Path(name), int(last)
-    data = read_rows(network, at)
+    data, at, row = _rows(network, at, row)
     options: dict[str, Any] = {
         "target": target, "margin": margin, "probability": probability,
         "frozen": _numbers(frozen, "--frozen"), "integer": _numbers(integer, "--integer"),
         "steps": _steps(steps),
     }  # fmt: skip
-    within = _limits(data.x, low, high, bounds, network.inputs)
+    within = _limits(data.x, low, high, bounds, box, network.inputs)
     if every:
         numbers, table = _many(network, data, float(norm), within, timeout, limit, shard, cluster, options)
         content = table.to_dict() | {"numbers": numbers}
@@ -80,6 +82,20 @@ def command(
     if out is not None and found.witness is not None:
         _write(found, out)
     print_json(found.to_dict()) if as_json else print(found)
+
+
+def _rows(network: Any, at: str, row: int) -> tuple[Any, str, int]:
+    """What --at names, as `explain` takes it: rows, the file or the numbers, and which row is meant."""
+    from relukit.cli._points import points
+    from relukit.report import read_rows
+    from relukit.report._data import Data
+
+    name, _, last = at.rpartition(":")
+    if last.isdigit() and not Path(at).exists() and Path(name).is_file():
+        return read_rows(network, name), name, int(last)
+    if Path(at).exists() or Path(at).suffix in (".npz", ".npy", ".csv", ".txt", ".gz"):
+        return read_rows(network, at), at, row
+    return Data(points(network, at, "--at"), None, at), at, row
 
 
 def _write(found: Any, out: Path) -> None:
@@ -178,16 +194,18 @@ def _steps(text: str) -> dict[int, float]:
     return found
 
 
-def _limits(x: Any, low: float | None, high: float | None, bounds: Path | None, inputs: int) -> Any:
+def _limits(x: Any, low: float | None, high: float | None, bounds: Path | None, box: str, inputs: int) -> Any:
     """The allowed box, or None where nothing limits it."""
     import numpy as np
 
     from relukit import Box
     from relukit._errors import InvalidInput, UnreadableFile
 
+    if (low is not None or high is not None) + (bounds is not None) + bool(box) > 1:
+        raise InvalidInput("give --box, or --bounds, or --low and --high, not two of them")
+    if box:
+        return box_of(box, inputs)
     if bounds is not None:
-        if low is not None or high is not None:
-            raise InvalidInput("give --bounds or --low and --high, not both")
         try:
             content = np.load(bounds, allow_pickle=False)
             lo, hi = (content["lo"], content["hi"]) if hasattr(content, "files") else (content[0], content[1])

@@ -68,7 +68,11 @@ def command(
             (solver or "highs") if second_opinion or solver else "", formulation,
         )  # fmt: skip
     content = found.to_dict() | ({"second_opinion": opinion} if opinion else {})
+    head = "" if isinstance(networks, dict) else networks.head
+    content |= {"head": head} if head else {}
     print_json(content) if as_json else _say(found, opinion)
+    if head and not as_json:
+        print(f"y is the value before the last {head}{_after(networks, found)}")
     if content.get("reason") == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if check and content["status"] not in ("optimal", "feasible", "infeasible"):
@@ -208,3 +212,12 @@ def _say(found: Any, opinion: Any) -> None:
             print(f"at {name} =", ", ".join(f"{v:.9g}" for v in x))
     if 0 < len(found.outputs) <= 20:
         print("y =", ", ".join(f"{v:.9g}" for v in found.outputs))
+
+
+def _after(network: Any, found: Any) -> str:
+    """What the source's last sigmoid or softmax makes of the outputs found."""
+    import numpy as np
+
+    if not isinstance(found.outputs, np.ndarray) or not 0 < len(found.outputs) <= 20:
+        return ""
+    return "; after it " + ", ".join(f"{v:.6g}" for v in network.apply_head(found.outputs[None])[0])
