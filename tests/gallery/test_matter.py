@@ -337,8 +337,26 @@ def test_images_are_read_as_bytes_or_shares_of_one_and_anything_else_refused(tmp
         np.savez(tmp_path / f"{name}.npz", x=pictures, y=np.arange(3))
         told, labels = read(tmp_path / f"{name}.npz")
         assert told.dtype == np.uint8 and (told == x).all() and labels.tolist() == [0, 1, 2]
+    pets = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    for pictures, own, classes in (
+        (pets, [0, 1, 0], None),
+        (pets.transpose(0, 3, 1, 2), [3, 5, 3], None),
+        (pets, ["cat", "dog", "cat"], None),
+        (pets, [1, 0, 1], ["dog", "cat"]),
+    ):
+        np.savez(
+            tmp_path / "pets.npz", x=pictures, y=np.array(own), **({} if classes is None else {"classes": classes})
+        )
+        told, labels = read(tmp_path / "pets.npz")
+        assert (told == pets).all() and labels.tolist() == [0, 1, 0]
+    for pictures in (x.reshape(3, 784), x[..., None], x[:, None]):
+        np.savez(tmp_path / "laid.npz", x=pictures, y=np.array(["7", "0", "9"]))
+        told, labels = read(tmp_path / "laid.npz")
+        assert (told == x).all() and labels.tolist() == [7, 0, 9]
     wrong = {
-        "flat": ({"x": x.reshape(3, -1), "y": np.arange(3)}, "expected x of shape"),
+        "cut": ({"x": x[:, 1:], "y": np.arange(3)}, "expected x of shape"),
+        "eleven": ({"x": x, "y": np.array([0, 9, 10])}, "label '10' is none of the digits"),
+        "cow": ({"x": np.zeros((1, 32, 32, 3), np.uint8), "y": np.array(["cow"])}, "label 'cow' is none of cat, dog"),
         "short": ({"x": x, "y": np.arange(2)}, "expected x of shape"),
         "none": ({"x": x[:0], "y": np.arange(0)}, "expected x of shape"),
         "nan": ({"x": np.full((1, 28, 28), np.nan), "y": np.zeros(1)}, "must lie in"),

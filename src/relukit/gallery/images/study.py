@@ -106,7 +106,10 @@ def _accuracies(out: Path, kind: str, x: np.ndarray, y: np.ndarray) -> list[floa
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images as bytes, digits (n, 28, 28) or pets (n, 32, 32, 3), and their labels; floats in [0, 1] become bytes.
+    """Images as bytes, digits (n, 28, 28) or pets (n, 32, 32, 3), and their labels 0 to 9, or 0 (cat) and 1 (dog).
+
+    Floats in [0, 1] become bytes, flat digits and channels that come first are laid out again. Labels may be names (`cat`, `7`), CIFAR-10's
+    numbers (3 and 5), or places in `classes`, where the file has such a list.
 
     Raises:
         UnreadableFile: The file holds something else.
@@ -117,7 +120,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UnreadableFile(f"{path}: expected an .npz file with images x and labels y, this is none")
     try:
         with np.load(path) as source:
-            x, y = source["x"], source["y"]
+            x, y, classes = _laid_out(source["x"]), source["y"], source.get("classes")
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise UnreadableFile(f"{path}: expected an .npz file with images x and labels y ({error})") from error
     if x.shape[1:] not in ((28, 28), (32, 32, 3)) or y.shape != x.shape[:1] or not len(x):
@@ -128,7 +131,31 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if not (np.isfinite(x).all() and x.min() >= 0 and x.max() <= 255):
             raise UnreadableFile(f"{path}: images of {x.dtype} must lie in [0, 1] or [0, 255]")
         x = np.round(x * (255 if x.max() <= 1 else 1)).astype(np.uint8)
-    return x, y
+    return x, _labels(y, classes, x.ndim == 4, path)
+
+
+def _laid_out(x: np.ndarray) -> np.ndarray:
+    if x.shape[1:] in ((784,), (28, 28, 1), (1, 28, 28)):
+        return x.reshape(len(x), 28, 28)
+    return x.transpose(0, 2, 3, 1) if x.shape[1:] == (3, 32, 32) else x
+
+
+def _labels(y: np.ndarray, classes: np.ndarray | None, pets: bool, path: Path) -> np.ndarray:
+    names = {"cat": 0, "dog": 1} if pets else {str(k): k for k in range(10)}
+    own = np.array([str(v).removesuffix(".0").lower() for v in y])
+    if pets and classes is not None:
+        listed = [str(c).lower() for c in np.ravel(classes)]
+        own = np.array([listed[int(v)] if v.isdigit() and int(v) < len(listed) else v for v in own])
+    elif pets and set(own) <= {"0", "1"}:
+        names = {"0": 0, "1": 1}
+    elif pets and set(own) <= {"3", "5"}:
+        names = {"3": 0, "5": 1}  # of CIFAR-10
+    strange = sorted(set(own) - set(names))
+    if strange:
+        raise UnreadableFile(
+            f"{path}: label '{strange[0]}' is none of {'cat, dog (or 0, 1)' if pets else 'the digits 0 to 9'}"
+        )
+    return np.array([names[v] for v in own])
 
 
 def score(out: Path, files: Sequence[Path], flips: int = 0) -> dict[str, Any]:
