@@ -4,12 +4,12 @@ Rounding: substituting gate j with coefficient c adds `|c| loose_j` to a row's e
 sum of magnitudes of row j over the box; a line above carries `(gamma + 8 eps) |v| (u - l)`. So every bound holds in real
 arithmetic, whatever the order of summation.
 
-Functions take many rows at once: passing an array costs as much as a short row's work.
+Rows stand side by side in the eight lanes of a block `T`: entry `8 i + q` is the coefficient of row q at i, x first (n), then the
+constant, padding to S0, and earlier gates. So what is done to a row is done to eight, and nothing is summed across lanes.
 """
 
-import numpy as np
-
 from relukit._numba import njit
+from relukit.search._few_lanes import every, fill, larger, load, numbers, pairs, smaller, store, where_above
 from relukit.search._few_net import EPS
 from relukit.search._few_slopes import STEP, SURE, improve
 
@@ -36,164 +36,158 @@ def _relax(lo, hi, L, U, loose, gamma, lines):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def substitute(T, count, hi, n, S0, M, loose, first, lines, old, below, which, errors, c, index):
-    """Replace all gates before `hi` in rows `T[:count]` by lines and their own rows: `T[r, :n + 1]` become planes over x
-    below the rows. Errors are added to; the coefficients with which gates were met stay in `T[r, S0:]`.
+def substitute(T, error, hi, n, S0, M, loose, first, lines, old, below, stride, at, keep, c):
+    """Replace all gates before `hi` in the rows of a block by lines and their own rows: what is left are planes over x below the rows.
 
-    Lines below have the slopes `old[which[r]]`, kept within what the gates' bounds allow: so they are written to `below[which[r]]`.
+    Returns the rows' errors, which begin with `error`. The coefficients with which gates were met stay in T.
+
+    Lines below have the slopes `old[j * stride + at]` and on, kept within what the gates' bounds allow: so they are written to `below`,
+    in lanes where `keep` is above 0.
     """
-    S = M.shape[1]
-    flat = M.reshape(M.size)
+    S, across = M.shape[1], lines.shape[1]
+    zero = fill(0.0)
+    constant = zero
     while hi > 0:
         lo = first[hi - 1]
         size = hi - lo
-        width = (S0 + lo + 7) // 8 * 8  # weights from there to the group are 0
-        least, most, above, lift = lines[LEAST, lo:hi], lines[MOST, lo:hi], lines[ABOVE, lo:hi], lines[LIFT, lo:hi]
-        e_above, slack = lines[E_ABOVE, lo:hi], loose[lo:hi]
-        for r in range(count):
-            v = T[r, S0 + lo : S0 + hi]
-            row = which[r]
-            constant, error = 0.0, 0.0
+        for j in range(lo, hi):
+            v, place = load(T, 8 * (S0 + j)), j * stride + at
+            s = smaller(larger(load(old, place), every(lines, LEAST * across + j)), every(lines, MOST * across + j))
+            store(below, place, where_above(keep, zero, s, load(below, place)))
+            p = larger(v, zero)
+            m = v - p
+            p = p * s
+            store(c, 8 * (j - lo), p + m * every(lines, ABOVE * across + j))
+            constant = constant + m * every(lines, LIFT * across + j)
+            error = error + (p * every(loose, j) - m * every(lines, E_ABOVE * across + j))
+        for i in range(0, S0 + lo, 8):  # eight coefficients of eight rows at once; weights from `lo` to the group are 0
+            t = 8 * i
+            t0, t1, t2, t3 = load(T, t), load(T, t + 8), load(T, t + 16), load(T, t + 24)
+            t4, t5, t6, t7 = load(T, t + 32), load(T, t + 40), load(T, t + 48), load(T, t + 56)
             for j in range(size):
-                s = min(max(old[row, lo + j], least[j]), most[j])
-                below[row, lo + j] = s
-                p = max(v[j], 0.0)
-                m = v[j] - p
-                p *= s
-                c[j] = p + m * above[j]
-                constant += m * lift[j]
-                error += p * slack[j] - m * e_above[j]
-            errors[r] += error
-            found = 0
-            for j in range(size):
-                index[found] = j
-                found += c[j] != 0.0
-            c[size] = 0.0
-            for k in range(4):  # filled up to whole fours with zeros
-                index[found + k] = size
-            t = T[r, :width]
-            t[n] += constant
-            for k in range(0, found, 4):
-                i0, i1, i2, i3 = index[k], index[k + 1], index[k + 2], index[k + 3]
-                a0, a1, a2, a3 = c[i0], c[i1], c[i2], c[i3]
-                last = size - 1
-                p0, p1, p2, p3 = lo + i0, lo + min(i1, last), lo + min(i2, last), lo + min(i3, last)
-                m0 = flat[p0 * S : p0 * S + width]
-                m1 = flat[p1 * S : p1 * S + width]
-                m2 = flat[p2 * S : p2 * S + width]
-                m3 = flat[p3 * S : p3 * S + width]
-                for i in range(width):
-                    t[i] += (a0 * m0[i] + a1 * m1[i]) + (a2 * m2[i] + a3 * m3[i])
+                v, w = load(c, 8 * j), (lo + j) * S + i
+                t0, t1 = t0 + v * every(M, w), t1 + v * every(M, w + 1)
+                t2, t3 = t2 + v * every(M, w + 2), t3 + v * every(M, w + 3)
+                t4, t5 = t4 + v * every(M, w + 4), t5 + v * every(M, w + 5)
+                t6, t7 = t6 + v * every(M, w + 6), t7 + v * every(M, w + 7)
+            store(T, t, t0)
+            store(T, t + 8, t1)
+            store(T, t + 16, t2)
+            store(T, t + 24, t3)
+            store(T, t + 32, t4)
+            store(T, t + 40, t5)
+            store(T, t + 48, t6)
+            store(T, t + 56, t7)
         hi = lo
+    store(T, 8 * n, load(T, 8 * n) + constant)
+    return error
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
-def half_space(n, plane, xl, xu, q):
-    """What `lowest` needs of the half-space `plane[:n] . x + plane[n] <= 0`: `q[0]` slopes, `q[1]` |slope| times width,
-    `q[2]` 1 / |slope|, and `q[3]`, `q[4]` for use by it."""
-    for i in range(n):
-        s = plane[i]
-        q[0, i] = s
-        q[1, i] = abs(s) * (xu[i] - xl[i])
-        q[2, i] = 1.0 / abs(s) if abs(s) > 1e-200 else 0.0
-    q[0, n] = plane[n]
+def half_space(n, plane, q):
+    """What `lowest` needs of the half-space `plane[:n] . x + plane[n] <= 0`: `q[0]` slopes, `q[1]` what they divide by."""
+    for i in range(n + 1):
+        q[0, i] = plane[i]
+        q[1, i] = 1.0 / plane[i] if abs(plane[i]) > 1e-200 else 0.0
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
-def lowest(T, count, errors, n, xl, xu, gamma, halved, q, lows, corner):
-    """Smallest values of the planes `T[r, :n + 1]` over the box (and the half-space if `halved`), rounded down.
+def lowest(T, error, n, xl, xu, gamma, halved, q, corner):
+    """Smallest values of the planes of a block over the box (and the half-space if `halved`), rounded down.
 
-    How much of the half-space's plane is added is the dual of a fractional knapsack: at one of its n breakpoints.
-    Any nonnegative amount gives a valid bound. `corner[r]` receives the point where the value is least.
+    How much of the half-space's plane is added is the dual of a fractional knapsack: at one of its n breakpoints, or none.
+    Any nonnegative amount gives a valid bound. `corner` receives the points where the values are least, lane by lane.
     """
-    for r in range(count):
-        t = T[r]
-        factor, last, left = 0.0, 0, 0.0
-        if halved:
-            left = q[0, n]
+    zero, across = fill(0.0), q.shape[1]
+    factor, last = zero, fill(-1.0)
+    if halved:
+        most = load(T, 8 * n)
+        for i in range(n):
+            t = load(T, 8 * i)
+            most = most + smaller(t * every(xl, i), t * every(xu, i))
+        for k in range(n):
+            f = larger(zero - load(T, 8 * k) * every(q, across + k), zero)
+            value = load(T, 8 * n) + f * every(q, n)
             for i in range(n):
-                p, s = t[i], q[0, i]
-                left += s * (xl[i] if p > 0.0 or (p == 0.0 and s >= 0.0) else xu[i])
-                q[3, i] = abs(p) * q[2, i] if p * s < 0.0 else np.inf
-            while left > 0.0:
-                nearest = 0
-                for i in range(1, n):
-                    if q[3, i] < q[3, nearest]:
-                        nearest = i
-                if q[3, nearest] == np.inf:
-                    break
-                factor, last = q[3, nearest], nearest
-                left -= q[1, nearest]
-                q[3, nearest] = np.inf
-        value, size = t[n], abs(t[n])
-        if factor > 0.0:
-            value += factor * q[0, n]
-            size += factor * abs(q[0, n])
-            for i in range(n):
-                more = factor * q[0, i]
-                s = t[i] + more
-                corner[r, i] = xl[i] if s >= 0.0 else xu[i]
-                value += s * corner[r, i]
-                size += (abs(t[i]) + abs(more)) * max(abs(xl[i]), abs(xu[i]))
-            back = max(-left, 0.0) * q[2, last]
-            corner[r, last] = min(xl[last] + back, xu[last]) if q[0, last] > 0.0 else max(xu[last] - back, xl[last])
-        else:
-            for i in range(n):
-                corner[r, i] = xl[i] if t[i] >= 0.0 else xu[i]
-                term = t[i] * corner[r, i]
-                value += term
-                size += abs(term)
-        lows[r] = value - 1.01 * errors[r] - gamma * size
+                t = load(T, 8 * i) + f * every(q, i)
+                value = value + smaller(t * every(xl, i), t * every(xu, i))
+            factor, last = where_above(value, most, f, factor), where_above(value, most, fill(float(k)), last)
+            most = larger(value, most)
+    value, more = load(T, 8 * n), factor * every(q, n)
+    size = larger(value, zero - value) + larger(more, zero - more)
+    value = value + more
+    room = every(q, n)
+    for i in range(n):
+        low, high, t = every(xl, i), every(xu, i), load(T, 8 * i)
+        more = factor * every(q, i)
+        s = t + more
+        x = where_above(zero, s, high, low)
+        store(corner, 8 * i, x)
+        room = room + x * every(q, i)
+        value = value + s * x
+        size = size + (larger(t, zero - t) + larger(more, zero - more)) * larger(high, zero - low)
+    if halved:  # the input at whose breakpoint the amount lies goes to the edge of the half-space
+        for i in range(n):
+            x, this = load(corner, 8 * i), fill(float(i))
+            edge = smaller(larger(x - room * every(q, across + i), every(xl, i)), every(xu, i))
+            other = where_above(last, this, x, where_above(this, last, x, edge))
+            store(corner, 8 * i, other)
+    return value - fill(1.01) * error - fill(gamma) * size
 
 
 @njit(cache=True, nogil=True)
-def tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, errors, lows, c, index, lines, P,
-            old, below, which, height, corner, rounds):  # fmt: skip
+def tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, c, lines, P,
+            old, below, stride, height, corner, rounds):  # fmt: skip
     """Bounds of every undecided gate, and its lines; `P[k]` receives the size of its planes' slopes.
 
-    Slopes below are those of `old`, row by row; `below` receives them improved, after each of some rounds. `height[:, k]` receives
+    Slopes below are those of `old`, row by row; `below` receives them improved, after each of some rounds. `height[k]` receives
     a plane below gate k, in units in which a step is taken.
 
     Returns whether any point is left: bounds that cross mean that no counterexample is in the box.
     """
+    S, zero = M.shape[1], fill(0.0)
     k = 0
     while k < K:
         lo, end = first[k], k
         while end < K and first[end] == lo:
             end += 1
         for t in range(rounds if lo else 1):
-            count, width = 0, S0 + lo
-            for g in range(k, end):
-                if L[g] < 0.0 and U[g] > 0.0:
-                    up, down, m = T[count], T[count + 1], M[g]
-                    for i in range(width):
-                        up[i], down[i] = m[i], -m[i]
-                    errors[count] = errors[count + 1] = loose[g]
-                    which[count], which[count + 1] = 2 * g, 2 * g + 1
-                    count += 2
-            if count:
-                slopes = old if t == 0 else below
-                substitute(T, count, lo, n, S0, M, loose, first, lines, slopes, below, which, errors, c, index)
-                lowest(T, count, errors, n, xl, xu, gamma, halved, q, lows, corner)
+            slopes = old if t == 0 else below
+            for g in range(k, end, 4):  # planes below and above four gates fill a block
+                to, undecided = min(g + 4, end), False
+                for i in range(g, to):
+                    undecided = undecided or (L[i] < 0.0 and U[i] > 0.0)
+                if not undecided:
+                    continue
+                g1, g2, g3 = min(g + 1, to - 1), min(g + 2, to - 1), min(g + 3, to - 1)
+                for i in range((S0 + lo + 7) // 8 * 8):
+                    store(T, 8 * i, pairs(M, g * S + i, g1 * S + i, g2 * S + i, g3 * S + i))
+                keep = fill(2.0 * (to - g)) - numbers()
+                error = pairs(loose, g, g1, g2, g3)
+                error = larger(error, zero - error)
+                error = substitute(T, error, lo, n, S0, M, loose, first, lines, slopes, below, stride, 2 * g, keep, c)
+                store(c, 0, lowest(T, error, n, xl, xu, gamma, halved, q, corner))
+                for i in range(g, to):
+                    if not (L[i] < 0.0 and U[i] > 0.0):
+                        continue
+                    r = 2 * (i - g)
+                    if c[r] > L[i]:
+                        L[i] = c[r]
+                    if -c[r + 1] < U[i]:
+                        U[i] = -c[r + 1]
+                    if L[i] > U[i]:
+                        return False
+                    for x in range(n):
+                        P[i, x] = abs(T[8 * x + r]) + abs(T[8 * x + r + 1])
+                    for x in range(n + 1):
+                        height[i, x] = T[8 * x + r]
                 if lo:
-                    improve(T, count, below, which, lo, n, S0, height, corner, c)
-            for r in range(0, count, 2):
-                g = which[r] // 2
-                if lows[r] > L[g]:
-                    L[g] = lows[r]
-                if -lows[r + 1] < U[g]:
-                    U[g] = -lows[r + 1]
-                for i in range(n):
-                    P[g, i] = abs(T[r, i]) + abs(T[r + 1, i])
-                for i in range(n + 1):
-                    height[i, g] = T[r, i]
-                if L[g] > U[g]:
-                    return False
+                    improve(T, below, stride, 2 * g, lo, n, S0, height, corner, keep)
         for g in range(k, end):
             undecided = L[g] < 0.0 and U[g] > 0.0 and U[g] - L[g] > 1e-100
             scale = STEP / (U[g] - L[g]) if undecided else 0.0
-            for i in range(n + 1):
-                height[i, g] = height[i, g] * scale if undecided else 0.0
+            for x in range(n + 1):
+                height[g, x] = height[g, x] * scale if undecided else 0.0
         _relax(k, end, L, U, loose, gamma, lines)
         k = end
     return True

@@ -16,6 +16,13 @@ _SLOPES = 12_000_000  # entries for the slopes that boxes hand down, at most, be
 _POOL = 60_000_000  # entries of the pool of nets at most (touched only where they are needed)
 
 
+def _aligned(size: int) -> Array:
+    """Zeros that begin with a line of the cache: vectors then lie within one."""
+    found = np.zeros(size + 8)
+    start = -found.ctypes.data // 8 % 8
+    return found[start : start + size]
+
+
 class Engine:
     """One search of the compiled kernel: its nets and boxes, in arrays made once.
 
@@ -28,6 +35,7 @@ class Engine:
     def __init__(self, small: CompactNetwork, box: Box, maximize: bool = False, finish: int = FINISH) -> None:
         with loading():
             from relukit.search._few_kernel import ANCESTORS, DEEPEST, State
+            from relukit.search._few_lanes import LANES
 
         K, n, R = small.gates, small.C.shape[1], len(small.c)
         S0, finish = (n + 1 + 7) // 8 * 8, min(finish, K)
@@ -41,7 +49,7 @@ class Engine:
         # Each compaction drops a tenth of the gates, each phase at least one.
         widths = [int(0.9**k * K) for k in range(80)] + list(range(min(finish, K)))
         need = sum((k + R + finish + 2) * (S0 + k + 8) + 2 * k + R + finish + 32 for k in widths)
-        pool = np.zeros(min(need, _POOL) + (K + R + 4) * wide + 4 * (K + R + 8))
+        pool = _aligned(min(need, _POOL) + (K + R + 4) * wide + 4 * (K + R + 8))
         M = pool[: K * wide].reshape(K, wide)
         M[:, :n], M[:, n], M[:, S0 : S0 + K] = small.C, small.b, small.W
         Q = pool[K * wide : (K + R) * wide].reshape(R, wide)
@@ -52,7 +60,8 @@ class Engine:
         firsts = np.zeros(12 * K + (finish + 2) ** 2 + 100, np.int64)
         firsts[:K] = np.searchsorted(small.units[:, 0], small.units[:, 0], side="left") if K else 0
         longest = max(K, rows, n + 1) + 8
-        kept, below_end = min(40 * (2 * K + R) * K, _SLOPES), np.zeros((2, DEEPEST + 4), np.int64)
+        across = (2 * K + rows + 7) // 8 * 8
+        kept, below_end = min(40 * across * K, _SLOPES // 8 * 8), np.zeros((2, DEEPEST + 4), np.int64)
         below_end[0, DEEPEST + 1] = kept  # where the block lies of a box that hands none down
         self.state = State(
             head=np.array([1, R, 0, 0], np.int64),
@@ -60,11 +69,11 @@ class Engine:
             pool=pool, firsts=firsts, net=np.zeros((DEEPEST + 4, 4), np.int64), box=np.zeros((self.boxes_most + 2, 3), np.int64),
             x=np.zeros((self.boxes_most + 2, 2, n)), L=np.zeros((self.boxes_most + 2, K + 1)), U=np.zeros((self.boxes_most + 2, K + 1)),
             window=np.stack([box.lower, box.upper]).astype(np.float64), path=np.zeros((DEEPEST + 1, n + 1)), threshold=np.zeros(2), best=np.zeros(2 + n), point=np.zeros(n),
-            planes=np.zeros((rows + 1, wide)), errors=np.zeros(rows), weights=np.zeros(rows), gates=np.zeros((12, K + 8)),
-            T=np.zeros((2 * K + 2, wide)), T_errors=np.zeros(2 * K + 2), lows=np.zeros(2 * K + rows), slopes=np.zeros((K + 1, n)), inputs=np.zeros((10, n + 1)), rows=np.zeros((3, rows)),
-            dictionary=np.zeros((rows, n + 2)), index=np.zeros((3, longest), np.int64), flags=np.zeros(n + 2, np.bool_),
-            below=np.zeros(kept + (2 * K + rows) * K + 8), below_end=below_end, height=np.zeros((n + 1, K + 8)),
-            corner=np.zeros((2 * K + rows + 2, n)), which=np.zeros(2 * K + rows + 2, np.int64),
+            planes=np.zeros((rows + 1, n + 1)), errors=np.zeros(rows + LANES), weights=np.zeros(rows),
+            blocks=_aligned((rows // LANES + 1) * wide * LANES).reshape(-1, wide * LANES),
+            gates=np.zeros((11, K + 8)), T=_aligned(wide * LANES), met=_aligned((K + 1) * LANES), slopes=np.zeros((K + 1, n)), inputs=np.zeros((8, n + 1)),
+            rows=np.zeros((3, rows)), dictionary=np.zeros((rows, n + 2)), index=np.zeros((4, longest), np.int64), flags=np.zeros(n + 2, np.bool_),
+            below=_aligned(kept + across * K + 2 * LANES), below_end=below_end, height=np.zeros((K + 1, S0)), corner=_aligned(n * LANES),
         )  # fmt: skip
         s = self.state
         s.net[0] = K, R, 0, 0

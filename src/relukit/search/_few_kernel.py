@@ -16,6 +16,7 @@ import numpy as np
 
 from relukit._numba import njit
 from relukit.search._few_bounds import half_space, lowest, substitute, tighten
+from relukit.search._few_lanes import LANES, fill, load, numbers, store
 from relukit.search._few_lp import joint, weigh
 from relukit.search._few_net import evaluate, room, shrink, views
 from relukit.search._few_slopes import ROUNDS, improve, inherit, usual
@@ -45,6 +46,7 @@ class State(NamedTuple):
             nearest miss.
         point: The candidate.
         planes, errors, weights: The rows of the last box over x alone.
+        blocks: The same rows in lanes (see `_few_bounds`), eight to a block, with the coefficients on gates.
     """
 
     head: np.ndarray
@@ -64,21 +66,26 @@ class State(NamedTuple):
     planes: np.ndarray
     errors: np.ndarray
     weights: np.ndarray
-    gates: np.ndarray  # (12, K): scratch
-    T: np.ndarray  # (2 K + rows, S0 + K): rows being substituted
-    T_errors: np.ndarray
-    lows: np.ndarray
+    blocks: np.ndarray
+    gates: np.ndarray  # (11, K): scratch
+    T: np.ndarray  # a block of rows being substituted
+    met: np.ndarray  # (K, lanes): its coefficients on the gates of one group
     slopes: np.ndarray  # (K, n)
     inputs: np.ndarray  # (10, n + 1)
     rows: np.ndarray  # (3, rows)
     dictionary: np.ndarray
-    index: np.ndarray  # (3, K + rows + n)
+    index: np.ndarray  # (4, K + rows + n)
     flags: np.ndarray
     below: np.ndarray  # slopes below (see `_few_slopes`), one block for each level of the tree
     below_end: np.ndarray  # (2, levels): where a level's block ends, and whether there is one
-    height: np.ndarray  # (n + 1, K)
-    corner: np.ndarray  # (2 K + rows, n): where the rows are least
-    which: np.ndarray
+    height: np.ndarray  # (K, S0)
+    corner: np.ndarray  # (n, lanes): where the rows of a block are least
+
+
+@njit(cache=True, nogil=True)
+def _stride(K, R):
+    """Length of a row of slopes below."""
+    return (2 * K + R + 7) // 8 * 8
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
@@ -88,7 +95,7 @@ def _gap(v, slope, low, high):
 
 
 @njit(cache=True, nogil=True)
-def _losses(K, R, S0, L, U, planes, weights, below, loss):
+def _losses(K, R, S0, L, U, blocks, weights, below, stride, loss):
     """What each gate's relaxation may cost the joint bound; returns the gate that costs most, -1 if none is open."""
     best, most = -1, -1.0
     for j in range(K):
@@ -97,7 +104,8 @@ def _losses(K, R, S0, L, U, planes, weights, below, loss):
             continue
         for r in range(R):
             if weights[r] > 0.0:
-                loss[j] += weights[r] * _gap(planes[r, S0 + j], below[2 * K + r, j], L[j], U[j])
+                v = blocks[r // LANES, LANES * (S0 + j) + r % LANES]
+                loss[j] += weights[r] * _gap(v, below[j * stride + 2 * K + r], L[j], U[j])
         if loss[j] > most:
             best, most = j, loss[j]
     return best
@@ -167,14 +175,13 @@ def _push(s, slot, net, depth, gate, K, n, L, U, xl, xu):
 def run(s, gamma, budget, maximize):
     """Work on the stack of boxes until it is empty, a candidate appears, a leaf touches the boundary, or the budget is spent."""
     n, S0, most_rows, finish, most_boxes = s.sizes[0], s.sizes[1], s.sizes[2], s.sizes[3], s.sizes[4]
-    c, h, low_k, high_k, loss = s.gates[0], s.gates[1], s.gates[2], s.gates[3], s.gates[4]
+    most, h, low_k, high_k, loss = s.gates[0], s.gates[1], s.gates[2], s.gates[3], s.gates[4]
     h_root, lines = s.gates[5], s.gates[6:11]
     xl, xu, score, reach, point = s.inputs[0], s.inputs[1], s.inputs[2], s.inputs[3], s.inputs[4]
-    plane, q = s.inputs[5], s.inputs[6:10]
+    plane, q = s.inputs[5], s.inputs[6:8]
     out, value = s.rows[0], s.rows[1]
-    index, basic, beside = s.index[0], s.index[1], s.index[2]
-    T, T_errors, lows = s.T, s.T_errors, s.lows
-    t = T[0]
+    index, basic, beside, kept_gates = s.index[0], s.index[1], s.index[2], s.index[3]
+    T, blocks, c = s.T, s.blocks, s.met
     planes, errors, weights, P, path = s.planes, s.errors, s.weights, s.slopes, s.path
     M0, Q0, _, _, _ = views(s.pool, 0, s.net[0, 0], s.net[0, 1], S0)
     K0, R0 = s.net[0, 0], s.net[0, 1]
@@ -210,7 +217,7 @@ def run(s, gamma, budget, maximize):
                 K2 += L[k] < 0.0 and U[k] > 0.0
             M2, Q2, loose2, q_loose2, end = views(s.pool, end, K2, R + 1, S0)
             first2 = s.firsts[f + K : f + K + K2]
-            shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, t, reach, gate, on,
+            shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, kept_gates, T, most, reach, gate, on,
                    M2, Q2, loose2, q_loose2, first2)  # fmt: skip
             k2 = 0
             for k in range(K):
@@ -224,42 +231,51 @@ def run(s, gamma, budget, maximize):
         start, known = 0, False  # the slopes of the parent end where this box's begin
         if depth:
             start, known = s.below_end[0, depth - 1], s.below_end[1, depth - 1] > 0
-        kept = start + (2 * K + R) * K <= s.below_end[0, DEEPEST + 1]
+        stride = _stride(K, R)
+        kept = start + K * stride <= s.below_end[0, DEEPEST + 1]
         at = start if kept else s.below_end[0, DEEPEST + 1]
-        below = s.below[at : at + (2 * K + R) * K].reshape(2 * K + R, K)
-        s.below_end[0, depth], s.below_end[1, depth] = (start + (2 * K + R) * K, 1) if kept else (start, 0)
+        below = s.below[at : at + K * stride + LANES]
+        s.below_end[0, depth], s.below_end[1, depth] = (start + K * stride, 1) if kept else (start, 0)
         old = below
         if not known:
-            usual(K, 2 * K + R, L, U, below)
+            usual(K, stride, L, U, below)
         elif phase < 0:
-            old = s.below[start - (2 * K + R) * K : start].reshape(2 * K + R, K)
+            old = s.below[start - K * stride : start + LANES]
         else:
-            before = s.below[start - (2 * K1 + R1) * K1 : start].reshape(2 * K1 + R1, K1)
-            inherit(K1, R1, before, index, K, below)
+            stride1 = _stride(K1, R1)
+            before = s.below[start - K1 * stride1 : start]
+            inherit(K1, R1, stride1, before, index, K, stride, below)
             for j in range(K1):
                 if index[j] >= 0:
-                    below[2 * K + R1, index[j]] = before[phase, j]
+                    below[index[j] * stride + 2 * K + R1] = before[j * stride1 + phase]
         halved = depth > 0
         if halved:
-            half_space(n, path[depth - 1], xl, xu, q)
-        if not tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, T_errors, lows, c, index, lines, P,
-                       old, below, s.which, s.height, s.corner, 1 if known else ROUNDS):  # fmt: skip
+            half_space(n, path[depth - 1], q)
+        if not tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, c, lines, P,
+                       old, below, stride, s.height, s.corner, 1 if known else ROUNDS):  # fmt: skip
             continue
         shift = s.threshold[0] if maximize else 0.0
         s.threshold[1] = shift  # the one that this box's rows hold
         for r in range(R):
-            row, from_ = planes[r], Q[r]
-            for i in range(S0 + K):
-                row[i] = from_[i]
             errors[r] = q_loose[r]
-        planes[0, n] += shift
-        for r in range(R):
-            s.which[r] = 2 * K + r
-        substitute(planes, R, K, n, S0, M, loose, first, lines, old, below, s.which, errors, c, index)
-        lowest(planes, R, errors, n, xl, xu, gamma, halved, q, lows, s.corner)
         closed = False
-        for r in range(R):
-            closed = closed or lows[r] > 0.0
+        for r in range(0, R, LANES):
+            block, count = blocks[r // LANES], min(R - r, LANES)
+            for lane in range(count):
+                for i in range(S0 + K):
+                    block[LANES * i + lane] = Q[r + lane, i]
+            if r == 0:
+                block[LANES * n] += shift
+            keep = fill(float(R - r)) - numbers()
+            error = substitute(
+                block, load(errors, r), K, n, S0, M, loose, first, lines, old, below, stride, 2 * K + r, keep, c
+            )
+            store(errors, r, error)
+            store(c, 0, lowest(block, error, n, xl, xu, gamma, halved, q, s.corner))
+            for lane in range(count):
+                closed = closed or c[lane] > 0.0
+                for i in range(n + 1):
+                    planes[r + lane, i] = block[LANES * i + lane]
         if closed:
             continue
         undecided = 0
@@ -340,11 +356,12 @@ def run(s, gamma, budget, maximize):
             s.x[top, 0, :n], s.x[top, 1, :n] = xl[:n], xu[:n]
             return LEAF
         path[depth, : n + 1] = plane[: n + 1]
-        worst = _losses(K, R, S0, L, U, planes, weights, below, loss)
-        for r in range(R):
-            for i in range(n):
-                s.corner[r, i] = point[i]
-        improve(planes, R, below, s.which, K, n, S0, s.height, s.corner, c)
+        worst = _losses(K, R, S0, L, U, blocks, weights, below, stride, loss)
+        for i in range(n):
+            store(s.corner, LANES * i, fill(point[i]))
+        for r in range(0, R, LANES):
+            keep = fill(float(R - r)) - numbers()
+            improve(blocks[r // LANES], below, stride, 2 * K + r, K, n, S0, s.height, s.corner, keep)
         if by_phase:
             on = h[worst] > 0.0  # the minimizer's phase goes on top of the stack
             for k in range(K):
@@ -356,12 +373,12 @@ def run(s, gamma, budget, maximize):
             # Compact where at least a tenth of the gates has become stable.
             if K - undecided >= 0.1 * K:
                 M2, Q2, loose2, q_loose2, _ = views(s.pool, place + room(K, R, S0), undecided, R, S0)
-                shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, t, reach, -1, False,
+                shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, kept_gates, T, most, reach, -1, False,
                        M2, Q2, loose2, q_loose2, s.firsts[f + K : f + K + undecided])  # fmt: skip
-                size = (2 * undecided + R) * undecided
-                inherit(K, R, below, index, undecided, s.below[at : at + size].reshape(2 * undecided + R, undecided))
+                stride2 = _stride(undecided, R)
+                inherit(K, R, stride, below, index, undecided, stride2, below)
                 if kept:
-                    s.below_end[0, depth] = at + size
+                    s.below_end[0, depth] = at + undecided * stride2
                 net += 1
                 s.net[net, 0], s.net[net, 1], s.net[net, 2], s.net[net, 3] = undecided, R, place + room(K, R, S0), f + K
                 k2 = 0

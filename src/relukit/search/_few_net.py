@@ -6,6 +6,7 @@ starts: gates of a group read only gates before it, so a group is substituted at
 """
 
 from relukit._numba import njit
+from relukit.search._few_lanes import LANES, fill, load, store
 
 EPS = 2.220446049250313e-16
 
@@ -55,81 +56,83 @@ def evaluate(K, n, S0, M, Q, first, x, h, out):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
-def _fold(t, upto, n, S0, M, loose, first, L, U):
-    """Replace gates of a row that are always on by their own rows, drop those always off; returns the error added."""
-    error = 0.0
-    for j in range(upto - 1, -1, -1):
-        v = t[S0 + j]
-        if v == 0.0:
+def _fold(t, upto, S0, M, loose, first, on, count):
+    """Replace the gates of a row that are always on by their own rows; returns the error added."""
+    S, error = M.shape[1], 0.0
+    for a in range(count - 1, -1, -1):
+        j = on[a]
+        if j >= upto or t[S0 + j] == 0.0:
             continue
-        if U[j] <= 0.0:
-            t[S0 + j] = 0.0
-        elif L[j] >= 0.0:
-            t[S0 + j] = 0.0
-            m = M[j]
-            for i in range(S0 + first[j]):
-                t[i] += v * m[i]
-            error += abs(v) * loose[j]
+        v = t[S0 + j]
+        weight = fill(v)
+        for i in range(0, S0 + first[j], LANES):  # weights from there on are 0
+            store(t, i, load(t, i) + weight * load(M, j * S + i))
+        error += abs(v) * loose[j]
     return error
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _magnitude(t, upto, n, S0, U, reach):
-    """Sum of magnitudes of a row over the box."""
+def _kept(t, n, S0, kept, upto, most, reach, row):
+    """What a row has at x, at 1 and at the gates that are kept; returns the sum of its magnitudes over the box."""
     size = abs(t[n])
+    for i in range(S0):
+        row[i] = t[i]
     for i in range(n):
         size += abs(t[i]) * reach[i]
-    for j in range(upto):
-        size += abs(t[S0 + j]) * max(U[j], 0.0)
+    for a in range(upto):
+        w = t[S0 + kept[a]]
+        row[S0 + a] = w
+        size += abs(w) * most[a]
+    row[S0 + upto :] = 0.0
     return size
 
 
 @njit(cache=True, nogil=True)
-def shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, keep, t, reach, phase, on,
+def shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, keep, order, t, most, reach, phase, on,
            M2, Q2, loose2, q_loose2, first2):  # fmt: skip
-    """The net with only its undecided gates, written to the arrays ending in 2.
+    """The net with only its undecided gates, written to the arrays ending in 2; `keep[k]` receives gate k's new number, or -1.
 
     With `phase >= 0` one more row is added: -z or z of that gate, which is at most 0 in the half that is being built.
+    `order`, `t`, `most` and `reach` are scratch.
     """
-    count = 0
+    count, always = 0, 0  # `order` has the kept gates first, then those always on
     for k in range(K):
         keep[k] = -1
         if L[k] < 0.0 and U[k] > 0.0:
-            keep[k] = count
+            keep[k], order[count], most[count] = count, k, U[k]
             count += 1
+    kept = order[:count]
+    ons = order[count:K]
+    for k in range(K):
+        if L[k] >= 0.0 and U[k] > 0.0:
+            ons[always] = k
+            always += 1
     for i in range(n):
         reach[i] = max(abs(xl[i]), abs(xu[i]))
-    for k in range(K):
-        at = keep[k]
-        if at < 0:
-            continue
+    before, group = 0, -1
+    for at in range(count):
+        k = kept[at]
         upto = first[k]
-        t[: S0 + upto] = M[k, : S0 + upto]
-        error = loose[k] + _fold(t, upto, n, S0, M, loose, first, L, U)
-        M2[at, :S0] = t[:S0]
-        M2[at, S0:] = 0.0
-        before = 0
-        for i in range(upto):
-            if keep[i] >= 0:
-                M2[at, S0 + keep[i]] = t[S0 + i]
+        if upto != group:  # another group begins
+            group = upto
+            while before < count and kept[before] < upto:
                 before += 1
+        t[: S0 + upto] = M[k, : S0 + upto]
+        error = loose[k] + _fold(t, upto, S0, M, loose, first, ons, always)
         first2[at] = before
-        loose2[at] = error + gamma * _magnitude(t, upto, n, S0, U, reach)
+        loose2[at] = error + gamma * _kept(t, n, S0, kept, before, most, reach, M2[at])
     for r in range(R + 1 if phase >= 0 else R):
-        upto = K
+        upto, before = K, count
         if r < R:
             t[: S0 + K] = Q[r, : S0 + K]
             error = q_loose[r]
         else:
-            upto = first[phase]
+            upto, before = first[phase], 0
+            while before < count and kept[before] < upto:
+                before += 1
             sign = -1.0 if on else 1.0
             for i in range(S0 + upto):
                 t[i] = sign * M[phase, i]
             error = loose[phase]
-        error += _fold(t, upto, n, S0, M, loose, first, L, U)
-        Q2[r, :S0] = t[:S0]
-        Q2[r, S0:] = 0.0
-        for k in range(upto):
-            if keep[k] >= 0:
-                Q2[r, S0 + keep[k]] = t[S0 + k]
-        q_loose2[r] = error + gamma * _magnitude(t, upto, n, S0, U, reach)
+        error += _fold(t, upto, S0, M, loose, first, ons, always)
+        q_loose2[r] = error + gamma * _kept(t, n, S0, kept, before, most, reach, Q2[r])
