@@ -151,7 +151,6 @@ class Certifier:
         G, e, used, size = self._rows(found, lo, hi)
         above = np.array([node.block.plane for node in batch])
         G, e = self._conditions(G, e, planes, batch, above)
-        own, _, _ = _joint(G[:, : self.R], e[:, : self.R], lo, hi, 12)
         weights, low, point = _joint(G, e, lo, hi, 12)
         open_ = [(L < 0) & (U > 0) & relu for (L, U), relu in zip(found, self.relu)]
         count = np.sum([o.sum(axis=1) for o in open_], axis=0) if open_ else np.zeros(len(batch), int)
@@ -163,7 +162,11 @@ class Certifier:
             weights[flat[better]], low[flat[better]] = w2[better], low2[better]
         some = np.flatnonzero(count > 0)
         if len(some):  # what the checker does; it is mostly more, and sometimes less, than the sum of bounds
-            low[some] = self._together(found, weights, batch, some, lo, hi, above[some])
+            low[some] = _lowest_below(*self._together(found, weights, batch, some), lo[some], hi[some], above[some])[:, 0]
+        if not self.by_gates:
+            own, _, _ = _joint(G[:, : self.R], e[:, : self.R], lo, hi, 12)
+            v, c = self._together(found, own, batch, np.arange(len(batch)))
+            handed = np.concatenate([v[:, 0], c], axis=1)
         empty = _lowest(above[:, None, :-1], above[:, -1:], lo, hi)[:, 0] > 0
         empty |= np.any([np.any(L > U, axis=1) for L, U in found], axis=0)
         score, loss = self._blame(found, open_, used, weights, planes, lo, hi, batch)
@@ -186,10 +189,10 @@ class Certifier:
             if node.number and count[p] and count[p] > share * block.open:
                 grown.fresh[node.number] = 0
             else:
-                plane, w = above[p], own[p]
+                plane = above[p]
                 if not self.by_gates:
-                    plane = np.append(w @ G[p, : self.R], w @ e[p, : self.R])
-                    grown.weigh(node.number, w, [], w)
+                    plane = handed[p]
+                    grown.weigh(node.number, own[p], [], own[p])
                 block = _Block([(L[p].copy(), U[p].copy()) for L, U in found], int(count[p]), plane)
             fresh.extend(self._split(grown, node, block, count[p], score[p], loss[p], lo[p], hi[p], point[p]))
         return fresh
@@ -243,19 +246,17 @@ class Certifier:
             found.append((L, U))
         return found, planes
 
-    def _together(
-        self, found, weights: Array, batch: list[_Node], hard: Array, lo: Array, hi: Array, above: Array
-    ) -> Array:
-        """Bounds of the weighed sums of rows and phases, substituted as one row: tighter than the sum of their bounds."""
-        part = [(L[hard], U[hard]) for L, U in found]
-        more = [np.zeros((len(hard), len(b))) for b in self.b]
-        for q, p in enumerate(hard):
+    def _together(self, found, weights: Array, batch: list[_Node], which: Array) -> tuple[Array, Array]:
+        """Planes below the weighed sums of rows and phases, substituted as one row: `(nodes, 1, n)` and `(nodes, 1)`."""
+        part = [(L[which], U[which]) for L, U in found]
+        more = [np.zeros((len(which), len(b))) for b in self.b]
+        for q, p in enumerate(which):
             for (gate, sign), beta in zip(batch[p].phases, weights[p, self.R :]):
                 k = int(np.searchsorted(self.first, gate, side="right")) - 1
                 more[k][q, gate - self.first[k]] -= sign * beta
-        w = weights[hard, : self.R]
+        w = weights[which, : self.R]
         v, e, _ = self._backward(len(self.W) - 1, (w @ self.A)[:, None], (w @ self.d)[:, None], part, more)
-        return _lowest_below(v + (w @ self.D)[:, None], e, lo[hard], hi[hard], above)[:, 0]
+        return v + (w @ self.D)[:, None], e
 
     def _backward(
         self, k: int, v: Array, e: Array, found, more: list[Array] | None = None
