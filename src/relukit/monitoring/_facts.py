@@ -239,5 +239,6 @@ def target_cause(f: Facts) -> str | None:
     t = f.target
     if t is None or not math.isfinite(t.mean):
         return None
-    spread = t.std if math.isfinite(t.std) else 0.0
-    return "unscaled_target" if spread > 8 or abs(t.mean) > 8 * max(1.0, spread) else None
+    unit, middle = f.record.scale
+    spread = t.std / unit if math.isfinite(t.std) else 0.0
+    return "unscaled_target" if spread > 8 or abs(t.mean - middle) / unit > 8 * max(1.0, spread) else None

@@ -11,6 +11,7 @@ _FIRST_RATE = {
     "Adam": 3e-3, "AdamW": 3e-3, "NAdam": 1.5e-3, "RAdam": 1.5e-3, "Adamax": 3e-3, "RMSprop": 1.5e-3, "Adagrad": 1.5e-2, "SparseAdam": 3e-3,
 }  # fmt: skip
 _USUAL_UPDATE = 3e-3  # of a plain step over its weights: healthy trainings start with 1e-3 to 1e-2
+_STRAIGHT = ("L1Loss", "SmoothL1Loss", "HuberLoss")
 _PLAIN = ("SGD", "ASGD", "Momentum", "Nesterov")
 
 
@@ -166,7 +167,10 @@ def familiar_rate(watch: Any, depth: int | None = None) -> float:
     noisy = (
         math.sqrt(min(len(seen[0].outputs) / 16, 1.0)) if seen and len(seen[0].outputs) else 1.0
     )  # of batches of a few rows
-    return steep * noisy * (0.03 if momentum > 0.5 else 0.1) * shallow
+    # Plain descent is not free of scale as Adam is: behind a hook that scales the output, the loss is in the target's unit (squared
+    # for squared error).
+    unit = watch.record.scale[0] ** (1 if watch.record.chain[:1] and watch.record.chain[0] in _STRAIGHT else 2)
+    return steep * noisy * (0.03 if momentum > 0.5 else 0.1) * shallow / unit
 
 
 def _width(watch: Any) -> float:

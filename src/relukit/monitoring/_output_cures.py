@@ -76,9 +76,8 @@ def scale_output(watch: Any, finding: Finding) -> str:
         present = watch._inner._relukit_scale = [std, mean]
         watch._inner.register_forward_hook(lambda _, __, out: out * present[0] + present[1])
     present[:] = [std, mean]
+    watch.record.scale = (std, mean)
     text = f"a hook multiplies the model's output by {std:.3g} and adds {mean:.3g}; keep it, or standardize the targets"
     if watch.optimizer is None or scale_free(watch.optimizer):
         return text
-    # Plain descent is not free of scale as Adam is: the loss is in the target's unit (squared for squared error).
-    steep = std if watch.record.chain[0] in ("L1Loss", "SmoothL1Loss", "HuberLoss") else std**2
-    return f"{text}; {set_rate(watch, familiar_rate(watch) / steep)}"
+    return f"{text}; {set_rate(watch, familiar_rate(watch))}"

@@ -79,6 +79,7 @@ class Record:
     samples: list[Sample] = field(default_factory=list)
     activity: list[Activity] = field(default_factory=list)
     updates: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    scale: tuple[float, float] = (1.0, 0.0)  # what a cure multiplies the model's outputs by and adds to them
     away: tuple[int, np.ndarray] | None = None  # at a step: how far each layer's weights lie from where they started, over their size
     chain: list[str] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)

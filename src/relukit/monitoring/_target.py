@@ -198,8 +198,13 @@ def _bounded(limit_of: Any) -> Any:
         inside = 0.5 * float(pull[~straight].square().sum())
         count = int(straight.sum())
         size = ((loss * n - inside) / count / limit + 0.5 * limit) if count else 0.0
-        if count and size < limit * 0.9:
+        if size < limit * 0.9 if count else not _close(inside / n, loss):
             return None
+        if count == n and bool((pull > 0).all() | (pull < 0).all()):  # all far off on one side, as by an absolute error
+            mean = float(out.mean()) - size * math.copysign(1.0, float(pull.reshape(-1)[0]))
+            return Target(math.nan, mean, math.nan, mean, mean, one_sided=True)
+        if count > n / 2 and float(out.std(unbiased=False)) > 0.5 * size:
+            return None  # most errors are told by their sign, and they are as unlike as the outputs: no target is told
         y = out - torch.where(straight, torch.sign(pull) * size, pull)
         errors = (y - y.median()).abs()
         level = float(torch.where(errors < limit, 0.5 * errors.square(), limit * (errors - 0.5 * limit)).mean())

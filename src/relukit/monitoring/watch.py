@@ -63,7 +63,7 @@ class Watch(Shown):
         self.dropouts = dropouts_of(self._inner)
         if not self.layers:
             raise InvalidInput("the model has no linear, convolution or normalization layer to watch")
-        self.record = Record(self.layers)
+        self.record = Record(self.layers, scale=tuple(getattr(self._inner, "_relukit_scale", (1.0, 0.0))))
         self.fixes: list[dict[str, Any]] = []
         self._active = False
         self._forward = ForwardLooks(self)
