@@ -281,3 +281,15 @@ def test_what_relu_cannot_stand_in_for_is_not_told_to_be_replaced_by_it():
         product.require_piecewise_linear("this")
     with pytest.raises(UnsupportedOperation, match="ReLU in its place"):
         smooth.require_piecewise_linear("this")
+
+
+def test_a_row_replays_alike_alone_and_among_others():
+    """torch rounds a product of one row otherwise than one of many: a witness found among many must hold alone."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 2)).eval()
+    network = relukit.load(module)
+    rows = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    together = module(torch.tensor(rows)).detach().numpy()
+    alone = np.concatenate([module(torch.tensor(r[None])).detach().numpy() for r in rows])
+    assert (together != alone).any()  # else this test shows nothing
+    assert (network.replay(rows) == alone).all() and network.replay(rows[:0]).shape == (0, 2)

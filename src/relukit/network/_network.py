@@ -277,11 +277,16 @@ class Network:
     def replay(self, x: Any) -> Array:
         """Outputs of the original (onnxruntime CPU float32 for ONNX, the module itself for torch, ...), head included.
 
-        A network that was built rather than read replays through itself in its own precision.
+        A network that was built rather than read replays through itself in its own precision. Each row is a call of its own:
+        a matrix product rounds otherwise in a larger batch, and a witness must hold when it is asked alone.
         """
         rows, single = self.rows(x, self.dtype)
         run = self.origin.run
-        out = self.apply_head(self(rows, self.dtype)) if run is None else np.asarray(run(rows)).reshape(len(rows), -1)
+        if run is None:
+            out = self.apply_head(self(rows, self.dtype))
+        else:
+            calls = [np.asarray(run(rows[k : k + 1])).reshape(1, -1) for k in range(len(rows))]
+            out = np.concatenate(calls) if calls else np.zeros((0, self.outputs))
         return out[0] if single else out
 
     # -- presentation ----------------------------------------------------------------------------------------------

@@ -84,12 +84,10 @@ def _first_width(module: nn.Module) -> Shape:
 class _Run:
     """Runs the original module on flat rows."""
 
-    def __init__(self, module: nn.Module, shape: Shape, one_by_one: bool = False) -> None:
-        self.module, self.shape, self.one_by_one = module, shape, one_by_one
+    def __init__(self, module: nn.Module, shape: Shape) -> None:
+        self.module, self.shape = module, shape
 
     def __call__(self, rows: Array) -> Array:
-        if self.one_by_one and len(rows) > 1:
-            return np.concatenate([self(rows[k : k + 1]) for k in range(len(rows))])
         parameter = next(self.module.parameters(), torch.zeros(()))
         x = torch.as_tensor(rows.reshape(len(rows), *self.shape), dtype=parameter.dtype, device=parameter.device)
         with torch.no_grad():
@@ -209,7 +207,7 @@ def _read_exported(path: Path) -> Network:
     values = [v for v in program.graph.nodes if v.op == "placeholder" and v.name in program.graph_signature.user_inputs]
     shape = tuple(values[0].meta["val"].shape)[1:]
     return from_exported(program, np.dtype(np.float32)).with_(
-        origin=Origin("torch", path, _Run(program.module(), shape, one_by_one=True))
+        origin=Origin("torch", path, _Run(program.module(), shape))
     )
 
 
