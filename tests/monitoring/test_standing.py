@@ -64,7 +64,7 @@ def test_targets_in_another_order_than_their_rows(data):
     x, y = data
     torch.manual_seed(1)
     model = _mlp(6, 32, 1)
-    h, errors = _run(model, x, y[torch.randperm(len(y))], F.mse_loss, torch.optim.Adam(model.parameters(), 2e-3), 90)
+    h, errors = _run(model, x, y[torch.randperm(len(y))], F.mse_loss, torch.optim.Adam(model.parameters(), 2e-3), 180)
     assert [f.cause for f in errors][:1] == ["bad_input_data"]
     assert "do not belong" in h.fix()["by_user"][0]
 

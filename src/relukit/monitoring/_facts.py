@@ -11,6 +11,7 @@ from relukit.monitoring._record import Record
 from relukit.monitoring._target import reference as reference_of
 
 _WIDE = 3.0
+_SMALL = 2.0  # root mean square of a first layer's outputs, at most
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def facts_of(record: Record) -> Facts:
         if seen is not None and len(live) > len(std) / 2
         else 0.0
     )
-    odd = _input_cause(input_std, shift, float(live.max() / np.median(live))) is not None
+    odd = _input_cause(input_std, shift, float(live.max() / np.median(live)), record.entry()) is not None
     relative = record.level()[1] / level if record.step >= 5 else math.nan
     # Little better than a constant, and no longer getting better: inputs out of scale can do that, or steps of size 0.
     stalled = record.step >= 40 and relative > 0.8 and record.stands() and (odd or update < 1e-8)
@@ -211,11 +212,12 @@ def finding(
 
 def input_cause(f: Facts) -> str | None:
     """What is wrong with the inputs, if anything: their scale, one feature's scale, or their offset."""
-    return _input_cause(f.input_std, f.input_shift, f.input_spread)
+    return _input_cause(f.input_std, f.input_shift, f.input_spread, f.record.entry())
 
 
-def _input_cause(std: float, shift: float, spread: float) -> str | None:
-    if std > 8 or (spread > 100 and std * spread > 10):
+def _input_cause(std: float, shift: float, spread: float, entry: float) -> str | None:
+    # What a first layer makes small numbers of was divided before it, by the model itself: torch's start puts out 0.6 of what comes in.
+    if (std > 8 and not entry < _SMALL) or (spread > 100 and std * spread > 10):
         return "unscaled_input"
     if std < 0.02 and shift < 20:
         return "unscaled_input"

@@ -116,6 +116,14 @@ class Record:
         mean = np.mean([a.input_mean for a in looks], axis=0)
         return mean, np.sqrt(np.mean([a.input_std**2 + (a.input_mean - mean) ** 2 for a in looks], axis=0))
 
+    def entry(self) -> float:
+        """Root mean square of what the first layer put out at the first look, as torch's start would have it; nan where that is not told."""
+        seen = next((a for a in self.activity if a.rms), None)
+        if seen is None or "weight_std" not in self.start:
+            return math.nan
+        size = float(self.start["weight_std"][0]) * math.sqrt(3 * self.layers[0].fan_in)
+        return seen.rms.get(0, math.nan) / max(size, 1.0)
+
     def loss_at(self, step: int) -> float:
         """Loss of a step by the number that samples and looks go by."""
         return self.losses[min(max(step - 1 - self.before, 0), len(self.losses) - 1)]
