@@ -89,3 +89,21 @@ def test_compiled_code_is_loaded_without_numbas_registries(tmp_path):
     assert answer() == [6.0, False, 0, 0]  # compiled
     assert answer() == [6.0, True, 0, 1]  # read
     assert answer("more") == [6.0, True, 6.0, 1]  # read, then another function compiled around it
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_compiling_is_announced_once(alone):
+    """Beside the patch of Numba's cache and without it; what is only imported is not announced."""
+    code = f"""
+from relukit.cli import _start
+_start.tell_compiling()
+if {alone}: _start._load_compiled_code_alone()
+import sys, numba
+print("imported", file=sys.stderr)
+f, g = numba.njit(lambda x: x + 1), numba.njit(lambda x: x + 2)
+assert (f(1), g(1)) == (2, 3)
+import numba.core.caching as caching
+assert (caching.FunctionCache.load_overload.__module__ == "relukit.cli._start") == {alone}
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stderr.splitlines()[0] == "imported" and found.stderr.count("compiling loops, once") == 1

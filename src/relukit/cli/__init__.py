@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from relukit.cli._frame import run_app, version_callback
-from relukit.cli._start import quick_call
+from relukit.cli._start import quick_call, tell_compiling
 
 if TYPE_CHECKING:
     import typer
@@ -72,5 +72,7 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Entry point: runs a command and turns errors into one sentence and an exit code."""
+    if sys.stderr.isatty() and sys.argv[1:2] != ["doctor"]:
+        tell_compiling()
     quick = quick_call(sys.argv[1:], COMMANDS)
     sys.exit(run_app(_whole() if quick is None else quick))

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable
@@ -150,19 +151,23 @@ def _load_compiled_code_alone() -> None:
     A compilation, should one be needed, fills them itself. This reaches into Numba: where a version has other names, nothing
     is changed.
     """
-    import sys
+    if "numba" not in sys.modules:
+        sys.meta_path.insert(0, _AfterNumba(_patch))
 
-    if "numba" in sys.modules:
-        return
-    sys.meta_path.insert(0, _AfterNumba())
+
+def tell_compiling() -> None:
+    """When Numba begins to compile, which is once on a machine, say so: a first command takes a minute where later ones take a second."""
+    if "numba" not in sys.modules:
+        sys.meta_path.insert(0, _AfterNumba(_listen))
 
 
 class _AfterNumba:
-    """Patches `numba.core.caching` once it has been imported, and steps aside."""
+    """Calls `then` with `numba.core.caching` once that has been imported, and steps aside."""
+
+    def __init__(self, then: Callable[[Any], None]) -> None:
+        self.then = then
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        import sys
-
         if name != "numba.core.caching":
             return None
         sys.meta_path.remove(self)
@@ -173,10 +178,30 @@ class _AfterNumba:
 
         def load(module: Any) -> None:
             whole(module)
-            _patch(module)
+            self.then(module)
 
-        spec.loader.exec_module = load  # type: ignore[method-assign]
+        spec.loader.exec_module = load
         return spec
+
+
+def _listen(_: Any) -> None:
+    from numba.core import event
+
+    class Once(event.Listener):
+        said = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.said:
+                self.said = True
+                print(
+                    "compiling loops, once on this machine (`relukit doctor --compile` does it ahead) ...",
+                    file=sys.stderr,
+                )
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Once())
 
 
 def _patch(caching: Any) -> None:
