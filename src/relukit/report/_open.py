@@ -88,30 +88,7 @@ def open(
     tell(0, len(SECTIONS) + 1, "reading")
     network, module, refusal = _read(source, input_shape)
     arrays = _arrays(data, network)
-    context = Context(
-        network,
-        module,
-        refusal,
-        _name(source),
-        isinstance(source, str | Path),
-        seed=seed,
-        time_limit=time_limit,
-        out=None if out is None else Path(out),
-    )
-    if isinstance(data, str | Path):
-        context.rows_file = Path(data).name
-    if network is not None:
-        context.box = _box(network, box)
-        context.data = _rows(network, arrays, context.box, seed, str(data) if isinstance(data, str | Path) else "data")
-        if context.box is None and context.data is not None:
-            context.box, context.box_source = (
-                Box(context.data.x.min(axis=0), context.data.x.max(axis=0)),
-                "the range of the data",
-            )
-        elif context.box is not None:
-            context.box_source = "the given box" if box is not None else "the network's own box"
-    elif arrays is not None:
-        context.raw_rows = arrays[0]
+    context = _context(source, network, module, refusal, data, arrays, box, out, seed, time_limit)
     if out is not None:  # after bad input was refused, before anything is computed
         _make(Path(out))
     sections, seconds = [], {}
@@ -136,6 +113,38 @@ def open(
         path = write_bytes(folder / "index.html", text.encode())
         write_json(folder / "report.json", content)
     return Report(content, text, path)
+
+
+def _context(
+    source: Any, network: Network | None, module: Any, refusal: str, data: Any, arrays: tuple[Any, Any] | None,
+    box: Box | str | Path | Callable[[int], Box] | None, out: str | Path | None, seed: int, time_limit: float,
+) -> Context:  # fmt: skip
+    """What all sections share: the network, its rows, and the inputs that count."""
+    context = Context(
+        network,
+        module,
+        refusal,
+        _name(source),
+        isinstance(source, str | Path),
+        seed=seed,
+        time_limit=time_limit,
+        out=None if out is None else Path(out),
+    )
+    if isinstance(data, str | Path):
+        context.rows_file = Path(data).name
+    if network is not None:
+        context.box = _box(network, box)
+        context.data = _rows(network, arrays, context.box, seed, str(data) if isinstance(data, str | Path) else "data")
+        if context.box is None and context.data is not None:
+            context.box, context.box_source = (
+                Box(context.data.x.min(axis=0), context.data.x.max(axis=0)),
+                "the range of the data",
+            )
+        elif context.box is not None:
+            context.box_source = "the given box" if box is not None else "the network's own box"
+    elif arrays is not None:
+        context.raw_rows = arrays[0]
+    return context
 
 
 def _make(folder: Path) -> None:

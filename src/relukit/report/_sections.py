@@ -112,7 +112,8 @@ def network_section(c: Context) -> Section:
     return Section("network", "What it is", head + listing + notes, facts=facts, data=data)
 
 
-def health_section(c: Context) -> Section:
+def _health(c: Context) -> tuple[Any, int, str]:
+    """What `health` finds, on how many rows, and a sentence on what that means here."""
     from relukit.monitoring import health
 
     if c.network is None:
@@ -120,30 +121,22 @@ def health_section(c: Context) -> Section:
             c.require()
         if c.raw_rows is None:
             raise UnsupportedOperation("health of a module that is no network needs rows: give them with --data FILE")
-        found = health(c.module, c.raw_rows)
-        rows_used, note = (
-            len(c.raw_rows),
-            " These are the outputs of its leaf modules; dead means the same value for every row.",
-        )
-    else:
-        data = c.rows()
-        keep = max(2, min(len(data.x), _HEALTH_NUMBERS // max(sum(n.size for n in c.network.nodes), 1)))
-        small = c.network.units <= _BOUND_UNITS
-        targets = None if data.labels is None else data.labels[:keep]
-        found = health(c.network, data.x[:keep], box=c.box if small else None, targets=targets)
-        rows_used = keep
-        note = (
-            ""
-            if data.real
-            else " The rows are sampled from the box: what is dead on them says little about real inputs."
-        )
-        if not small:
-            note += f" Proofs on a box are left out above {_BOUND_UNITS:,} units."
-    content = found.to_dict()
-    layers = content["layers"]
-    total = sum(layer["units"] for layer in layers) or 1
-    dead, proven = sum(layer["dead"] for layer in layers), sum(layer.get("proven_dead") or 0 for layer in layers)
-    zero = sum(layer["zero_share"] * layer["units"] for layer in layers) / total
+        note = " These are the outputs of its leaf modules; dead means the same value for every row."
+        return health(c.module, c.raw_rows), len(c.raw_rows), note
+    data = c.rows()
+    keep = max(2, min(len(data.x), _HEALTH_NUMBERS // max(sum(n.size for n in c.network.nodes), 1)))
+    small = c.network.units <= _BOUND_UNITS
+    targets = None if data.labels is None else data.labels[:keep]
+    found = health(c.network, data.x[:keep], box=c.box if small else None, targets=targets)
+    note = (
+        "" if data.real else " The rows are sampled from the box: what is dead on them says little about real inputs."
+    )
+    note += "" if small else f" Proofs on a box are left out above {_BOUND_UNITS:,} units."
+    return found, keep, note
+
+
+def _layers(layers: list[dict[str, Any]]) -> str:
+    """The table of all layers."""
     head = [
         "layer",
         "units",
@@ -180,6 +173,16 @@ def health_section(c: Context) -> Section:
                 "–" if grad is None else f"{grad:.3g}",
             ]
         )
+    return table(head, body)
+
+
+def health_section(c: Context) -> Section:
+    found, rows_used, note = _health(c)
+    content = found.to_dict()
+    layers = content["layers"]
+    total = sum(layer["units"] for layer in layers) or 1
+    dead, proven = sum(layer["dead"] for layer in layers), sum(layer.get("proven_dead") or 0 for layer in layers)
+    zero = sum(layer["zero_share"] * layer["units"] for layer in layers) / total
     saved = _saved(c.network, layers)
     saving = (
         f" Skipping the zeros would spare {100 * saved:.0f} % of the multiplications after the first layer."
@@ -195,7 +198,7 @@ def health_section(c: Context) -> Section:
     )
     content |= {"rows": rows_used, "zero_share": zero, "multiplications_spared": saved, "box": c.box_source or None}
     facts = [("dead units", f"{dead} of {total:,}"), ("zeros among hidden values", f"{100 * zero:.0f} %")]
-    return Section("health", "Which units live", words + colors + table(head, body), facts=facts, data=content)
+    return Section("health", "Which units live", words + colors + _layers(layers), facts=facts, data=content)
 
 
 def _saved(network: Network | None, layers: list[dict[str, Any]]) -> float | None:
