@@ -10,7 +10,7 @@ nothing here knows about proofs.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -153,13 +153,13 @@ class Term:
     def __gt__(self, other: Any) -> Condition:
         return Atom(-(self - other), True)
 
-    def __eq__(self, other: Any) -> Condition:  # type: ignore[override]
+    def __eq__(self, other: Any) -> Condition:
         return (self <= other) & (self >= other)
 
-    def __ne__(self, other: Any) -> Condition:  # type: ignore[override]
+    def __ne__(self, other: Any) -> Condition:
         return (self < other) | (self > other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None
 
     def __repr__(self) -> str:
         parts = [f"{float(v):g}*{k}[{i}]" for (k, i), v in self.terms.items()]
@@ -189,7 +189,7 @@ class Variables:
     """The inputs or outputs of one network: indexed, sliced, compared entry by entry, `sum()`-med, weighed with `w @ y`."""
 
     __array_ufunc__ = None
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None
 
     def __init__(self, kind: str, size: int, network: Any) -> None:
         self.kind, self.size, self.network = kind, size, network
@@ -245,7 +245,7 @@ class Variables:
     def __gt__(self, other: Any) -> Condition:
         return self._each(other, lambda a, b: a > b)
 
-    def __eq__(self, other: Any) -> Condition:  # type: ignore[override]
+    def __eq__(self, other: Any) -> Condition:
         return self._each(other, lambda a, b: a == b)
 
     def within(self, where: Any) -> Condition:
