@@ -85,3 +85,27 @@ def test_smooth_absolute_errors_tell_the_mean_of_far_targets_and_nothing_of_wild
     near = _seen(out, torch.randn(64, 1).clamp(-0.8, 0.8), nn.SmoothL1Loss())
     assert near is not None and not near.one_sided and near.std < 1
     assert _seen(200 * torch.randn(64, 1), torch.randn(64, 1), nn.SmoothL1Loss()) is None
+
+
+def test_since_step_does_not_hang_on_when_findings_are_read():
+    """Read at every step, or once at the end: within the quarter by which steps are tried."""
+    since = {}
+    for often in (True, False):
+        torch.manual_seed(0)
+        x = torch.randn(400, 5)
+        model = nn.Sequential(nn.Linear(5, 32), nn.ReLU(), nn.Linear(32, 1))
+        optimizer = torch.optim.SGD(model.parameters(), 1e-6)
+        first = 0
+        with relukit.watch(model, optimizer=optimizer) as h:
+            for k in range(1, 81):
+                loss = F.mse_loss(model(x), x[:, :1])
+                optimizer.zero_grad()
+                loss.backward()
+                h.step(loss)
+                optimizer.step()
+                first = first or k * bool(often and h.findings)
+        found = h.findings[0]
+        assert found.cause == "learning_rate_too_low"
+        since[often] = found.since_step
+        assert not often or found.since_step == first > 8
+    assert since[True] <= since[False] <= 1.25 * since[True] + 1

@@ -100,6 +100,18 @@ class Record:
     def step(self) -> int:
         return len(self.losses)
 
+    def until(self, count: int) -> "Record":
+        """What was known after so many of these steps."""
+        last = self.before + count
+        return replace(
+            self,
+            losses=self.losses[:count],
+            samples=[s for s in self.samples if s.step <= last],
+            activity=[a for a in self.activity if a.step <= last],
+            updates=[u for u in self.updates if u[0] <= last],
+            away=self.away if self.away is not None and self.away[0] <= last else None,
+        )
+
     def inputs(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation by feature: of the first batch, or of several where it holds a few rows only.
 

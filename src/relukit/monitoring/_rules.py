@@ -30,6 +30,21 @@ def diagnose(record: Record) -> list[Finding]:
     return sorted(found, key=lambda f: (order[f.severity], -f.score))
 
 
+def first_seen(record: Record, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The step at which each of these pairs of symptom and cause is told first, from what the record held by then.
+
+    Findings may be read once, after training; what they say of when it began must not hang on that. Steps are tried at distances
+    that grow by a quarter.
+    """
+    left, since, n = set(wanted), {}, 4
+    while left and n < record.step:
+        told = {(f.symptom, f.cause) for f in diagnose(record.until(n))}
+        since |= dict.fromkeys(left & told, record.before + n)
+        left -= told
+        n += max(1, n // 4)
+    return since | dict.fromkeys(left, record.before + record.step)
+
+
 def exploding(f: Facts) -> list[Finding]:
     """Non-finite numbers, or a loss far above where it began."""
     last, smooth = f.record.losses[-1], f.record.smooth()

@@ -15,7 +15,7 @@ from relukit.monitoring._layers import activations_in_graph, factor_of, layers_o
 from relukit.monitoring._optimizer import memory_of, rate_of
 from relukit.monitoring._record import Record, Sample, without_holes
 from relukit.monitoring._regularization import decay_pull, dropouts_of, most_dropped
-from relukit.monitoring._rules import diagnose
+from relukit.monitoring._rules import diagnose, first_seen
 from relukit.monitoring._sampling import moments, norms, some
 from relukit.monitoring._units import layer_dict
 
@@ -273,10 +273,10 @@ class Watch(Shown):
         if self._found[0] != self.record.step or not self._found[1]:
             from dataclasses import replace
 
-            found = diagnose(self._view())
-            for f in found:
-                self._since.setdefault((f.symptom, f.cause), self.record.step)
-            found = [replace(f, since_step=min(f.since_step, self._since[f.symptom, f.cause])) for f in found]
+            view = self._view()
+            found = diagnose(view)
+            self._since |= first_seen(view, {(f.symptom, f.cause) for f in found} - self._since.keys())
+            found = [replace(f, since_step=self._since[f.symptom, f.cause]) for f in found]
             self._found = (self.record.step, found)
         return self._found[1]
 
