@@ -9,7 +9,7 @@ constant, padding to S0, and earlier gates. So what is done to a row is done to 
 """
 
 from relukit._numba import njit
-from relukit.search._few_lanes import every, fill, larger, load, numbers, pairs, smaller, store, where_above
+from relukit.search._few_lanes import LANES, every, fill, larger, load, numbers, pairs, smaller, store, where_above
 from relukit.search._few_net import EPS
 from relukit.search._few_slopes import STEP, SURE, improve
 
@@ -191,3 +191,32 @@ def tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, c, lin
         _relax(k, end, L, U, loose, gamma, lines)
         k = end
     return True
+
+
+@njit(cache=True, nogil=True)
+def outputs(K, R, n, S0, M, Q, loose, q_loose, first, lines, xl, xu, gamma, halved, q, shift, c, blocks, planes, errors,
+            old, below, stride, corner):  # fmt: skip
+    """The output rows `Q` as planes over x below them, `shift` added to the first; returns whether one of them is positive on all of the box.
+
+    `blocks` receives the rows in lanes, with the coefficients with which gates were met, `planes` and `errors` what is left over x.
+    """
+    for r in range(R):
+        errors[r] = q_loose[r]
+    closed = False
+    for r in range(0, R, LANES):
+        block, count = blocks[r // LANES], min(R - r, LANES)
+        for lane in range(count):
+            for i in range(S0 + K):
+                block[LANES * i + lane] = Q[r + lane, i]
+        if r == 0:
+            block[LANES * n] += shift
+        keep = fill(float(R - r)) - numbers()
+        error = load(errors, r)
+        error = substitute(block, error, K, n, S0, M, loose, first, lines, old, below, stride, 2 * K + r, keep, c)
+        store(errors, r, error)
+        store(c, 0, lowest(block, error, n, xl, xu, gamma, halved, q, corner))
+        for lane in range(count):
+            closed = closed or c[lane] > 0.0
+            for i in range(n + 1):
+                planes[r + lane, i] = block[LANES * i + lane]
+    return closed

@@ -72,7 +72,7 @@ class Engine:
             planes=np.zeros((rows + 1, n + 1)), errors=np.zeros(rows + LANES), weights=np.zeros(rows),
             blocks=_aligned((rows // LANES + 1) * wide * LANES).reshape(-1, wide * LANES),
             gates=np.zeros((11, K + 8)), T=_aligned(wide * LANES), met=_aligned((K + 1) * LANES), slopes=np.zeros((K + 1, n)), inputs=np.zeros((8, n + 1)),
-            rows=np.zeros((3, rows)), dictionary=np.zeros((rows, n + 2)), index=np.zeros((4, longest), np.int64), flags=np.zeros(n + 2, np.bool_),
+            rows=np.zeros((3, rows)), dictionary=np.zeros((rows, n + 2)), index=np.zeros((4, longest), np.int64), runs=np.zeros((K + 1, 3), np.int64), flags=np.zeros(n + 2, np.bool_),
             below=_aligned(kept + across * K + 2 * LANES), below_end=below_end, height=np.zeros((K + 1, S0)), corner=_aligned(n * LANES),
         )  # fmt: skip
         s = self.state

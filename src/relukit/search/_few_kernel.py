@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from relukit._numba import njit
-from relukit.search._few_bounds import half_space, lowest, substitute, tighten
-from relukit.search._few_lanes import LANES, fill, load, numbers, store
+from relukit.search._few_bounds import half_space, outputs, tighten
+from relukit.search._few_lanes import LANES, fill, numbers, store
 from relukit.search._few_lp import joint, weigh
 from relukit.search._few_net import evaluate, room, shrink, views
 from relukit.search._few_slopes import ROUNDS, improve, inherit, usual
@@ -75,6 +75,7 @@ class State(NamedTuple):
     rows: np.ndarray  # (3, rows)
     dictionary: np.ndarray
     index: np.ndarray  # (4, K + rows + n)
+    runs: np.ndarray  # (K, 3), see `copy_runs`
     flags: np.ndarray
     below: np.ndarray  # slopes below (see `_few_slopes`), one block for each level of the tree
     below_end: np.ndarray  # (2, levels): where a level's block ends, and whether there is one
@@ -180,7 +181,7 @@ def run(s, gamma, budget, maximize):
     xl, xu, score, reach, point = s.inputs[0], s.inputs[1], s.inputs[2], s.inputs[3], s.inputs[4]
     plane, q = s.inputs[5], s.inputs[6:8]
     out, value = s.rows[0], s.rows[1]
-    index, basic, beside, kept_gates = s.index[0], s.index[1], s.index[2], s.index[3]
+    index, basic, beside, steady = s.index[0], s.index[1], s.index[2], s.index[3]
     T, blocks, c = s.T, s.blocks, s.met
     planes, errors, weights, P, path = s.planes, s.errors, s.weights, s.slopes, s.path
     M0, Q0, _, _, _ = views(s.pool, 0, s.net[0, 0], s.net[0, 1], S0)
@@ -205,7 +206,7 @@ def run(s, gamma, budget, maximize):
         if outside:
             continue
         L, U = s.L[top], s.U[top]
-        K1, R1 = K, R
+        K1, R1, stretches = K, R, 0
         if phase >= 0:  # the half's own net
             gate, on = phase // 2, phase % 2 == 1
             if on:
@@ -217,7 +218,7 @@ def run(s, gamma, budget, maximize):
                 K2 += L[k] < 0.0 and U[k] > 0.0
             M2, Q2, loose2, q_loose2, end = views(s.pool, end, K2, R + 1, S0)
             first2 = s.firsts[f + K : f + K + K2]
-            shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, kept_gates, T, most, reach, gate, on,
+            stretches = shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, steady, s.runs, T, most, reach, gate, on,
                    M2, Q2, loose2, q_loose2, first2)  # fmt: skip
             k2 = 0
             for k in range(K):
@@ -243,8 +244,8 @@ def run(s, gamma, budget, maximize):
             old = s.below[start - K * stride : start + LANES]
         else:
             stride1 = _stride(K1, R1)
-            before = s.below[start - K1 * stride1 : start]
-            inherit(K1, R1, stride1, before, index, K, stride, below)
+            before = s.below[start - K1 * stride1 : start + LANES]
+            inherit(K1, R1, stride1, before, index, s.runs, stretches, K, stride, below)
             for j in range(K1):
                 if index[j] >= 0:
                     below[index[j] * stride + 2 * K + R1] = before[j * stride1 + phase]
@@ -256,26 +257,8 @@ def run(s, gamma, budget, maximize):
             continue
         shift = s.threshold[0] if maximize else 0.0
         s.threshold[1] = shift  # the one that this box's rows hold
-        for r in range(R):
-            errors[r] = q_loose[r]
-        closed = False
-        for r in range(0, R, LANES):
-            block, count = blocks[r // LANES], min(R - r, LANES)
-            for lane in range(count):
-                for i in range(S0 + K):
-                    block[LANES * i + lane] = Q[r + lane, i]
-            if r == 0:
-                block[LANES * n] += shift
-            keep = fill(float(R - r)) - numbers()
-            error = substitute(
-                block, load(errors, r), K, n, S0, M, loose, first, lines, old, below, stride, 2 * K + r, keep, c
-            )
-            store(errors, r, error)
-            store(c, 0, lowest(block, error, n, xl, xu, gamma, halved, q, s.corner))
-            for lane in range(count):
-                closed = closed or c[lane] > 0.0
-                for i in range(n + 1):
-                    planes[r + lane, i] = block[LANES * i + lane]
+        closed = outputs(K, R, n, S0, M, Q, loose, q_loose, first, lines, xl, xu, gamma, halved, q, shift, c, blocks, planes, errors,
+                         old, below, stride, s.corner)  # fmt: skip
         if closed:
             continue
         undecided = 0
@@ -373,10 +356,10 @@ def run(s, gamma, budget, maximize):
             # Compact where at least a tenth of the gates has become stable.
             if K - undecided >= 0.1 * K:
                 M2, Q2, loose2, q_loose2, _ = views(s.pool, place + room(K, R, S0), undecided, R, S0)
-                shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, kept_gates, T, most, reach, -1, False,
+                stretches = shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, index, steady, s.runs, T, most, reach, -1, False,
                        M2, Q2, loose2, q_loose2, s.firsts[f + K : f + K + undecided])  # fmt: skip
                 stride2 = _stride(undecided, R)
-                inherit(K, R, stride, below, index, undecided, stride2, below)
+                inherit(K, R, stride, below, index, s.runs, stretches, undecided, stride2, below)
                 if kept:
                     s.below_end[0, depth] = at + undecided * stride2
                 net += 1

@@ -123,6 +123,19 @@ def where_above(typingctx: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     return _LANES(*[_LANES] * 4), code
 
 
+@intrinsic
+def total(typingctx: Any, v: Any) -> Any:
+    """The sum of the lanes."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts = [builder.extract_element(args[0], ir.Constant(_INT, k)) for k in range(LANES)]
+        while len(parts) > 1:
+            parts = [builder.fadd(a, b) for a, b in zip(parts[::2], parts[1::2])]
+        return parts[0]
+
+    return types.float64(_LANES), code
+
+
 def _larger_one(compare: str) -> Any:
     @intrinsic
     def extreme(typingctx: Any, a: Any, b: Any) -> Any:

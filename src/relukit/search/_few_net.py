@@ -6,7 +6,7 @@ starts: gates of a group read only gates before it, so a group is substituted at
 """
 
 from relukit._numba import njit
-from relukit.search._few_lanes import LANES, fill, load, store
+from relukit.search._few_lanes import LANES, fill, larger, load, numbers, store, total, where_above
 
 EPS = 2.220446049250313e-16
 
@@ -55,6 +55,34 @@ def evaluate(K, n, S0, M, Q, first, x, h, out):
         out[r] = value
 
 
+@njit(cache=True, nogil=True)
+def runs_of(K, first, keep, runs):
+    """Stretches of kept gates of one group: `runs[a]` holds the first one, its new number and how many they are; returns how many stretches."""
+    count = 0
+    for k in range(K):
+        if keep[k] < 0:
+            continue
+        if count and k and keep[k - 1] >= 0 and first[k] == first[k - 1]:
+            runs[count - 1, 2] += 1
+        else:
+            runs[count, 0], runs[count, 1], runs[count, 2] = k, keep[k], 1
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def copy_runs(a, at, b, to, wide, runs, begin, end):
+    """Entries of kept gates, `wide` for each, from `a[at:]` to `b[to:]`; works in place, too, towards the front."""
+    for r in range(begin, end):
+        i, j, left = at + wide * runs[r, 0], to + wide * runs[r, 1], wide * runs[r, 2]
+        while left >= LANES:
+            store(b, j, load(a, i))
+            i, j, left = i + LANES, j + LANES, left - LANES
+        if left:
+            keep = fill(float(left)) - numbers()
+            store(b, j, where_above(keep, fill(0.0), load(a, i), load(b, j)))
+
+
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
 def _fold(t, upto, S0, M, loose, first, on, count):
     """Replace the gates of a row that are always on by their own rows; returns the error added."""
@@ -72,67 +100,71 @@ def _fold(t, upto, S0, M, loose, first, on, count):
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-def _kept(t, n, S0, kept, upto, most, reach, row):
-    """What a row has at x, at 1 and at the gates that are kept; returns the sum of its magnitudes over the box."""
-    size = abs(t[n])
-    for i in range(S0):
-        row[i] = t[i]
+def _kept(t, n, S0, runs, stretches, upto, most, reach, rows, at, S):
+    """What a row has at x, at 1 and at the gates that are kept, into `rows[at:]`; returns the sum of its magnitudes over the box."""
+    zero, size = fill(0.0), abs(t[n])
     for i in range(n):
         size += abs(t[i]) * reach[i]
-    for a in range(upto):
-        w = t[S0 + kept[a]]
-        row[S0 + a] = w
-        size += abs(w) * most[a]
-    row[S0 + upto :] = 0.0
-    return size
+    for i in range(0, S0, LANES):
+        store(rows, at + i, load(t, i))
+    for i in range(S0 + upto // LANES * LANES, S, LANES):
+        store(rows, at + i, zero)
+    copy_runs(t, S0, rows, at + S0, 1, runs, 0, stretches)
+    sizes = zero
+    for i in range(0, upto, LANES):
+        w = load(rows, at + S0 + i)
+        sizes = sizes + larger(w, zero - w) * load(most, i)
+    return size + total(sizes)
 
 
 @njit(cache=True, nogil=True)
-def shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, keep, order, t, most, reach, phase, on,
+def shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, keep, on, runs, t, most, reach, phase, side,
            M2, Q2, loose2, q_loose2, first2):  # fmt: skip
     """The net with only its undecided gates, written to the arrays ending in 2; `keep[k]` receives gate k's new number, or -1.
 
-    With `phase >= 0` one more row is added: -z or z of that gate, which is at most 0 in the half that is being built.
-    `order`, `t`, `most` and `reach` are scratch.
+    With `phase >= 0` one more row is added: -z or z of that gate, which is at most 0 in the half (`side`: on or off) that is being built.
+    `on`, `t`, `most` and `reach` are scratch; `runs` receives the stretches of kept gates. Returns how many there are.
     """
-    count, always = 0, 0  # `order` has the kept gates first, then those always on
+    S, S2, count, always = M.shape[1], M2.shape[1], 0, 0
     for k in range(K):
         keep[k] = -1
         if L[k] < 0.0 and U[k] > 0.0:
-            keep[k], order[count], most[count] = count, k, U[k]
+            keep[k], most[count] = count, U[k]
             count += 1
-    kept = order[:count]
-    ons = order[count:K]
-    for k in range(K):
-        if L[k] >= 0.0 and U[k] > 0.0:
-            ons[always] = k
+        elif U[k] > 0.0:
+            on[always] = k
             always += 1
+    all_runs = runs_of(K, first, keep, runs)
     for i in range(n):
         reach[i] = max(abs(xl[i]), abs(xu[i]))
-    before, group = 0, -1
-    for at in range(count):
-        k = kept[at]
-        upto = first[k]
-        if upto != group:  # another group begins
-            group = upto
-            while before < count and kept[before] < upto:
-                before += 1
-        t[: S0 + upto] = M[k, : S0 + upto]
-        error = loose[k] + _fold(t, upto, S0, M, loose, first, ons, always)
+    before, stretches = 0, 0  # kept gates, and stretches of them, that the rows of a group read
+    for k in range(K):
+        at, upto = keep[k], first[k]
+        if at < 0:
+            continue
+        while stretches < all_runs and runs[stretches, 0] < upto:
+            before += runs[stretches, 2]
+            stretches += 1
+        for i in range(0, S0 + upto, LANES):
+            store(t, i, load(M, k * S + i))
+        error = loose[k] + _fold(t, upto, S0, M, loose, first, on, always)
         first2[at] = before
-        loose2[at] = error + gamma * _kept(t, n, S0, kept, before, most, reach, M2[at])
+        loose2[at] = error + gamma * _kept(t, n, S0, runs, stretches, before, most, reach, M2, at * S2, S2)
     for r in range(R + 1 if phase >= 0 else R):
-        upto, before = K, count
+        upto, before, stretches = K, count, all_runs
         if r < R:
-            t[: S0 + K] = Q[r, : S0 + K]
+            for i in range(0, S0 + K, LANES):
+                store(t, i, load(Q, r * S + i))
             error = q_loose[r]
         else:
-            upto, before = first[phase], 0
-            while before < count and kept[before] < upto:
-                before += 1
-            sign = -1.0 if on else 1.0
-            for i in range(S0 + upto):
-                t[i] = sign * M[phase, i]
+            upto, before, stretches = first[phase], 0, 0
+            while stretches < all_runs and runs[stretches, 0] < upto:
+                before += runs[stretches, 2]
+                stretches += 1
+            sign = fill(-1.0 if side else 1.0)
+            for i in range(0, S0 + upto, LANES):
+                store(t, i, sign * load(M, phase * S + i))
             error = loose[phase]
-        error += _fold(t, upto, S0, M, loose, first, ons, always)
-        q_loose2[r] = error + gamma * _kept(t, n, S0, kept, before, most, reach, Q2[r])
+        error += _fold(t, upto, S0, M, loose, first, on, always)
+        q_loose2[r] = error + gamma * _kept(t, n, S0, runs, stretches, before, most, reach, Q2, r * S2, S2)
+    return all_runs

@@ -9,6 +9,7 @@ row j to the gate whose line it is.
 
 from relukit._numba import njit
 from relukit.search._few_lanes import every, fill, larger, load, smaller, store, where_above
+from relukit.search._few_net import copy_runs
 
 SURE = 2.0  # a slope is at least 1 - SURE |L| / U and at most SURE U / |L|: gates that are nearly stable are nearly certain of theirs
 STEP = 4.0  # a step in units of value / (U - L)
@@ -43,15 +44,15 @@ def improve(T, below, stride, at, hi, n, S0, height, corner, keep):
 
 
 @njit(cache=True, nogil=True)
-def inherit(K, R, stride, old, index, k2, stride2, below):
-    """The slopes of the gates that a smaller net keeps, whose new numbers `index` holds; works in place, and leaves columns beyond R as they are."""
+def inherit(K, R, stride, old, index, runs, stretches, k2, stride2, below):
+    """The slopes of the gates that a smaller net keeps (`shrink` tells their new numbers and stretches); works in place, and leaves columns beyond R as they are."""
+    begin = 0
     for j in range(K):
         if index[j] < 0:
             continue
+        while begin < stretches and runs[begin, 0] + runs[begin, 2] <= j + 1:
+            begin += 1
         from_, to = j * stride, index[j] * stride2
-        for k in range(j + 1, K):
-            if index[k] >= 0:
-                r = to + 2 * index[k]
-                below[r], below[r + 1] = old[from_ + 2 * k], old[from_ + 2 * k + 1]
+        copy_runs(old, from_, below, to, 2, runs, begin, stretches)
         for r in range(R):
             below[to + 2 * k2 + r] = old[from_ + 2 * K + r]
