@@ -293,3 +293,67 @@ def test_a_row_replays_alike_alone_and_among_others():
     alone = np.concatenate([module(torch.tensor(r[None])).detach().numpy() for r in rows])
     assert (together != alone).any()  # else this test shows nothing
     assert (network.replay(rows) == alone).all() and network.replay(rows[:0]).shape == (0, 2)
+
+
+def test_modes_are_left_as_they_were():
+    """A frozen normalization within a module that trains: reading goes through torch.export, which needs evaluation."""
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.norm = nn.Linear(3, 3), nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return x + self.norm(torch.relu(self.inner(x)))
+
+    module = Residual().train()
+    module.norm.eval()
+    relukit.load(module, input_shape=(3,))
+    assert module.training and module.inner.training and not module.norm.training
+
+
+def test_several_inputs_and_odd_shapes_are_told_what_to_do():
+    class Two(nn.Module):
+        def forward(self, x, y):
+            return x + y
+
+    with pytest.raises(UnsupportedOperation, match=r"several inputs: torch\.onnx\.export"):
+        relukit.load(Two().eval(), input_shape=(3,))
+    for shape in ((0,), (-3,)):  # of another type they are refused as well, which the tests' type checker does first
+        with pytest.raises(InvalidInput, match="the sizes of one input"):
+            relukit.load(nn.Sequential(nn.Linear(3, 2)).eval(), input_shape=shape)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [(torch.float16, np.float16), (torch.bfloat16, np.float32)])
+def test_modules_in_half_precision_are_replayed(kind, dtype):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)).to(kind).eval()
+    network = relukit.load(module)
+    assert network.dtype == dtype
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    want = np.stack([module(torch.tensor(r[None]).to(kind)).detach().float().numpy()[0] for r in x])
+    assert (network.replay(x) == want).all()
+    found = relukit.flip(network, x[0])
+    asked = lambda row: module(torch.tensor(row[None]).to(kind)).argmax().item()
+    assert found.witness is not None and asked(found.witness) != asked(x[0])
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_broken_weights_are_named_by_whatever_is_asked(broken):
+    g = np.random.default_rng(0)
+    module = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    with torch.no_grad():
+        module[2].weight[1, 2] = broken
+    network, box = relukit.load(module), relukit.Box([-1, -1], [1, 1])
+    for ask in (
+        lambda: relukit.regions(network, box),
+        lambda: relukit.explain(network, np.zeros(2)),
+        lambda: relukit.flip(network, np.zeros(2)),
+        lambda: relukit.optimize(network, maximize="y[0]", box=box),
+        lambda: relukit.compress(network, box),
+    ):
+        with pytest.raises(InvalidInput, match="NaN or infinite; train it anew"):
+            ask()
+    skipped = relukit.open(network, g.normal(size=(9, 2)), out=None).content["skipped"]
+    assert [part["section"] for part in skipped] == ["health", "regions", "flips", "compress"]
+    assert len({part["reason"] for part in skipped}) == 1

@@ -108,8 +108,26 @@ class Network:
     def is_piecewise_linear(self) -> bool:
         return all(isinstance(self.nodes[i].op, PiecewiseLinear) for i in self.activations)
 
+    @cached_property
+    def _broken(self) -> str:
+        """The first node with a weight that is NaN or infinite."""
+        for node in self.nodes:
+            if isinstance(node.op, Affine):
+                weights = (getattr(m, k) for m in node.op.maps for k in ("W", "kernel", "diagonal") if hasattr(m, k))
+                if not all(np.isfinite(getattr(W, "data", W)).all() for W in (node.op.bias, *weights)):
+                    return node.name
+        return ""
+
+    def require_finite(self) -> None:
+        """Raise `InvalidInput` naming the first node with weights that are NaN or infinite: nothing said of it would mean anything."""
+        if self._broken:
+            raise InvalidInput(
+                f"node '{self._broken}' holds weights that are NaN or infinite; train it anew or repair the file"
+            )
+
     def require_piecewise_linear(self, what: str) -> None:
-        """Raise `UnsupportedOperation` naming the first smooth activation."""
+        """Raise `UnsupportedOperation` naming the first smooth activation, `InvalidInput` where weights are not finite."""
+        self.require_finite()
         for i in self.activations:
             node = self.nodes[i]
             if not isinstance(node.op, PiecewiseLinear):

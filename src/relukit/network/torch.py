@@ -58,8 +58,10 @@ def from_module(module: nn.Module, input_shape: Shape | None = None) -> Network:
                 f"module '{name}' ({type(part).__name__}) is in training mode, where it is random or depends on the batch. Call model.eval() first."
             )
     parameter = next(module.parameters(), None)
-    dtype = np.dtype(np.float64 if parameter is not None and parameter.dtype == torch.float64 else np.float32)
+    dtype = _precision(None if parameter is None else parameter.dtype)
     shape = tuple(input_shape) if input_shape is not None else _first_width(module)
+    if not all(isinstance(size, int | np.integer) and size > 0 for size in shape):
+        raise InvalidInput(f"input_shape holds the sizes of one input, such as (3, 32, 32), got {shape}")
     layers = _flat_layers(module)
     if layers is not None and len(shape) == 1:
         network = _from_layers(layers, shape, dtype)
@@ -68,6 +70,11 @@ def from_module(module: nn.Module, input_shape: Shape | None = None) -> Network:
 
         network = from_exported(_export(module, shape, parameter), dtype)
     return network.with_(origin=Origin("torch", None, _Run(module, shape), module))
+
+
+def _precision(kind: torch.dtype | None) -> np.dtype:
+    """NumPy's name of a torch precision; bfloat16, which NumPy lacks, is read as float32."""
+    return np.dtype({torch.float64: np.float64, torch.float16: np.float16}.get(kind, np.float32))
 
 
 def _first_width(module: nn.Module) -> Shape:
@@ -91,7 +98,8 @@ class _Run:
         parameter = next(self.module.parameters(), torch.zeros(()))
         x = torch.as_tensor(rows.reshape(len(rows), *self.shape), dtype=parameter.dtype, device=parameter.device)
         with torch.no_grad():
-            return self.module(x).detach().to("cpu").numpy().reshape(len(rows), -1)
+            y = self.module(x).detach().to("cpu")
+            return (y.float() if y.dtype == torch.bfloat16 else y).numpy().reshape(len(rows), -1)
 
 
 def _flat_layers(module: nn.Module) -> list[tuple[str, nn.Module]] | None:
@@ -145,17 +153,26 @@ def _export(module: nn.Module, shape: Shape, parameter: torch.Tensor | None) -> 
     example = torch.zeros((1, *shape), dtype=torch.float32 if parameter is None else parameter.dtype)
     if parameter is not None:
         example = example.to(parameter.device)
-    was = module.training
+    modes = {
+        part: part.training for part in module.modules()
+    }  # a frozen normalization in a module that trains stays frozen
     try:
         module.eval()
         return torch.export.export(module, (example,), strict=False)
     except Exception as error:  # whatever the user's forward raises
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        several = "missing a required argument" in first or "missing 1 required positional" in first
+        cure = (
+            ". A module of several inputs: torch.onnx.export writes it, and relukit joins an ONNX file's inputs into one vector"
+            if several
+            else ""
+        )
         raise UnsupportedOperation(
-            f"torch.export could not trace {type(module).__name__} with an input of shape {(1, *shape)}: {first}"
+            f"torch.export could not trace {type(module).__name__} with an input of shape {(1, *shape)}: {first}{cure}"
         ) from error
     finally:
-        module.train(was)
+        for part, training in modes.items():
+            part.training = training
 
 
 def read_checkpoint(path: Path) -> Network:
@@ -299,5 +316,4 @@ def _from_state_dict(state: dict[str, torch.Tensor], path: Path) -> Network:
     builder.notes.append(
         "the file holds weights without an architecture: ReLU is assumed between dense layers, in the order of the file"
     )
-    dtype = np.dtype(np.float64 if first.dtype == torch.float64 else np.float32)
-    return builder.build(last, dtype=dtype, origin=Origin("torch", path))
+    return builder.build(last, dtype=_precision(first.dtype), origin=Origin("torch", path))
