@@ -154,3 +154,12 @@ def test_time_to_compile_is_not_taken_from_the_flips(monkeypatch):
     monkeypatch.setattr(verification, "flip", slow)
     flips = relukit.open(network, x, out=None, time_limit=30).content["flips"]
     assert len(flips) == 12 and len(calls) == 13 and flips[0]["status"] == "proven"
+
+
+def test_rows_come_as_people_have_them(network):
+    """A tensor with a gradient, a list, a single row."""
+    import torch
+
+    row = [0.1, 0.2, 0.3]
+    for data, count in ((torch.tensor([row, row], requires_grad=True), 2), ([row] * 3, 3), (np.array(row), 1)):
+        assert relukit.open(network, data, out=None, time_limit=0).content["health"]["rows"] == count

@@ -187,8 +187,16 @@ def _arrays(data: Any, network: Network | None) -> tuple[Any, Any] | None:
     if isinstance(data, str | Path):
         return read_data(data, network)
     if isinstance(data, tuple) and len(data) == 2:
-        return np.asarray(data[0]), None if data[1] is None else np.asarray(data[1])
-    return np.asarray(data), None
+        return _array(data[0]), None if data[1] is None else _array(data[1])
+    x = _array(data)
+    if network is not None and x.shape in ((network.inputs,), network.input_shape):  # one input in its own shape
+        x = x.reshape(1, -1)
+    return x, None
+
+
+def _array(values: Any) -> Any:
+    """NumPy's view of lists, tables and tensors, on whatever device and with or without a gradient."""
+    return np.asarray(values.detach().to("cpu") if hasattr(values, "detach") else values)
 
 
 def _rows(network: Network, arrays: tuple[Any, Any] | None, box: Box | None, seed: int, source: str) -> Data | None:

@@ -123,8 +123,9 @@ def _health(c: Context) -> tuple[Any, int, str]:
             raise UnsupportedOperation("health of a module that is no network needs rows: give them with --data FILE")
         note = " These are the outputs of its leaf modules; dead means the same value for every row."
         return health(c.module, c.raw_rows), len(c.raw_rows), note
+    c.network.require_finite()
     data = c.rows()
-    keep = max(2, min(len(data.x), _HEALTH_NUMBERS // max(sum(n.size for n in c.network.nodes), 1)))
+    keep = min(len(data.x), max(2, _HEALTH_NUMBERS // max(sum(n.size for n in c.network.nodes), 1)))
     small = c.network.units <= _BOUND_UNITS
     targets = None if data.labels is None else data.labels[:keep]
     found = health(c.network, data.x[:keep], box=c.box if small else None, targets=targets)
