@@ -176,13 +176,19 @@ def test_networks_made_to_fool_floating_point(tmp_path):
     assert counts["unsat"] > 10
 
 
-def test_weights_that_overflow_warn_of_nothing(tmp_path):
-    """Weights near the largest float32, as a damaged file has them: a verdict, and no warning (which would be an error here)."""
-    huge = np.full((3, 2), 3e38) * np.array([[1.0, -1.0]])
-    path = onnx_file(tmp_path / "n.onnx", [huge, huge.T, huge], [np.zeros(3), np.zeros(2), np.zeros(3)])
-    box = Box([-1.0, -1.0], [1.0, 1.0])
-    verdict = relukit.verify(path, asked(box, [[1.0, 0.0, 0.0]], [-1.0]), timeout=3)
-    assert verdict.status != "sat" or np.isfinite(verdict.outputs).all()
+@pytest.mark.parametrize("ask", ["verify", "flip"])
+def test_weights_that_overflow_warn_of_nothing(ask, tmp_path):
+    """Weights near the largest float32, as a damaged file has them: an answer, and no warning (which would be an error here)."""
+    g, box = np.random.default_rng(0), Box([-1.0, -1.0], [1.0, 1.0])
+    weights = [3e38 * g.uniform(-1, 1, shape) for shape in ((6, 2), (6, 6), (3, 6))]
+    path = onnx_file(tmp_path / "n.onnx", weights, [np.zeros(6), np.zeros(6), np.zeros(3)])
+    if ask == "flip":
+        found = relukit.flip(relukit.load(path), np.array([0.3, 0.1]), within=box, timeout=3)
+        assert found.witness is None or found.replayed
+        return
+    for row in ([1.0, 0.0, 0.0], [-1.0, 1.0, 0.0]):
+        verdict = relukit.verify(path, asked(box, [row], [-1.0]), timeout=3)
+        assert verdict.status != "sat" or np.isfinite(verdict.outputs).all()
 
 
 @pytest.mark.parametrize("power", [3, 8, 13, 20])
