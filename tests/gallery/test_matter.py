@@ -328,6 +328,16 @@ def test_what_ase_cannot_read_is_refused_by_name(tmp_path):
             _frames.read(tmp_path / name)
 
 
+def test_distances_are_bracketed_by_proofs_below_and_flips_above():
+    from relukit.gallery.images import study
+
+    # decided by the larger of relu(a) and relu(b): from (0.8, 0.2) both move by 0.3; the others change nothing
+    network = relukit.load({"W0": np.eye(3), "b0": np.zeros(3), "W1": np.eye(3)[:2], "b1": np.zeros(2)})
+    low, high = study._proven(network, np.array([0.8, 0.2, 0.5]), 0.0, 0.5)
+    assert 0.25 < low < 0.3 <= high < 0.5
+    assert study._proven(network, np.array([0.8, 0.2, 0.5]), 0.0, np.inf)[1] < 0.6
+
+
 def test_images_are_read_as_bytes_or_shares_of_one_and_anything_else_refused(tmp_path):
     from relukit.gallery.images.study import read, score
 
