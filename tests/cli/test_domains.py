@@ -115,3 +115,11 @@ def test_flip_takes_numbers_and_the_box_of_the_other_commands(heads):
 
     both = CliRunner().invoke(app, ["flip", str(model), "--at", "2,1", "--box", "0:3", "--low", "0"])
     assert isinstance(both.exception, InvalidInput) and "not two of them" in str(both.exception)
+
+
+def test_build_takes_ranges_for_the_way_back_and_says_where_nothing_went(heads):
+    (heads / "table.csv").write_text("x,y\n0,0\n1,2\n2,1\n")
+    assert "nothing was written" in said("build", heads / "table.csv")
+    assert "nothing was written" not in said("build", heads / "table.csv", "-o", heads / "net.onnx")
+    said("build", heads / "net.onnx", "--box", "0:2", "-o", heads / "back.csv")
+    assert np.loadtxt(heads / "back.csv", delimiter=",", skiprows=1).tolist() == [[0, 0], [1, 2], [2, 1]]

@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+from relukit.cli._domains import WRITTEN, box_of
+
 _NETWORKS = (".onnx", ".gz", ".pt", ".pth", ".pt2", ".safetensors", ".keras", ".nnet")
 
 
@@ -27,9 +29,7 @@ def command(
     triangulate: bool = typer.Option(
         False, "--triangulate", help="Points that fill no grid: make Delaunay's triangulation"
     ),
-    box: str = typer.Option(
-        "", help="Of a network: all lower ends, then all upper ends (default: the file's lo and hi)"
-    ),
+    box: str = typer.Option("", help="Of a network: " + WRITTEN + " (default: the file's lo and hi)"),
     output: int = typer.Option(0, min=0, help="Of a network: which output"),
     check: bool = typer.Option(
         False,
@@ -59,6 +59,8 @@ def command(
         print_json(found.to_dict() | ({} if out is None else {"file": str(out)}))
         return
     print(found)
+    if out is None:
+        print("nothing was written: -o FILE.onnx or FILE.npz writes the network")
     if found.largest_value > 4:
         single = "" if dtype == "float64" else f"{found.relative_error_float32:.1e} and "
         print(f"values reach {found.largest_value:.4g}: relative to that, errors are {single}{found.relative_error_float64:.1e}")  # fmt: skip
@@ -92,7 +94,6 @@ def _is_network(path: Path) -> bool:
 def _back(path: Path, out: Path | None, form: str, box: str, output: int, check: bool, as_json: bool) -> None:
     import relukit
     from relukit._errors import InvalidInput
-    from relukit.cli._domains import box_of
     from relukit.cli._frame import print_json
     from relukit.construction import round_trip
     from relukit.construction._files import write_function
@@ -102,7 +103,7 @@ def _back(path: Path, out: Path | None, form: str, box: str, output: int, check:
     if box:
         domain = box_of(box, network.inputs)
     elif network.box is None:
-        raise InvalidInput(f"{path.name} brings no box (lo, hi): give --box=low,...,high,...")
+        raise InvalidInput(f"{path.name} brings no box (lo, hi): give --box LO:HI,LO:HI,...")
     found = relukit.unbuild(network, domain, form, output)
     content: dict[str, Any] = {"form": form or ("table" if network.inputs == 1 else "triangulation"), "pieces": found.pieces, "exact": found.exact}  # fmt: skip
     if not found.exact:

@@ -147,7 +147,7 @@ def _domain(network: Any, where: Any, slice_: str, box: str, polygon: str) -> An
         return relukit.Box(network.box.lower[pair], network.box.upper[pair])
     if slice_:
         i, j = _two(slice_)
-        raise InvalidInput(f"give --box=low,low,high,high for inputs {i} and {j}: the file brings no lo and hi")
+        raise InvalidInput(f"give --box LO:HI,LO:HI for inputs {i} and {j}: the file brings no lo and hi")
     return None
 
 
