@@ -25,6 +25,7 @@ from relukit.search._dual import Dual
 from relukit.search._few_moving import joined
 from relukit.search._graph import Graph, as_graph, free_memory, graph_of_intervals, make_graph, scratch_of
 from relukit.search._leaves import split_by_programs
+from relukit.search._propagate import propagated
 from relukit.search._refine import dual_of, forest_of, optimize_gates, refine
 from relukit.sets import AbstractSet
 
@@ -212,7 +213,7 @@ class _Many:
         self.x = np.zeros((len(cases), small.input_set.size))
 
     def run(self) -> Decision:
-        found = self._attack(5, 40, None) or self._slopes() or self._passes()
+        found = self._attack(5, 40, None) or self._slopes() or propagated(self) or self._passes()
         return found or self._unknown()
 
     def _passes(self) -> Decision | None:
@@ -372,8 +373,7 @@ class _Many:
         A = np.eye(self.member.shape[1])[self.member[case]]
         if isinstance(small, Graph) and forest.ends:
             if small.gates * small.input_set.size > _DENSE or not small.is_quick_to_compact(stop):
-                # a program over all gates would be too large
-                self.unresolved += len(forest.ends)
+                self.unresolved += len(forest.ends)  # a program over all gates would be too large
                 return None
             small = compact(small.network, small.input_set, small.bounds)
         while forest.ends and time.perf_counter() < stop:

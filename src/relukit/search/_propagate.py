@@ -1,0 +1,313 @@
+"""Depth-first search over gates by propagation: what "all rows are at most 0" says of inputs and gates, with no relaxation solved.
+
+Networks that encode logic (clauses as gates) leave linear bounds near 0 to the end, while a few phases settle all the others. Each node
+propagates until nothing moves: every gate's equation, and every row with the gates that lower it replaced by the lines above them, bound
+each of their terms by what the others leave. A node closes where a row or a gate is left without a value.
+
+Rounding: a sum's computed value is within `g` times the sum of magnitudes, taken over the whole set; every bound is widened by twice that,
+by the compact form's own error, and after its division by 1e-15 of itself. So a closed node has no point in real arithmetic.
+
+References:
+    A Machine Program for Theorem-Proving, Davis, Logemann, Loveland, 1962. Preprocessing and Probing Techniques for Mixed Integer
+    Programming Problems, Savelsbergh, 1994.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from relukit._numba import njit
+from relukit._numerics import gamma
+from relukit._types import Array, IntArray
+from relukit.bounds import CompactNetwork
+from relukit.search._decision import Decision
+from relukit.search._leaves import split_by_programs
+from relukit.search._relaxation import OFF, ON
+
+DONE, LEAF, BUDGET = 0, 1, 2
+_SWEEPS = 30
+_MOVED = 0.02  # share of its width by which a bound has to move for another sweep
+_SMALL = 1e-9  # share of a gate's first width within which its kink does not count
+_DEEP = 400  # splits on one path at most
+_ENTRIES = 2_000_000  # of the matrices over gates: beyond, one node takes too long
+_FIRST = 24  # nodes after which propagation must have done something
+_FOLLOWS = 3  # times as many gates as were split must be decided, where no node has closed yet
+_TRIED, _LEFT = (
+    0.05,
+    0.5,
+)  # shares of the time left: that it gets in any case, and within which it has to be on course to end
+_PROGRAMS = 20  # linear programs for one leaf
+
+
+@njit(cache=True, nogil=True)
+def _terms(a, lo, hi, low, high, limit_low, limit_high, slack, n):
+    """Bounds `lo, hi` of n variables from `limit_low <= a . v + rest <= limit_high`, `low, high` being what `a . v + rest` spans.
+
+    Returns 0 if nothing moved much, 1 if something did, 2 if a variable is left without a value.
+    """
+    moved = 0
+    for i in range(n):
+        c = a[i]
+        if c == 0.0:
+            continue
+        least, most = (c * lo[i], c * hi[i]) if c > 0.0 else (c * hi[i], c * lo[i])
+        top = (limit_high - (low - least) + slack) / c
+        bottom = (limit_low - (high - most) - slack) / c
+        if c < 0.0:
+            top, bottom = bottom, top
+        top += 1e-15 * abs(top)
+        bottom -= 1e-15 * abs(bottom)
+        width = hi[i] - lo[i]
+        if top < hi[i] - _MOVED * width and top < hi[i]:
+            hi[i] = top
+            moved = 1
+        if bottom > lo[i] + _MOVED * width and bottom > lo[i]:
+            lo[i] = bottom
+            moved = 1
+        if lo[i] > hi[i]:
+            return 2
+    return moved
+
+
+@njit(cache=True, nogil=True)
+def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight):
+    """One round over all gates and rows; 0 nothing moved, 1 something did, 2 no point is left."""
+    K, n, R, moved = len(b), C.shape[1], len(c), 0
+    for j in range(K):
+        low, high = b[j], b[j]
+        for i in range(n):
+            a = C[j, i]
+            if a > 0.0:
+                low += a * xl[i]
+                high += a * xu[i]
+            elif a < 0.0:
+                low += a * xu[i]
+                high += a * xl[i]
+        for i in range(j):
+            a = W[j, i]
+            if a > 0.0:
+                low += a * hl[i]
+                high += a * hu[i]
+            elif a < 0.0:
+                low += a * hu[i]
+                high += a * hl[i]
+        slack = g * size[j] + error[j]
+        zl[j], zu[j] = max(zl[j], low - slack), min(zu[j], high + slack)
+        if zl[j] > zu[j]:
+            return 2
+        if zu[j] < high or zl[j] > low:
+            for part in range(2):
+                if part == 0:
+                    code = _terms(C[j], xl, xu, low, high, zl[j], zu[j], 2.0 * slack, n)
+                else:
+                    code = _terms(W[j], hl, hu, low, high, zl[j], zu[j], 2.0 * slack, j)
+                    if code == 1 and not _back(hl, hu, zl, zu, j):
+                        return 2
+                if code == 2:
+                    return 2
+                moved |= code
+        hl[j], hu[j] = max(hl[j], zl[j], 0.0), min(hu[j], max(zu[j], 0.0))
+        if hl[j] > hu[j]:
+            return 2
+    weight[:] = 0.0
+    for r in range(R):
+        rest, slack = c[r], 2.0 * (g * out_size[r] + out_error[r])
+        for i in range(n):
+            u[i] = X[r, i]
+        for j in range(K):
+            v[j] = H[r, j]
+        for j in range(K - 1, -1, -1):
+            if v[j] == 0.0:
+                continue
+            weight[j] = max(weight[j], abs(v[j]))
+            if zu[j] <= 0.0:
+                v[j] = 0.0
+            elif zl[j] >= 0.0 or v[j] < 0.0:
+                s = v[j]
+                if zl[j] < 0.0:
+                    s *= zu[j] / (zu[j] - zl[j])
+                    rest -= s * zl[j]
+                    slack += 1e-15 * abs(v[j]) * (zu[j] - zl[j])
+                for i in range(n):
+                    u[i] += s * C[j, i]
+                for i in range(j):
+                    v[i] += s * W[j, i]
+                rest += s * b[j]
+                slack += abs(s) * (2.0 * g * size[j] + error[j])
+                v[j] = 0.0
+        low = rest
+        for i in range(n):
+            low += u[i] * (xl[i] if u[i] > 0.0 else xu[i])
+        for j in range(K):
+            low += v[j] * hl[j]  # what is left is positive
+        if low - slack > 0.0:
+            return 2
+        code = _terms(u, xl, xu, low, np.inf, -np.inf, 0.0, slack, n)
+        if code == 2:
+            return 2
+        moved |= code
+        code = _terms(v, hl, hu, low, np.inf, -np.inf, 0.0, slack, K)
+        if code == 2 or (code == 1 and not _back(hl, hu, zl, zu, K)):
+            return 2
+        moved |= code
+    return moved
+
+
+@njit(cache=True, nogil=True)
+def _back(hl, hu, zl, zu, count):
+    """What bounds of `h = max(0, z)` say of z; whether a value is left."""
+    for j in range(count):
+        if hu[j] < 0.0:
+            return False
+        zu[j] = min(zu[j], hu[j])
+        if hl[j] > 0.0:
+            zl[j] = max(zl[j], hl[j])
+        if zl[j] > zu[j]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _choose(C, xl, xu, zl, zu, first, weight, near, score):
+    """The undecided gate whose phase moves the inputs most that constraints of decided gates hold on to; -1 if none is left."""
+    K, n = C.shape
+    near[:] = 0.0
+    for k in range(K):
+        if zl[k] >= 0.0 or zu[k] <= 0.0 or zu[k] < _SMALL * first[k]:
+            free = 0
+            for i in range(n):
+                free += C[k, i] != 0.0 and xu[i] - xl[i] > 1e-7
+            if 0 < free < 12:
+                for i in range(n):
+                    if C[k, i] != 0.0 and xu[i] - xl[i] > 1e-7:
+                        near[i] += 5.0 ** (-free)
+    best, which = -1.0, -1
+    for j in range(K):
+        if zl[j] < -_SMALL * first[j] and zu[j] > _SMALL * first[j]:
+            held = 0.0
+            for i in range(n):
+                if C[j, i] != 0.0:
+                    held = max(held, near[i])
+            value = (1e-9 + held) * (1e-3 + weight[j]) * zu[j] * zl[j] / (zl[j] - zu[j])
+            if value > best:
+                best, which = value, j
+    return which
+
+
+@njit(cache=True, nogil=True)
+def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, info, closed, budget):
+    """Go on for `budget` nodes. `stack[d]` holds x's lower and upper bounds, then z's; `info` the depth, nodes and the leaf's place.
+
+    `closed[0]` is the share of the tree that is done, a node's halves counting half of it each; `closed[1 + d]` the share of the node at d.
+    """
+    K, n = C.shape
+    hl, hu, v, u, weight, near = np.empty(K), np.empty(K), np.empty(K), np.empty(n), np.zeros(K), np.empty(n)
+    depth, until = info[0], info[1] + budget
+    while depth >= 0:
+        if info[1] >= until:
+            info[0] = depth
+            return BUDGET
+        info[1] += 1
+        node = stack[depth]
+        xl, xu, zl, zu = node[:n], node[n : 2 * n], node[2 * n : 2 * n + K], node[2 * n + K :]
+        code = 0
+        for j in range(K):
+            hl[j], hu[j] = max(zl[j], 0.0), max(zu[j], 0.0)
+        for _ in range(_SWEEPS):
+            code = _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight)
+            if code != 1:
+                break
+        if code == 2:
+            closed[0] += closed[1 + depth]
+            depth -= 1
+            continue
+        j = _choose(C, xl, xu, zl, zu, first, weight, near, v) if depth + 2 < len(stack) else -1
+        if j < 0:  # the caller decides it, and takes it off by making the depth one less
+            info[0] = depth
+            return LEAF
+        half = 0.5 * closed[1 + depth]
+        stack[depth + 1] = node
+        closed[1 + depth] = closed[2 + depth] = half
+        other = stack[depth + 1]
+        if zu[j] > -zl[j]:  # the likelier phase is worked on first
+            other[2 * n + j], node[2 * n + K + j] = 0.0, 0.0
+        else:
+            node[2 * n + j], other[2 * n + K + j] = 0.0, 0.0
+        depth += 1
+    info[0] = -1
+    return DONE
+
+
+def propagated(search: Any) -> Decision | None:
+    """What propagation decides about the open cases of a search over gates (`_many`); None where something else has to."""
+    small = search.small
+    if not isinstance(small, CompactNetwork) or small.gates * (small.gates + small.C.shape[1]) > _ENTRIES:
+        return None
+    for case in np.flatnonzero(search.open):
+        found = split_by_propagation(
+            small, np.flatnonzero(search.member[case]), search.cases[case].confirm, search.stop
+        )
+        if found is None or found.status == "sat":
+            return found
+        search.nodes += found.boxes
+        search.open[case] = False
+    return Decision("unsat", None, search.nodes, "propagation")
+
+
+def split_by_propagation(
+    small: CompactNetwork, rows: IntArray, confirm: Callable[[Array], Array | None], stop: float
+) -> Decision | None:
+    """Whether some outputs of a compact network can all be at most 0; None where propagation leads nowhere soon.
+
+    Arguments:
+        rows: The outputs.
+        confirm: Polishes points and returns one that the original confirms, or None.
+        stop: Wall-clock time to stop at (`time.perf_counter`).
+    """
+    K, n = small.C.shape
+    if not K:
+        return None
+    box, high = small.input_set.box(), np.maximum(small.upper, 0.0)
+    reach = np.maximum(np.abs(box.lower), np.abs(box.upper))
+    X, H, c = small.X[rows], small.H[rows], small.c[rows]
+    size = np.abs(small.C) @ reach + np.abs(small.W) @ high + np.abs(small.b)
+    out_size = np.abs(X) @ reach + np.abs(H) @ high + np.abs(c)
+    stack = np.zeros((min(K, _DEEP) + 2, 2 * (n + K)))
+    stack[0] = np.concatenate([box.lower, box.upper, small.lower, small.upper])
+    info, closed = np.zeros(2, np.int64), np.zeros(len(stack) + 1)
+    closed[1] = 1.0
+    arrays = (small.C, small.W, small.b, X, H, c, small.error, small.output_error[rows], size, out_size)
+    go = lambda budget: run(*arrays, 2.0 * gamma(n + K + 20), small.upper - small.lower, stack, info, closed, budget)
+    go(0)  # compiled before the time counts
+    began = time.perf_counter()
+    while (now := time.perf_counter()) < stop:
+        code = go(_FIRST)
+        if code == DONE:
+            return Decision("unsat", None, int(info[1]), "propagation")
+        node = stack[info[0]]
+        zl, zu = node[2 * n : 2 * n + K], node[2 * n + K :]
+        if code == LEAF:
+            x = 0.5 * (node[:n] + node[n : 2 * n])
+            held = np.where(zl >= 0, ON, np.where(zu <= 0, OFF, 0)).astype(np.int8)
+            hit = confirm(x[None])
+            found = (
+                split_by_programs(
+                    small, np.eye(len(small.c))[rows], np.zeros(len(rows)), held, confirm, stop, _PROGRAMS
+                )
+                if hit is None
+                else Decision("sat", hit, 0, "")
+            )
+            if found.status == "sat":
+                return Decision("sat", found.point, int(info[1]), "propagation")
+            if found.status != "unsat":
+                return None
+            closed[0] += closed[1 + info[0]]
+            info[0] -= 1
+        if closed[0] == 0.0 and np.sum((zl >= 0) | (zu <= 0)) < _FOLLOWS * info[0]:
+            return None
+        spent, left = now - began, stop - now
+        if spent > _TRIED * (spent + left) and spent * (1.0 - closed[0]) > _LEFT * left * closed[0]:
+            return None
+    return None
