@@ -229,6 +229,34 @@ def test_too_little_time_gives_bounds_that_hold():
     assert told and all(low <= high for low, high in told)
 
 
+def test_interrupted_it_tells_a_lower_bound_that_holds():
+    network, x = small(3)[4:]
+    told = []
+
+    def stop_at_first(low, high):
+        told.append((low, high))
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        relukit.flip(network, x, on_progress=stop_at_first)
+    exact = relukit.flip(network, x).upper
+    assert told[0][0] == 0 and 0 < told[-1][0] <= exact <= told[-1][1]
+
+
+def test_pictures_of_a_row_and_of_an_image():
+    g = np.random.default_rng(0)
+    network = from_layers([g.standard_normal((2, 36))], [np.zeros(2)], [])
+    found = relukit.flip(network, g.random(36))
+    bars = found.plot()
+    assert bars.get_xlabel() == "change of the input, 20 of 36 that move" and len(bars.patches) == 20
+    before, after, change = found.plot(shape=(4, 9))
+    assert before.images[0].get_array().shape == after.images[0].get_array().shape == (4, 9)
+    assert np.allclose(change.images[0].get_array().ravel(), found.witness - found.x)
+    with pytest.raises(InvalidInput, match="36 inputs"):
+        found.plot(shape=(5, 5))
+
+
 def test_many_rows_and_their_curve():
     network = small(7, inputs=2)[4]
     X = np.random.default_rng(1).uniform(-1, 1, (6, 2))
@@ -252,6 +280,7 @@ def test_what_is_refused():
         ({"norm": 3}, "norm must be"), ({"target": 0}, "already"), ({"target": 7}, "none of the decisions"),
         ({"margin": -1.0}, "margin"), ({"probability": 1.0}, "probability"), ({"frozen": (5,)}, "names input 5"),
         ({"integer": (1,)}, "whole numbers"), ({"steps": {1: 0.0}}, "positive number"), ({"steps": {7: 1.0}}, "steps names input 7"), ({"within": Box([2.0, 2.0], [3.0, 3.0])}, "outside"), ({"timeout": 0}, "timeout"),
+        ({"frozen": (0, 1)}, "no input may move"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=words):
             relukit.flip(network, x if "integer" not in options else np.array([1.0, 0.5]), **options)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from relukit._errors import InvalidInput
 from relukit._types import Array, IntArray
 from relukit.bounds import compact, linear
 from relukit.network import Network
@@ -26,6 +27,7 @@ _FEW = 12  # up to so many moving inputs, inputs are split rather than gates
 _GATES = 600  # above this many gates the linear program of a piece costs more than it brings
 _JITTER = 24  # points around a candidate that the original nearly turns at
 _GRID = 100_000  # boxes of values in steps at most
+_HASTE = 0.5  # seconds for a lower bound after Ctrl-C
 
 
 class FlipSearch:
@@ -58,6 +60,8 @@ class FlipSearch:
         limits = Box(x - far, x + far) if within is None else within
         lower, upper = limits.lower.astype(np.float64), limits.upper.astype(np.float64)
         lower[frozen] = upper[frozen] = x[frozen]
+        if not np.any(lower < upper):
+            raise InvalidInput("no input may move: all are frozen, or the allowed box is one point")
         self.within = Box(lower, upper)
         self.grid = Grid(x, integer, steps, frozen, self.within)
         self.bounded = within is not None  # the allowed box is the question's own
@@ -75,7 +79,16 @@ class FlipSearch:
                 self.near = Near(network, x, A, b, lower - x, upper - x)
 
     def run(self) -> tuple[float, bool]:
-        """The lower bound, and whether it meets the upper one."""
+        """The lower bound, and whether it meets the upper one; interrupted, a quick lower bound is told before it ends."""
+        try:
+            return self._search()
+        except KeyboardInterrupt:
+            self.stop = min(self.stop, time.perf_counter() + _HASTE)
+            self._screen(min(self.upper, float(np.abs(self.x).max(initial=0.0)) + 1.0))
+            self.tell(self.lower, self.upper)
+            raise
+
+    def _search(self) -> tuple[float, bool]:
         if self.rows is not None:
             self.descent.balance(self.rows, 80)
         if self.witness is None:

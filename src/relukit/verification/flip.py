@@ -71,11 +71,14 @@ class Flip(Shown):
             "load_seconds": self.load_seconds,
         }
 
-    def plot(self, ax: Any = None) -> Any:
-        """Before, after and the change, for an image on three axes; for a table's row the inputs that move, as bars."""
+    def plot(self, ax: Any = None, shape: tuple[int, ...] | None = None) -> Any:
+        """Before, after and the change, for an image on three axes; for a table's row the inputs that move, as bars.
+
+        `shape` is that of the image where the network takes its pixels in a row.
+        """
         from relukit.verification._flip_picture import draw
 
-        return draw(self, ax)
+        return draw(self, ax, shape)
 
     def __repr__(self) -> str:
         if self.witness is None:
@@ -127,7 +130,7 @@ def flip(
 
     Raises:
         UnsupportedOperation: A smooth activation.
-        InvalidInput: More than one row, a point outside `within`, an unknown norm, or options that make no sense.
+        InvalidInput: More than one row, a point outside `within`, no input that may move, an unknown norm, or options that make no sense.
 
     References:
         Evaluating Robustness of Neural Networks with Mixed Integer Programming, Tjeng, Xiao, Tedrake, 2019.
