@@ -123,3 +123,11 @@ def test_build_takes_ranges_for_the_way_back_and_says_where_nothing_went(heads):
     assert "nothing was written" not in said("build", heads / "table.csv", "-o", heads / "net.onnx")
     said("build", heads / "net.onnx", "--box", "0:2", "-o", heads / "back.csv")
     assert np.loadtxt(heads / "back.csv", delimiter=",", skiprows=1).tolist() == [[0, 0], [1, 2], [2, 1]]
+
+
+def test_compress_says_what_it_wrote(heads):
+    """On [1, 2] both units are always on and fold away; on [-1, 1] nothing can go."""
+    model, out = heads / "value.onnx", heads / "small.onnx"
+    assert f"the smaller network is written to {out}" in said("compress", model, "--box", "1:2", "-o", out)
+    assert f"the network, unchanged, is written to {out}" in said("compress", model, "--box=-1:1", "-o", out)
+    assert "written" not in said("compress", model, "--box", "1:2")

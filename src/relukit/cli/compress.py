@@ -90,6 +90,10 @@ def command(
     print(found)
     for row in content.get("bounded_loss", []):
         print(f"within {row['tolerance']:.3g} of the outputs: {row['parameters_after']} parameters (--tolerance {row['tolerance']:.3g})")  # fmt: skip
+    if out is not None:
+        print(
+            f"{'the network, unchanged,' if found.form == 'unchanged' else 'the smaller network'} is written to {out}"
+        )
     if proof is not None:
         print(
             f"proof written to {proof}; the two files differ by at most {content['error_bound_file']:.1e} on the domain"

@@ -41,7 +41,8 @@ def command(
             f"health    {sum(layer['dead'] for layer in layers)} of {sum(layer['units'] for layer in layers)} units dead on {content['health']['rows']} rows"
         )
     if "regions" in content:
-        print(f"regions   {content['regions']['count']:,} linear pieces on {content['regions']['where']}")
+        count = content["regions"]["count"]
+        print(f"regions   {count:,} linear piece{'' if count == 1 else 's'} on {content['regions']['where']}")
     if content.get("flips"):
         proven = sum(f["status"] == "proven" for f in content["flips"])
         found = [f["distance"] for f in content["flips"] if f["distance"] is not None]
