@@ -181,3 +181,51 @@ def test_sparse_layers_stay_sparse_when_joined():
     assert all(isinstance(m, Sparse) for node in joined.nodes if isinstance(node.op, Affine) for m in node.op.maps)
     x = np.random.default_rng(0).standard_normal((50, 3))
     assert np.array_equal(joined(x), Network(nodes)(x))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_opposite_channels_of_convolutions_are_joined(kernel):
+    """A convolution whose channels were written as tau + relu(z - tau) - relu(tau - z), and one kept as it is, read by another."""
+    from relukit.network import Affine, Input, Network, Node
+    from relukit.network.affine import Conv, Dense
+
+    g = np.random.default_rng(kernel)
+    K, b = g.integers(-4, 5, (3, 2, 3, 3)) / 4, g.integers(-4, 5, 3) / 4
+    tau = np.array([0.25, -0.5])
+    split = Conv(np.concatenate([K[:2], -K[:2], K[2:]]), (2, 6, 5), stride=(2, 1), padding=(1, 1, 1, 1))
+    shape = split.out_shape
+    constants = np.concatenate([b[:2] - tau, tau - b[:2], b[2:]])
+    merge = np.zeros((3, 5, kernel, kernel))
+    middle = kernel // 2
+    merge[[0, 1, 2], [0, 1, 4], middle, middle] = 1.0
+    merge[[0, 1], [2, 3], middle, middle] = -1.0
+    merge = Conv(merge, shape, padding=(middle,) * 4)
+    per = shape[1] * shape[2]
+    last = Dense(g.standard_normal((2, 3 * per)))
+    nodes = (
+        Node(Input(60), (), (2, 6, 5), "x"), Node(Affine((split,), np.repeat(constants, per)), (0,), shape, "s"), Node(RELU, (1,), shape, "r"),
+        Node(Affine((merge,), np.repeat(np.append(tau, 0.0), per)), (2,), merge.out_shape, "m"), Node(RELU, (3,), merge.out_shape, "h"),
+        Node(Affine((last,), np.zeros(2)), (4,), (2,), "y"),
+    )  # fmt: skip
+    network = Network(nodes)
+    joined = without_mirrored(network)
+    assert network.units == 8 * per
+    assert joined.units == 4 * per  # of five channels only the one without an opposite stays a gate
+    assert all(isinstance(m, Conv) for node in joined.nodes[1:-1] if isinstance(node.op, Affine) for m in node.op.maps)
+    x = g.standard_normal((30, 60))
+    Z = Conv(K, (2, 6, 5), stride=(2, 1), padding=(1, 1, 1, 1)).apply(x) + np.repeat(b, per)
+    Z[:, 2 * per :] = np.maximum(Z[:, 2 * per :], 0)
+    assert np.allclose(joined(x), np.maximum(Z, 0) @ last.W.T, atol=1e-12)
+    assert np.allclose(network(x), joined(x), atol=1e-12)
+    apart = replace_bias(network, 1)
+    assert without_mirrored(apart) is apart  # one entry of a channel has another constant: channels are no units there
+
+
+def replace_bias(network, node):
+    from dataclasses import replace
+
+    nodes = list(network.nodes)
+    bias = nodes[node].op.bias.copy()
+    bias[0] += 0.125
+    nodes[node] = replace(nodes[node], op=replace(nodes[node].op, bias=bias))
+    return type(network)(tuple(nodes))

@@ -1,12 +1,13 @@
 """Gates that are equal or opposite become one: `relu(-z) = relu(z) - z` needs no gate of its own."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from relukit._types import Array, IntArray
 from relukit.network import Affine, Network, Node
-from relukit.network.affine import AbstractLinear, Dense, Sparse
+from relukit.network.affine import AbstractLinear, Conv, Dense, Sparse
 from relukit.piecewise import PiecewiseLinear
 
 
@@ -15,7 +16,8 @@ def without_mirrored(network: Network) -> Network:
 
     Maxima and absolute values are often written with both `relu(z)` and `relu(-z)`; relaxed one by one they forget that
     their difference is z. Here the layer's reader gets the gate and z itself. Only rows that agree bit for bit are joined,
-    and only where the joined weights are sums without rounding; anything else stays as it is.
+    and only where the joined weights are sums without rounding; anything else stays as it is. Of a convolution that a convolution
+    reads, whole channels are joined.
 
     Arguments:
         network: Any; only ReLU nodes between two affine nodes that nobody else reads are looked at.
@@ -27,7 +29,7 @@ def without_mirrored(network: Network) -> Network:
             source, on_gates, on_z = plans[i]
             assert isinstance(node.op, Affine)
             parts = [(on_gates, renamed[source]), (on_z, renamed[-source])]
-            parts = [(_map(m), j) for m, j in parts if m.shape[1]]
+            parts = [(m, j) for m, j in parts if m.in_size]
             nodes.append(Node(Affine(tuple(m for m, _ in parts), node.op.bias), tuple(j for _, j in parts), node.shape, node.name, node.source))  # fmt: skip
             renamed[i] = len(nodes) - 1
             continue
@@ -44,12 +46,12 @@ def without_mirrored(network: Network) -> Network:
         # The affine node before has been copied with all its rows: it is written once more with the rows that are needed.
         inputs = before.inputs
         for which, key, label in ((gates, i, "gates"), (kept, -i, "values")):
-            rows = Affine(tuple(_map(_matrix(m)[which]) for m in before.op.maps), before.op.bias[which])
+            rows, shape = _chosen(before.op, which)
             if key > 0:
-                nodes[renamed[node.inputs[0]]] = Node(rows, inputs, (len(which),), before.name, before.source)
-                nodes.append(Node(node.op, (renamed[node.inputs[0]],), (len(which),), node.name, node.source))
+                nodes[renamed[node.inputs[0]]] = Node(rows, inputs, shape, before.name, before.source)
+                nodes.append(Node(node.op, (renamed[node.inputs[0]],), shape, node.name, node.source))
             else:
-                nodes.append(Node(rows, inputs, (len(which),), f"{before.name} {label}", before.source))
+                nodes.append(Node(rows, inputs, shape, f"{before.name} {label}", before.source))
             renamed[key] = len(nodes) - 1
         assert reader is not None
         plans[reader] = (i, on_gates, on_z)
@@ -66,16 +68,20 @@ def _reader(network: Network, i: int) -> int | None:
     if not (isinstance(node.op, PiecewiseLinear) and node.op.is_relu):
         return None
     before, after = node.inputs[0], network.consumers[i]
-    matrices = (Dense, Sparse)
     source = network.nodes[before].op
-    if not (isinstance(source, Affine) and all(isinstance(m, matrices) for m in source.maps)):
-        return None
-    if network.consumers[before] != (i,) or len(after) != 1:
+    if not isinstance(source, Affine) or network.consumers[before] != (i,) or len(after) != 1:
         return None
     target = network.nodes[after[0]]
-    if not (isinstance(target.op, Affine) and target.inputs == (i,) and isinstance(target.op.maps[0], matrices)):
+    if not (isinstance(target.op, Affine) and target.inputs == (i,)):
         return None
-    return after[0]
+    maps = (*source.maps, *target.op.maps)
+    if all(isinstance(m, Dense | Sparse) for m in maps):
+        return after[0]
+    if len(maps) != 2 or not all(isinstance(m, Conv) and m.groups == 1 for m in maps):
+        return None
+    by_channel = source.bias.reshape(maps[0].out_shape[0], -1)
+    fits = maps[0].out_shape == maps[1].in_shape and np.all(by_channel == by_channel[:, :1])
+    return after[0] if fits else None
 
 
 def _matrix(m: AbstractLinear) -> Any:
@@ -87,16 +93,45 @@ def _map(W: Any) -> AbstractLinear:
     return Dense(W) if isinstance(W, np.ndarray) else Sparse(W.tocsr())
 
 
+def _chosen(op: Affine, which: IntArray) -> tuple[Affine, tuple[int, ...]]:
+    """Some rows of an affine map, or some channels of a convolution, and the shape of what they give."""
+    conv = op.maps[0]
+    if not isinstance(conv, Conv):
+        return Affine(tuple(_map(_matrix(m)[which]) for m in op.maps), op.bias[which]), (len(which),)
+    bias = op.bias.reshape(conv.out_shape[0], -1)[which].ravel()
+    return Affine((replace(conv, kernel=conv.kernel[which]),), bias), (len(which), *conv.out_shape[1:])
+
+
+def _rows_and_readers(source: Affine, target: Affine) -> tuple[list[Any], Array, Any]:
+    """What each unit (of a convolution each channel) computes: rows and constants; and the weights it is read with, a column each."""
+    conv, reader = source.maps[0], target.maps[0]
+    if not (isinstance(conv, Conv) and isinstance(reader, Conv)):
+        return [_matrix(m) for m in source.maps], source.bias, _matrix(reader)
+    count = len(conv.kernel)
+    V = reader.kernel.transpose(0, 2, 3, 1).reshape(-1, count)
+    return [conv.kernel.reshape(count, -1)], source.bias.reshape(count, -1)[:, 0], V
+
+
+def _read_by(reader: AbstractLinear, V: Any) -> AbstractLinear:
+    """The reader with other columns: as a matrix, or as a convolution of as many channels."""
+    if not isinstance(reader, Conv):
+        return Dense(V.toarray()) if isinstance(reader, Dense) else Sparse(V.tocsr())
+    O, _, height, width = reader.kernel.shape
+    kernel = V.toarray().reshape(O, height, width, V.shape[1]).transpose(0, 3, 1, 2)
+    return replace(reader, kernel=kernel, in_shape=(V.shape[1], *reader.in_shape[1:]))
+
+
 def _joined(network: Network, i: int, reader: int) -> tuple[IntArray, IntArray, Any, Any] | None:
-    """Units that stay gates, units whose z is read, and the reader's weights on both; None where nothing can be joined."""
+    """Units that stay gates, units whose z is read, and the reader's maps of both; None where nothing can be joined."""
     source, target = network.nodes[network.nodes[i].inputs[0]].op, network.nodes[reader].op
     assert isinstance(source, Affine) and isinstance(target, Affine)
-    first, sign = _groups([_matrix(m) for m in source.maps], source.bias)
+    rows, constants, columns = _rows_and_readers(source, target)
+    first, sign = _groups(rows, constants)
     if np.all(first == np.arange(len(first))):
         return None
     import scipy.sparse
 
-    V = scipy.sparse.csc_matrix(_matrix(target.maps[0]))
+    V = scipy.sparse.csc_matrix(columns)
     units = np.arange(len(first))
     on_gates = V @ scipy.sparse.csr_matrix((np.ones(len(first)), (units, first)), shape=(len(first),) * 2)
     mirrored = units[sign < 0]
@@ -114,8 +149,8 @@ def _joined(network: Network, i: int, reader: int) -> tuple[IntArray, IntArray, 
         gates = np.zeros(1, np.int64)
     if not len(gates) or (not len(kept) and len(gates) == len(first)):
         return None
-    shape = lambda W: W.toarray() if isinstance(target.maps[0], Dense) else W.tocsr()
-    return gates, kept, shape(on_gates[:, gates]), shape(on_z[:, kept])
+    reader_of = target.maps[0]
+    return gates, kept, _read_by(reader_of, on_gates[:, gates]), _read_by(reader_of, on_z[:, kept])
 
 
 def _groups(matrices: list[Any], bias: Array) -> tuple[IntArray, Array]:
