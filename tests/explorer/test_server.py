@@ -115,7 +115,9 @@ def test_a_dropped_file_is_opened_and_a_bad_one_tells_no_path(page, tmp_path):
         page, path="/api/model", body=json.dumps({"name": "small.onnx", "content": content, "rows": rows}).encode()
     )
     answer = unpack(raw)
-    assert status == 200 and answer["count"] == len(relukit.regions(network, plane=tuple(np.array(rows[:3]))))
+    chosen = np.array([rows[k - 1] for k in answer["rows"]])
+    assert status == 200 and answer["count"] == len(relukit.regions(network, plane=tuple(chosen)))
+    assert answer["rows"][0] == 1 and len(set(network.decide(chosen))) == len(set(network.decide(np.array(rows)))) == 2
     assert answer["flip"]["distance"] == pytest.approx(relukit.flip(network, np.array(rows[0])).distance, rel=1e-5)
     spoiled = json.dumps({"name": "small.onnx", "content": f"*{content}", "rows": rows}).encode()
     status, raw, _ = ask(page, path="/api/model", body=spoiled)

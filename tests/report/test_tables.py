@@ -8,7 +8,7 @@ import pytest
 
 import relukit
 from relukit import InvalidInput, UnreadableFile
-from relukit.report import read_data, read_rows
+from relukit.report import read_data, read_rows, three_rows
 from relukit.report._svg import ticks
 
 
@@ -163,3 +163,12 @@ def test_rows_come_as_people_have_them(network):
     row = [0.1, 0.2, 0.3]
     for data, count in ((torch.tensor([row, row], requires_grad=True), 2), ([row] * 3, 3), (np.array(row), 1)):
         assert relukit.open(network, data, out=None, time_limit=0).content["health"]["rows"] == count
+
+
+def test_three_rows_show_different_decisions_and_span_a_plane():
+    """The network decides by the sign of x0; the second row is a multiple of the first one."""
+    network = relukit.load({"W0": np.array([[1.0, 0, 0], [-1, 0, 0]]), "b0": np.zeros(2)})
+    x = np.array([[1.0, 1, 0], [2, 2, 0], [3, 3, 0], [1, 0, 1], [-1, 0, 0]])
+    assert three_rows(network, x) == [0, 4, 1]
+    with pytest.raises(relukit.UnsupportedOperation, match="no three rows"):
+        three_rows(network, x[:3])

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import InvalidInput, RelukitError
+from relukit._errors import InvalidInput, RelukitError, UnsupportedOperation
 from relukit._types import Array
 from relukit.explorer._plane import arrays_of
 from relukit.explorer._state import items, number
 from relukit.geometry import regions
 from relukit.network import Network, load
+from relukit.report import three_rows
 
 _FILE_KINDS = (".onnx", ".npz", ".nnet")
 _MOST_PIECES = 200_000
@@ -86,13 +87,23 @@ def _sampled(network: Network, count: int = 256) -> Array:
 
 
 def _picture(network: Network, rows: Array) -> Reply:
-    """The pieces of the whole box of a two-input network that has one, else of the plane through the first three rows."""
+    """The pieces of the whole box of a two-input network that has one, else of a plane through three rows, of different decisions if there are such."""
+    if network.inputs == 1:
+        raise UnsupportedOperation("a network of one input has no plane: relukit open draws its curve and breakpoints")
     whole = network.inputs == 2 and network.box is not None
+    chosen = [] if whole else three_rows(network, rows)
     dots = {} if whole else {"data": np.array([[0, 0], [1, 0], [0, 1]], "<f4")}
     if not network.is_piecewise_linear:
-        return _sampled_picture(network, rows, whole, dots)
-    found = regions(network, None, None if whole else tuple(rows[:3]), limit=_MOST_PIECES)
-    told = {"count": len(found), "area": found.area, "area_error": found.area_error, "complete": found.complete}
+        told, grid = _sampled_picture(network, rows[chosen] if chosen else rows, whole, dots)
+        return told | {"rows": [k + 1 for k in chosen]}, grid
+    found = regions(network, None, None if whole else tuple(rows[chosen]), limit=_MOST_PIECES)
+    told = {
+        "rows": [k + 1 for k in chosen],
+        "count": len(found),
+        "area": found.area,
+        "area_error": found.area_error,
+        "complete": found.complete,
+    }
     return told, arrays_of(found) | dots
 
 

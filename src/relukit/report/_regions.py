@@ -30,7 +30,7 @@ def regions_section(c: Context) -> Section:
         found, marks, where = regions(n, c.box), [], "its whole box"
     else:
         data = c.rows()
-        corners = _three_rows(n, data.x)
+        corners = list(data.x[three_rows(n, data.x)])
         origin, u, v = corners[0], corners[1] - corners[0], corners[2] - corners[0]
         found = regions(n, plane=tuple(corners))
         marks = [
@@ -106,20 +106,22 @@ def _coordinates(x: Array, origin: Array, u: Array, v: Array) -> Array:
     return np.linalg.lstsq(np.stack([u, v], axis=1), x - origin, rcond=None)[0]
 
 
-def _three_rows(n: Network, x: Array) -> list[Array]:
-    """Three rows of different decisions where there are such, that span a plane."""
+def three_rows(n: Network, x: Array) -> list[int]:
+    """Numbers of three rows of different decisions where there are such, that span a plane; the first row is one of them.
+
+    Raises:
+        UnsupportedOperation: No three rows span a plane.
+    """
     decisions = n.decide(x[:2000])
     _, first = np.unique(decisions, return_index=True)
-    chosen = [x[i] for i in sorted(first)[:3]]
-    for row in x[:2000]:
-        if len(chosen) >= 3:
-            break
-        chosen.append(row)
-        if np.linalg.matrix_rank(np.stack(chosen[1:]) - chosen[0]) < len(chosen) - 1:
-            chosen.pop()
-    if len(chosen) < 3 or np.linalg.matrix_rank(np.stack(chosen[1:]) - chosen[0]) < 2:
-        raise UnsupportedOperation("the data hold no three rows that span a plane")
-    return chosen
+    chosen: list[int] = []
+    for i in [*sorted(first)[:3], *range(min(len(x), 2000))]:
+        steps = x[[*chosen[1:], i]] - x[chosen[0]] if chosen else x[:0]
+        if np.linalg.matrix_rank(steps) == len(chosen):
+            chosen.append(int(i))
+        if len(chosen) == 3:
+            return chosen
+    raise UnsupportedOperation("the data hold no three rows that span a plane")
 
 
 def split_by_decision(

@@ -195,7 +195,7 @@ function drawOpened() {
   if (opened.grid) { plane.box = opened.window; plane.contours(opened.grid, several); }
   if (opened.data) plane.dots(opened.data, null, "rows");
   plane.show();
-  if (opened.data) for (const k of [0, 1, 2]) plane.name([opened.data[2 * k], opened.data[2 * k + 1]], `row ${k + 1}`);
+  if (opened.data) for (const k of [0, 1, 2]) plane.name([opened.data[2 * k], opened.data[2 * k + 1]], `row ${opened.rows[k]}`);
   opened.vertices || opened.grid ? legend(several ? new Set(opened.color ?? opened.grid) : null, false) : $("legend").replaceChildren();
   const f = opened.flip, rows = [["inputs, outputs", `${opened.inputs}, ${opened.outputs}`], ["pieces in the picture", opened.count === undefined ? "–" : `${opened.count}${opened.complete ? "" : ", stopped there"}`]];
   if (f?.distance !== null && f?.distance !== undefined) rows.push(["smallest flip of row 1", `${f.from} → ${f.to} at ${short(f.distance)} (l∞)`], ["proven to be at least", short(f.lower)]);
@@ -203,7 +203,7 @@ function drawOpened() {
   const layers = document.createElement("dl");
   layers.append(...described(opened.health.layers.map(l => [l.name, `${l.units} units, ${l.dead} dead on the rows, ${l.always_on} always on, ${Math.round(100 * l.zero_share)} % zeros`])));
   $("health").replaceChildren(layers, ...opened.health.findings.map(each => Object.assign(document.createElement("p"), { textContent: each.message ?? each.what ?? String(each) })));
-  put("sentence", [opened.sentence, opened.no_plane, opened.no_flip, opened.data ? "The plane through the first three rows." : "", several && opened.vertices ? "A piece has the color of the decision in its middle; the thick line is where the decision changes." : "", opened.given ? "" : "No rows were given: health, plane and flip use rows sampled from its box."].filter(Boolean).join(" "));
+  put("sentence", [opened.sentence, opened.no_plane, opened.no_flip, opened.data ? `The plane through rows ${opened.rows.join(", ")}.` : "", several && opened.vertices ? "A piece has the color of the decision in its middle; the thick line is where the decision changes." : "", opened.given ? "" : "No rows were given: health, plane and flip use rows sampled from its box."].filter(Boolean).join(" "));
 }
 
 // ---- compare
