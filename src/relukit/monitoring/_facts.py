@@ -111,7 +111,10 @@ def facts_of(record: Record) -> Facts:
         drop,
         _learns(record, drop, level, error)
         and not stalled
-        and not (record.step >= 16 and (constant or beside or (overshoots and not math.isfinite(level)))),
+        and not (
+            record.step >= 16
+            and (constant or beside or _falls_short(told, record.scale) or (overshoots and not math.isfinite(level)))
+        ),
         silent,
         early,
         float(np.median(steep[-4:])) if steep else math.nan,
@@ -155,6 +158,14 @@ def _overshoots(record: Record) -> bool:
     # Outputs near 1 in size are no overshoot: a flow or a residual is asked for the size of its outputs alone.
     wide = all(len(a.outputs) and float(np.mean(np.square(a.outputs))) > _WIDE**2 for a in looks)
     return len(looks) == 2 and wide and all(a.overshoot > 0.8 for a in looks)
+
+
+def _falls_short(look: Any, scale: tuple[float, float]) -> bool:
+    """Whether targets are far larger than a fresh network's outputs, and outputs reach a twentieth of their spread at most: what the
+    loss does then is the draw of a few large targets."""
+    if look is None or not len(look.outputs) or not math.isfinite(look.target.std) or look.target.std < 8 * scale[0]:
+        return False
+    return float(np.std(look.outputs)) < 0.05 * look.target.std
 
 
 def _constant(outputs: np.ndarray) -> bool:

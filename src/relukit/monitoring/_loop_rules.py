@@ -82,7 +82,9 @@ def _by_the_loop(f: Facts, cause: str, score: float, k: int | None = None, **evi
     blown = not f.finite or f.drop < -3
     rough = f.steps >= 16 and float(np.median(np.abs(np.diff(losses)))) > 0.12 * abs(float(np.median(losses)))
     symptom = "exploding" if blown else "oscillating" if rough else "slow_learning"
-    return finding(f, symptom, cause, "note" if f.learning else "error", score, k, **evidence)
+    # What is told here is a mistake for certain; it does no harm only where the run is far ahead all the same.
+    ahead = f.settled or (f.learning and (f.level < 0.25 if math.isfinite(f.level) else f.drop > 0.9))
+    return finding(f, symptom, cause, "note" if ahead else "error", score, k, **evidence)
 
 
 LOOP_RULES = (turned_round, not_cleared, not_in_optimizer, blocked, faded)

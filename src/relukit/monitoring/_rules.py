@@ -82,7 +82,8 @@ def exploding(f: Facts) -> list[Finding]:
             else target_cause(f) or "learning_rate_too_high"
         )
         if at_start and cause == "learning_rate_too_high":
-            cause = "unscaled_target"
+            # Classes and probabilities have no size: what is far too large there are the outputs of the first weights.
+            cause = "bad_initialization" if getattr(f.target, "shares", None) else "unscaled_target"
     return [finding(f, "exploding", cause, "error", 90, **evidence)]
 
 
@@ -272,6 +273,9 @@ def slow(f: Facts) -> list[Finding]:
         return []
     update = f.update
     evidence = {"update_over_weight": update, "input_std": f.input_std}
+    rates = [s.rate for s in f.record.samples if s.rate > 0]
+    if f.drop > 0.2 and update < 1e-3 and len(rates) > 1 and rates[-1] > 1.2 * rates[0]:
+        return []  # a warm-up is on its way, and the loss falls already
     if math.isfinite(update) and update < 3e-4:
         small = f.input_std < 0.03
         cause = "unscaled_input" if small and update > 1e-5 else init_cause(f) or "learning_rate_too_low"

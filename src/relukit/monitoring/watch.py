@@ -249,19 +249,15 @@ class Watch(Shown):
         return torch.cat(parts), [p.numel() for p in parts]
 
     def _finish_probe(self) -> None:
-        """How far the last step moved each weight, relative to its size, and how far all steps together did."""
+        """How far the last step moved each weight, relative to its size."""
         if self._probe is None:
             return
         import torch
 
-        step = self.record.samples[-1].step
         with torch.no_grad():
-            (now, counts), (before, _), (origin, _) = self._entries(), self._probe, self._origin
-            rows = [now - before, before, *([now - origin] if origin.shape == now.shape else [])]
-            moved, size, *away = norms(torch.cat(rows), counts * len(rows)).reshape(len(rows), -1)
-        self.record.updates.append((step, moved / (size + 1e-12)))
-        if away:
-            self.record.away = (step, away[0] / (size + 1e-12))
+            (now, counts), (before, _) = self._entries(), self._probe
+            ratio = norms(now - before, counts) / (norms(before, counts) + 1e-12)
+        self.record.updates.append((self.record.samples[-1].step, ratio))
         self._probe = None
 
     # -- results ---------------------------------------------------------------------------------------------------
@@ -285,6 +281,9 @@ class Watch(Shown):
         from dataclasses import replace
 
         cut = self._offset
+        (now, counts), (origin, _) = self._entries(), self._origin
+        if now.shape == origin.shape:
+            self.record.away = (self.record.step, norms(now - origin, counts) / (norms(now, counts) + 1e-12))
         r = without_holes(self.record, getattr(self.optimizer, "_relukit_skips", False))
         if not self._offset:
             return r
