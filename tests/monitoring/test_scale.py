@@ -109,3 +109,10 @@ def test_since_step_does_not_hang_on_when_findings_are_read():
         since[often] = found.since_step
         assert not often or found.since_step == first > 8
     assert since[True] <= since[False] <= 1.25 * since[True] + 1
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_the_few_rows_that_tokens_touch_are_no_layer_whose_gradient_vanishes(kind):
+    model = nn.Sequential(kind(5000, 16), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
+    with relukit.watch(model) as h:
+        assert [layer.name for layer in h.layers] == ["1", "3"]

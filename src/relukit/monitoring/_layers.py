@@ -84,7 +84,7 @@ def layers_of(model: Any) -> list[Layer]:
                 if found[-1].norm and len(found) > 1 and not found[-2].activation:
                     found[-2].activation = kind
             continue
-        if not isinstance(weight, nn.Parameter) or isinstance(module, (nn.Embedding, nn.PReLU)):
+        if not isinstance(weight, nn.Parameter) or isinstance(module, (nn.Embedding, nn.EmbeddingBag, nn.PReLU)):
             continue
         transposed = kind.startswith("ConvTranspose")
         if transposed and bias is None:
