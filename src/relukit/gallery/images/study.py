@@ -212,6 +212,8 @@ def bracket(module: Any, x: np.ndarray, pet: bool = False) -> dict[str, Any]:
 
     network, lower, upper = relukit.load(module, input_shape=(x.shape[1],)), [], []
     box = relukit.Box(np.zeros(x.shape[1]), np.ones(x.shape[1]))
+    if len(x):  # the first proof of a process compiles its loops, longer than a question's share of the time
+        _proves(network, x[0].astype(float), 1e-6, TIMEOUT)
     for row in x:
         if pet:
             attacks = _model.foolbox_attacks(module, row[None]).values()
@@ -236,6 +238,21 @@ def _proven(network: Any, row: np.ndarray, low: float, high: float) -> tuple[flo
     `relukit.flip` asks for a proof at the distance of its flip, where bounds of a convolutional network are too loose to say anything;
     here `TIMEOUT` is shared by questions at smaller radii.
     """
+    unknown = high if np.isfinite(high) else 1.0
+    for _ in range(QUESTIONS):
+        radius = float(np.sqrt(max(low, LEAST * unknown) * unknown))
+        status = _proves(network, row, radius, TIMEOUT / QUESTIONS)
+        if status == "unsat":
+            low = radius
+        else:
+            unknown = radius
+        if status == "sat":
+            high = min(high, radius)
+    return low, high
+
+
+def _proves(network: Any, row: np.ndarray, radius: float, timeout: float) -> str:
+    """`unsat` where no point of [0, 1] within the radius is decided otherwise, `sat` where one was found, else `unknown`."""
     import relukit
 
     x, y = network.variables()
@@ -244,18 +261,8 @@ def _proven(network: Any, row: np.ndarray, low: float, high: float) -> tuple[flo
     claim = margins[0]
     for margin in margins[1:]:
         claim = claim & margin
-    unknown = high if np.isfinite(high) else 1.0
-    for _ in range(QUESTIONS):
-        radius = float(np.sqrt(max(low, LEAST * unknown) * unknown))
-        ball = relukit.Box((row - radius).clip(0, 1), (row + radius).clip(0, 1))
-        verdict = relukit.verify(network, x.within(ball), claim, timeout=TIMEOUT / QUESTIONS)
-        if verdict.status == "unsat":
-            low = radius
-        else:
-            unknown = radius
-        if verdict.status == "sat":
-            high = min(high, radius)
-    return low, high
+    ball = relukit.Box((row - radius).clip(0, 1), (row + radius).clip(0, 1))
+    return relukit.verify(network, x.within(ball), claim, timeout=timeout).status
 
 
 def measure(module: Any, x: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
