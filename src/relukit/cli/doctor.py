@@ -8,7 +8,7 @@ _EXTRAS = {
     "pyomo": ("pyomo",),
     "scip": ("pyscipopt",),
     "cluster": ("distributed",),
-    "gallery": ("pandas", "statsmodels", "logomaker", "torch_geometric", "torchdiffeq", "mujoco", "control", "gymnasium", "ase", "duckdb", "polars", "pyarrow", "lightgbm"),
+    "gallery": ("pandas", "statsmodels", "logomaker", "torch_geometric", "torchdiffeq", "mujoco", "control", "gymnasium", "ase", "duckdb", "polars", "pyarrow", "lightgbm", "vehiclemodels", "foolbox"),
     "docs": ("sphinx", "myst_nb", "furo"),
 }  # fmt: skip
 _NEEDED = (
