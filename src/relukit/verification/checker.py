@@ -271,7 +271,7 @@ class Bounder:
             off = self.eps * ((abs(coef) @ reach)[..., 0] + times * ((abs(g) @ reach)[..., 0] + abs(g0))) + self.tiny * (1 + reach.sum())
             best = np.fmax(best, e + at - off - (self.eps + 4 * U * (not self.exact)) * (abs(e) + abs(at)))  # passes over NaN
         return best
-    def refresh(self, bounds, lo, hi, size, upto, plane, split):
+    def refresh(self, bounds, lo, hi, size, upto, plane=None, split=()):
         """Bounds over boxes (lo, hi), shape (boxes, n), of each gate before layer `upto` that is open in some of `bounds`, or in `split`."""
         count, found = len(lo), [(L.copy(), H.copy()) for L, H in bounds]
         for k in (k for k in self.relus if k < upto):
@@ -280,7 +280,7 @@ class Bounder:
             block = max(1, CHUNK // (2 * count * W.shape[1]))
             for part in (rows[j : j + block] for j in range(0, len(rows), block)):
                 coef, const = (np.broadcast_to(v, (count, *v.shape)) for v in (np.concatenate([m[part], -m[part]]) for m in (W, b)))
-                low = self.lowest(*self.substitute(k - 1, coef, const, found, lo, hi, size), lo, hi, plane) - self.eps * np.tile(size[k][part], 2) - self.tiny
+                low = self.lowest(*self.substitute(k - 1, coef, const, found, lo, hi, size), lo, hi, self.number(np.zeros((count, self.inputs + 1))) if plane is None else plane) - self.eps * np.tile(size[k][part], 2) - self.tiny
                 for side, value in ((L, low[:, : len(part)]), (H, -low[:, len(part) :])):
                     better = value > side[:, part] if side is L else value < side[:, part]  # false for NaN
                     side[:, part] = np.where(better & (np.ones(value.shape, bool) if self.exact else np.isfinite(value)), value, side[:, part])
