@@ -38,6 +38,8 @@ PARTS = {
     "healthy": (_sick_healthy_other.BASES, _sick_healthy_other.CASES),
 }
 
+FIRST_RUNS = ("sixth_first_run",)  # on the rules as they were before anyone had seen the part; kept by hand
+
 
 def make(bases: dict[str, Callable[[int], Run]], case: Case, seed: int) -> Run:
     run = healthy(bases, case.base, seed)
@@ -136,6 +138,6 @@ def main(argv: list[str]) -> int:
     for part in chosen:
         before = cpu_seconds()
         found = measure(part, seeds, args.case, jobs=args.jobs) | {"cpu_seconds": cpu_seconds() - before}
-        others = {} if passing else {name: kept("sick_kinds", name) for name in PARTS}
+        others = {} if passing else {name: kept("sick_kinds", name) for name in (*PARTS, *FIRST_RUNS)}
         keep("sick_kinds", {name: row for name, row in (others | {part: found}).items() if row}, passing)
     return 0

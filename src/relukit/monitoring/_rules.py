@@ -301,7 +301,11 @@ def slow(f: Facts) -> list[Finding]:
         return [finding(f, "slow_learning", "learning_rate_too_low", "error", 38, **evidence)]
     if unrelated:
         drift = f.record.drift()
-        evidence |= {"loss_over_best_constant": f.level, "way_over_random_walk": drift, "detail": "targets show no relation to their rows"}
+        evidence |= {
+            "loss_over_best_constant": f.level,
+            "way_over_random_walk": drift,
+            "detail": "targets show no relation to their rows",
+        }
         # Where steps agree on where to go there is something to learn: a weak signal, or a slow start.
         severity = "note" if drift > _AGREED else "error"
         return [finding(f, "slow_learning", "bad_input_data", severity, 30, **evidence)]

@@ -9,7 +9,10 @@ from relukit.monitoring._finding import Finding
 
 _WIDE = 8.0  # of a layer's outputs, root mean square: sound starts have 0.3 to 2, bytes into a first layer 40
 _LARGE = 2.5  # of weights over He's, as `init_cause` has it
-_AHEAD, _FALLEN = 0.25, 0.9  # loss over the best constant's, or share of the first loss that is gone, from which on a run is left alone
+_AHEAD, _FALLEN = (
+    0.25,
+    0.9,
+)  # loss over the best constant's, or share of the first loss that is gone, from which on a run is left alone
 
 
 def held_back(f: Facts) -> list[Finding]:
@@ -21,7 +24,14 @@ def held_back(f: Facts) -> list[Finding]:
     """
     record = f.record
     first = next((a for a in record.activity if a.rms), None)
-    if not f.learning or first is None or f.steps < 32 or not f.finite or not f.hidden or any(x.norm for x in record.layers):
+    if (
+        not f.learning
+        or first is None
+        or f.steps < 32
+        or not f.finite
+        or not f.hidden
+        or any(x.norm for x in record.layers)
+    ):
         return []
     low = f.level < _AHEAD if math.isfinite(f.level) else f.drop > _FALLEN
     sizes = [first.rms[k] for k in f.hidden if k in first.rms]
