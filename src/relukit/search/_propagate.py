@@ -38,6 +38,7 @@ _TRIED, _LEFT = (
     0.05,
     0.5,
 )  # shares of the time left: that it gets in any case, and within which it has to be on course to end
+_FIRMLY, _LONG = 10, 0.4  # where a split decides so many gates, it gets this share of the time left
 _PROGRAMS = 20  # linear programs for one leaf
 
 
@@ -305,9 +306,11 @@ def split_by_propagation(
                 return None
             closed[0] += closed[1 + info[0]]
             info[0] -= 1
-        if closed[0] == 0.0 and np.sum((zl >= 0) | (zu <= 0)) < _FOLLOWS * info[0]:
+        decided = np.sum((zl >= 0) | (zu <= 0))
+        if closed[0] == 0.0 and decided < _FOLLOWS * info[0]:
             return None
         spent, left = now - began, stop - now
-        if spent > _TRIED * (spent + left) and spent * (1.0 - closed[0]) > _LEFT * left * closed[0]:
+        share = _LONG if decided >= _FIRMLY * info[0] else _TRIED
+        if spent > share * (spent + left) and spent * (1.0 - closed[0]) > _LEFT * left * closed[0]:
             return None
     return None
