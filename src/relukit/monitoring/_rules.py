@@ -274,7 +274,7 @@ def slow(f: Facts) -> list[Finding]:
     update = f.update
     evidence = {"update_over_weight": update, "input_std": f.input_std}
     rates = [s.rate for s in f.record.samples if s.rate > 0]
-    if f.drop > 0.2 and update < 1e-3 and len(rates) > 1 and rates[-1] > 1.2 * rates[0]:
+    if f.drop > 0.2 and 3e-4 <= update < 1e-3 and len(rates) > 1 and rates[-1] > 1.2 * min(rates):
         return []  # a warm-up is on its way, and the loss falls already
     if math.isfinite(update) and update < 3e-4:
         small = f.input_std < 0.03
