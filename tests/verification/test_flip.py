@@ -1,6 +1,7 @@
 """The smallest flip, in every norm and with every option, against oracles that try all activation patterns or all points."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -310,3 +311,29 @@ def test_a_table_in_its_own_units():
         seen = x[row].astype(np.float32).astype(float)
         assert np.linalg.norm(found.witness - seen, norm) == pytest.approx(found.upper, rel=1e-12)
         assert np.argmax(network.replay(found.witness)) == found.to != found.from_
+
+
+@pytest.mark.parametrize(("norm", "dual"), [(np.inf, 1), (2, 2), (1, np.inf)])
+def test_a_network_without_gates_turns_at_its_hyperplane(norm, dual):
+    W, b, x = np.array([[1.0, 2.0], [0.5, -1.0]]), np.array([0.1, 0.2]), np.array([1.0, 2.0])
+    found = relukit.flip(relukit.load({"W0": W, "b0": b}), x, norm=norm, timeout=20)
+    normal = W[0] - W[1]
+    assert found.status == "proven"
+    assert found.distance == pytest.approx((normal @ x + b[0] - b[1]) / np.linalg.norm(normal, dual), abs=2e-6)
+
+
+@pytest.mark.slow
+def test_a_large_convolution_has_a_lower_bound_and_keeps_its_limit():
+    """20,000 gates: backward bounds of one layer alone would take minutes. The bound holds at points of the ball's corners."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 16, 3, 1, 1), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, 1, 1), torch.nn.ReLU()]
+    head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(16, 2)]
+    network = relukit.load(torch.nn.Sequential(*layers, *head), (3, 24, 24))
+    x, generator = np.random.default_rng(1).uniform(size=network.inputs), np.random.default_rng(2)
+    began = time.perf_counter()
+    found = relukit.flip(network, x, within=Box(np.zeros(len(x)), np.ones(len(x))), timeout=15)
+    assert time.perf_counter() - began < 60  # it hung for minutes
+    assert 0 < found.lower <= found.upper
+    corners = np.clip(x + found.lower * generator.choice([-1.0, 1.0], (40, len(x))), 0, 1)
+    assert np.all(network.decide(corners) == network.decide(x[None]))

@@ -11,6 +11,7 @@ from relukit.network.affine import AbstractLinear, Dense, Sparse
 from relukit.piecewise import AbstractActivation, Lines
 from relukit.sets import AbstractSet, Box
 
+BUDGET = 1e9  # multiplications that a question may spend on backward bounds of one node, where other bounds can be had
 _MEMORY = 1 << 25  # entries of one coefficient array: rows are taken in blocks that stay below 256 MB
 
 

@@ -88,7 +88,7 @@ class Descent:
                 grad[at] = self.network.gradient(points[at], q)
         return margin, grad
 
-    def run(self, rounds: int, starts: int, generator: np.random.Generator) -> None:
+    def run(self, rounds: int, starts: int, generator: np.random.Generator, stop: float) -> None:
         """From the input itself and points near it: on to the boundary, then home along it."""
         which = np.repeat(self.question.targets, starts)
         spread = 0.02 * self.scale * generator.standard_normal((len(which), len(self.x)))
@@ -96,6 +96,8 @@ class Descent:
         best, reached = np.full(len(which), np.inf), steps.copy()
         least = 0.01 * self.scale
         for k in range(rounds):
+            if time.perf_counter() > stop:
+                break
             margin, grad = self.margins(steps, which)
             far = size_of(steps, self.norm)
             better = (margin >= 0) & (far < best)
@@ -118,10 +120,12 @@ class Descent:
             if np.isfinite(best[k]) and best[k] < 1.5 * best.min():
                 self.attempt(self.x + reached[k])
 
-    def home(self, witness: Array, target: int, rounds: int = 20) -> None:
+    def home(self, witness: Array, target: int, stop: float, rounds: int = 20) -> None:
         """From a flip along the boundary towards the input, halving the step where it fails."""
         step, which, share = (witness - self.x)[None], np.array([target]), 1.0
         for _ in range(rounds):
+            if time.perf_counter() > stop:
+                return
             margin, grad = self.margins(step, which)
             offset = -(margin - np.einsum("bn,bn->b", grad, step))
             goal = nearest(grad, np.maximum(offset, 0.0) * (1 + 1e-7), self.low, self.high, self.norm)
@@ -184,6 +188,8 @@ class Descent:
             clip = lambda s, r=radius: np.clip(s, np.maximum(self.low, -r), np.minimum(self.high, r))
             steps = clip(radius * generator.uniform(-1, 1, (len(which), len(self.x))))
             for k in range(30):
+                if time.perf_counter() > stop:
+                    return False
                 _, grad = self.margins(steps, which)
                 steps = clip(steps + radius * 0.25 * 0.9**k * np.sign(grad))
             margin, _ = self.margins(steps, which)
@@ -191,7 +197,7 @@ class Descent:
                 return True
         return False
 
-    def scan(self, others: Array | None, generator: np.random.Generator) -> None:
+    def scan(self, others: Array | None, generator: np.random.Generator, stop: float) -> None:
         """Far points in random directions and given ones: on flat stretches gradients lead nowhere."""
         n = len(self.x)
         sign = np.sign(generator.standard_normal((400, n)))
@@ -204,6 +210,10 @@ class Descent:
         if others is not None:
             given = np.clip(others - self.x, self.low, self.high)
             steps = np.concatenate([given[np.argsort(size_of(given, self.norm), kind="stable")], steps])
-        decided = self.network.decide(self.x + steps)
-        for k in np.flatnonzero(np.isin(decided, self.question.targets))[:20]:
-            self.attempt(self.x + steps[k])
+        tried = 0
+        for few in np.array_split(steps, max(len(steps) // 20, 1)):
+            if time.perf_counter() > stop:
+                return
+            for k in np.flatnonzero(np.isin(self.network.decide(self.x + few), self.question.targets))[: 20 - tried]:
+                self.attempt(self.x + few[k])
+                tried += 1

@@ -68,7 +68,8 @@ class Near:
 
 def _piece(chain: Chain, x: Array, step: Array) -> tuple[Array, Array, Array, Array]:
     """Walls `G d + g >= 0` of the piece that holds x + step, and its outputs `slope d + offset`, over steps d."""
-    M, c, walls, offsets = np.eye(len(x)), x.astype(np.float64), [], []
+    M, c = np.eye(len(x)), x.astype(np.float64)
+    walls, offsets = [np.zeros((0, len(x)))], [np.zeros(0)]
     for k, (W, b) in enumerate(zip(chain.weights, chain.biases)):
         M, c = W @ M, W @ c + b
         if k < len(chain.activations):

@@ -8,6 +8,7 @@ import numpy as np
 from relukit._errors import InvalidInput
 from relukit._types import Array, IntArray
 from relukit.bounds import compact, linear
+from relukit.bounds._linear import BUDGET
 from relukit.network import Network
 from relukit.search import Search, decide_any
 from relukit.search._attack import representable
@@ -28,6 +29,7 @@ _GATES = 600  # above this many gates the linear program of a piece costs more t
 _JITTER = 24  # points around a candidate that the original nearly turns at
 _GRID = 100_000  # boxes of values in steps at most
 _HASTE = 0.5  # seconds for a lower bound after Ctrl-C
+_SEEK = 0.5  # share of the time in which a first flip is looked for
 
 
 class FlipSearch:
@@ -89,12 +91,14 @@ class FlipSearch:
             raise
 
     def _search(self) -> tuple[float, bool]:
+        now = time.perf_counter()
+        seek = now + _SEEK * (self.stop - now)
         if self.rows is not None:
             self.descent.balance(self.rows, 80)
         if self.witness is None:
-            self.descent.run(30, 3, self.generator)
-        if self.witness is None and not self.descent.climb(self.generator, self.stop):
-            self.descent.scan(self.starts, self.generator)
+            self.descent.run(30, 3, self.generator, seek)
+        if self.witness is None and not self.descent.climb(self.generator, seek):
+            self.descent.scan(self.starts, self.generator, seek)
         if self.witness is None:
             return self._without()
         self._polish()
@@ -111,7 +115,7 @@ class FlipSearch:
             elif found.status == "sat":
                 self._polish()
             else:
-                self._fall_back()
+                self._fall_back(self.upper)
                 break
         self.lower = max(min(self.lower, self.upper), 0.0)
         return self.lower, self.upper - self.lower <= self._gap()
@@ -125,7 +129,6 @@ class FlipSearch:
 
     def _without(self) -> tuple[float, bool]:
         """No flip was found: the largest ball that is proven free of any, or the whole allowed box."""
-        self._screen(float(np.abs(self.x).max(initial=0.0)) + 1.0)
         whole = float(size_of(np.maximum(self.within.upper - self.x, self.x - self.within.lower), self.norm))
         if self.bounded:
             found = self._decide(whole, time.perf_counter() + 0.5 * (self.stop - time.perf_counter()))
@@ -133,6 +136,7 @@ class FlipSearch:
                 return whole, True
             if found.status == "sat":
                 return self.run_again()
+        self._fall_back(whole if self.bounded else float(np.abs(self.x).max(initial=0.0)) + 1.0)
         return self.lower, False
 
     def run_again(self) -> tuple[float, bool]:
@@ -207,12 +211,14 @@ class FlipSearch:
         if self.near is not None:
             self._polish_near(self.near)
             return
+        now = time.perf_counter()
+        seek = now + 0.5 * (self.stop - now)
         for _ in range(6):
             before = self.upper
-            self.descent.home(self.witness, self._target())
+            self.descent.home(self.witness, self._target(), seek)
             if self.norm == np.inf and not len(self.grid):
                 self._piece()
-            if self.upper > 0.999 * before or time.perf_counter() > self.stop:
+            if self.upper > 0.999 * before or time.perf_counter() > seek:
                 return
 
     def _polish_near(self, near: Near) -> None:
@@ -237,7 +243,10 @@ class FlipSearch:
     def _piece(self) -> None:
         """A linear program inside the incumbent's activation pattern."""
         ball = Ball(self.x, self.upper * (1 + 1e-9), np.inf, self.within)
-        small = compact(self.network, ball, linear(self.network, ball))
+        bounds = linear(self.network, ball, budget=BUDGET)
+        if sum(int(bounds.undecided(k).sum()) for k in self.network.activations) > 4 * _GATES:  # some read nothing
+            return
+        small = compact(self.network, ball, bounds)
         if small.gates > _GATES:
             return
         pattern = np.where(small.hidden(self.witness[None])[0] > 0, ON, OFF).astype(np.int8)
@@ -320,24 +329,42 @@ class FlipSearch:
     def _soon(limit: float) -> float:
         return min(limit, time.perf_counter() + 0.2)
 
-    def _fall_back(self) -> None:
-        """The proof at the incumbent's radius did not end: smaller balls, for the bound that can be had."""
-        self._screen(self.upper)
+    def _fall_back(self, reach: float) -> None:
+        """The proof at `reach` did not end: smaller balls, for the bound that can be had."""
+        self._screen(reach)
+        if self.lower < 0.05 * reach:
+            self._close_in(self._grow(reach))
+            return
         for share in (0.75, 0.5, 0.85, 0.93):
             left = self.stop - time.perf_counter()
-            radius = share * self.upper
+            radius = share * min(reach, self.upper)
             if left <= 0:
                 return
             if radius > self.lower and self._decide(radius, time.perf_counter() + 0.4 * left).status == "unsat":
                 self.lower = radius
                 self.tell(self.lower, self.upper)
-        self._close_in()
+        self._close_in(min(reach, self.upper))
 
-    def _close_in(self) -> None:
+    def _grow(self, reach: float) -> float:
+        """From a small ball up, threefold each time, while proofs end; the radius of the first that did not."""
+        radius, floor = 0.01 * reach, self.lower
+        while (left := self.stop - time.perf_counter()) > 0 and self.lower < radius < min(reach, self.upper):
+            if self._decide(radius, time.perf_counter() + 0.4 * left).status == "unsat":
+                self.lower = radius
+                self.tell(self.lower, self.upper)
+                radius *= 3
+            elif self.lower > floor:
+                break
+            else:
+                radius *= 0.03
+        return min(radius, reach, self.upper)
+
+    def _close_in(self, open_: float) -> None:
         """Halve what is open, where time is left: flips of real numbers may be nearer than any that the original's precision holds."""
-        open_ = self.upper
-        while (left := self.stop - time.perf_counter()) > 0 and open_ - self.lower > _OPEN * self.upper:
-            radius = 0.5 * (self.lower + open_)
+        least = _OPEN * open_
+        while (left := self.stop - time.perf_counter()) > 0 and open_ - self.lower > least:
+            middle = 0.5 * (self.lower + open_)
+            radius = min(middle, 2 * self.lower) if self.lower else middle
             found = self._decide(radius, time.perf_counter() + 0.5 * left)
             if found.status == "unsat":
                 self.lower = radius
@@ -353,7 +380,7 @@ class FlipSearch:
         stop = min(self.stop, time.perf_counter() + 5)
         while high - low > 0.03 * radius and time.perf_counter() < stop:
             middle = 0.5 * (low + high)
-            least = linear(rows, Ball(self.x, middle, self.norm, self.within)).output[0]
+            least = linear(rows, Ball(self.x, middle, self.norm, self.within), budget=BUDGET).output[0]
             safe = all(part.max() > 0 for part in np.split(least, ends))
             low, high = (middle, high) if safe else (low, middle)
         self.lower = max(self.lower, low)

@@ -9,6 +9,7 @@ import numpy as np
 from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._types import Array
 from relukit.bounds import linear
+from relukit.bounds._linear import BUDGET
 from relukit.network import Network, load
 from relukit.network._nodes import Origin
 from relukit.sets import AbstractSet, Ball, Box
@@ -57,7 +58,7 @@ def robust(
     if int(found.decide(point)) != label:
         return Falsified(point, np.asarray(original.replay(point), float), 0, "center", time.process_time() - started)
     rows = found.append(C)
-    left = np.flatnonzero(linear(rows, ball).output[0] <= 0)
+    left = np.flatnonzero(linear(rows, ball, budget=BUDGET).output[0] <= 0)
     if not len(left):
         return Verified(1, "linear bounds", time.process_time() - started)
     variables, y = found.variables()
