@@ -80,9 +80,8 @@ class Record:
     activity: list[Activity] = field(default_factory=list)
     updates: list[tuple[int, np.ndarray]] = field(default_factory=list)
     scale: tuple[float, float] = (1.0, 0.0)  # what a cure multiplies the model's outputs by and adds to them
-    away: tuple[int, np.ndarray] | None = (
-        None  # at a step: how far each layer's weights lie from where they started, over their size
-    )
+    # At a step: how far each layer's weights lie from where they started, over their size.
+    away: tuple[int, np.ndarray] | None = None
     chain: list[str] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
     joined: bool = False  # paths join between the layers: skip connections

@@ -9,10 +9,8 @@ from relukit.monitoring._finding import Finding
 
 _WIDE = 8.0  # of a layer's outputs, root mean square: sound starts have 0.3 to 2, bytes into a first layer 40
 _LARGE = 2.5  # of weights over He's, as `init_cause` has it
-_AHEAD, _FALLEN = (
-    0.25,
-    0.9,
-)  # loss over the best constant's, or share of the first loss that is gone, from which on a run is left alone
+# Loss over the best constant's, or share of the first loss that is gone, from which on a run is left alone.
+_AHEAD, _FALLEN = 0.25, 0.9
 
 
 def held_back(f: Facts) -> list[Finding]:

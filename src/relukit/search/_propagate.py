@@ -34,10 +34,8 @@ _DEEP = 400  # splits on one path at most
 _ENTRIES = 2_000_000  # of the matrices over gates: beyond, one node takes too long
 _FIRST = 24  # nodes after which propagation must have done something
 _FOLLOWS = 3  # times as many gates as were split must be decided, where no node has closed yet
-_TRIED, _LEFT = (
-    0.05,
-    0.5,
-)  # shares of the time left: that it gets in any case, and within which it has to be on course to end
+# Shares of the time left: that it gets in any case, and within which it has to be on course to end.
+_TRIED, _LEFT = 0.05, 0.5
 _FIRMLY, _LONG = 10, 0.4  # where a split decides so many gates, it gets this share of the time left
 _PROGRAMS = 20  # linear programs for one leaf
 
