@@ -34,7 +34,7 @@ def hard(inputs, width=40, seed=0):
 def test_an_early_stop_has_a_bound_far_below_that_of_the_root(inputs, constraints, monkeypatch):
     """Few inputs (boxes) and many (gates over linear programs); the bound holds, falls, and never rises."""
     monkeypatch.setattr(_box_tree, "_FIRST", 0.3)
-    net, box = hard(inputs)
+    net, box = hard(inputs, 60)
     seen = []
     found = relukit.optimize(
         net, "y[0]", box=box, constraints=constraints, timeout=6, on_progress=lambda *step: seen.append(step)
