@@ -54,11 +54,20 @@ def tab(browser, served):
 
 
 def until(page, what, seconds=120):
-    """The page's policy forbids eval, which Playwright's own waiting needs: ask again and again instead."""
+    """The page's policy forbids eval, which Playwright's own waiting needs: ask again and again instead, also of a page that a link replaces."""
     end = time.monotonic() + seconds
-    while not page.evaluate(what):
+    while not _holds(page, what):
         assert time.monotonic() < end, f"never true: {what}"
         time.sleep(0.05)
+
+
+def _holds(page, what):
+    try:
+        return page.evaluate(what)
+    except Exception as error:
+        if "navigation" not in str(error):
+            raise
+        return False
 
 
 def frame(page):
