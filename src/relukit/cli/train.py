@@ -67,7 +67,7 @@ def command(
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UnwritablePath(f"cannot make the folder {output}: {error.strerror}") from error
+        raise UnwritablePath(f"cannot make the folder {output}: {error.strerror}; give -o a folder that you may write to") from error
     kind = task or ("regression" if np.asarray(y).dtype.kind == "f" else "classification")
     train, test = _split(np.asarray(y), kind, test_share, seed)
     try:

@@ -9,7 +9,7 @@ from relukit._clock import Clock
 from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit.bounds import Bounds, interval
 from relukit.compression._channels import has_copies
-from relukit.compression._domain import bounded, cover_of, finite, hull, moving_inputs, points_of
+from relukit.compression._domain import bounded, cover_of, hull, moving_inputs, points_of
 from relukit.compression._float32 import float32_error
 from relukit.compression._forms import Candidate, forms
 from relukit.compression._large import bounded_in_time, too_large
@@ -72,7 +72,7 @@ def compress(
             f"{error} What still can be done: relukit health finds units that never react on data, and a network retrained with ReLU, leaky ReLU, hardtanh or "
             "ReLU6 can be compressed."
         ) from error
-    finite(network)
+    network.require_finite()
     if network.dtype.itemsize < 4:  # what is folded and merged would not survive rounding to half precision
         network = network.with_(dtype=np.dtype(np.float32))
     if not (tolerance >= 0 and np.isfinite(tolerance) and margin >= 0 and np.isfinite(margin)):

@@ -8,8 +8,7 @@ from relukit._errors import InvalidInput
 from relukit._types import Array, IntArray
 from relukit.bounds import Bounds, linear
 from relukit.compression._witness import drawn_in, products
-from relukit.network import Affine, Network
-from relukit.network.affine import Conv, Dense, Scale, Sparse
+from relukit.network import Network
 from relukit.sets import AbstractSet, Box
 
 _SAMPLES = 2_000  # witnesses: a unit seen on both sides of its kink needs no bound
@@ -59,17 +58,6 @@ def points_of(network: Network, domain: AbstractSet, cover: Box | None, seed: in
     share = g.choice([0.0, 0.5, 1.0], (len(home), cover.size))
     share[: len(cover.lower)] = 0.5
     return np.clip(cover.lower[home] + share * (cover.upper - cover.lower)[home], cover.lower[home], cover.upper[home]), home  # fmt: skip
-
-
-def finite(network: Network) -> None:
-    """Raise `InvalidInput` where a weight is NaN or infinite."""
-    for node in network.nodes:
-        if isinstance(node.op, Affine):
-            values = [node.op.bias]
-            for m in node.op.maps:
-                values.append(m.W if isinstance(m, Dense) else m.W.data if isinstance(m, Sparse) else m.kernel if isinstance(m, Conv) else m.diagonal if isinstance(m, Scale) else np.zeros(0))  # fmt: skip
-            if not all(np.isfinite(v).all() for v in values):
-                raise InvalidInput(f"node '{node.name}' holds weights that are NaN or infinite; train it anew or repair the file")  # fmt: skip
 
 
 def moving_inputs(input_set: AbstractSet) -> np.ndarray:
