@@ -229,14 +229,14 @@ class Dual:
         parts = self._parts(len(P), P.shape[1])
         if len(parts) < 2:
             return self._bound(rows, P, S, steps, weights, **rates)
-        found: list[Bounded] = [None] * len(parts)  # type: ignore[list-item]
+        found: dict[int, Bounded] = {}
 
         def work(k: int) -> None:
             mine, w = parts[k], None if weights is None else weights[parts[k]]
             found[k] = self._bound(rows if w is not None else rows[mine], P[mine], S[mine], steps, w, **rates)
 
         share(iter(range(len(parts))), work, np.inf, len(parts))
-        whole = lambda name: np.concatenate([getattr(f, name) for f in found])
+        whole = lambda name: np.concatenate([getattr(found[k], name) for k in range(len(parts))])
         w = None if weights is None else whole("weights")
         return Bounded(whole("bound"), whole("coefficients"), whole("x"), whole("P"), w)
 

@@ -71,27 +71,25 @@ def _terms(a, lo, hi, low, high, limit_low, limit_high, slack, n):
 
 
 @njit(cache=True, nogil=True)
+def _span(a, lo, hi, low, high, n):
+    """What `low` and `high` become with `a . v` added, of n variables within `lo, hi`."""
+    for i in range(n):
+        if a[i] > 0.0:
+            low += a[i] * lo[i]
+            high += a[i] * hi[i]
+        elif a[i] < 0.0:
+            low += a[i] * hi[i]
+            high += a[i] * lo[i]
+    return low, high
+
+
+@njit(cache=True, nogil=True)
 def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight):
     """One round over all gates and rows; 0 nothing moved, 1 something did, 2 no point is left."""
     K, n, R, moved = len(b), C.shape[1], len(c), 0
     for j in range(K):
-        low, high = b[j], b[j]
-        for i in range(n):
-            a = C[j, i]
-            if a > 0.0:
-                low += a * xl[i]
-                high += a * xu[i]
-            elif a < 0.0:
-                low += a * xu[i]
-                high += a * xl[i]
-        for i in range(j):
-            a = W[j, i]
-            if a > 0.0:
-                low += a * hl[i]
-                high += a * hu[i]
-            elif a < 0.0:
-                low += a * hu[i]
-                high += a * hl[i]
+        low, high = _span(C[j], xl, xu, b[j], b[j], n)
+        low, high = _span(W[j], hl, hu, low, high, j)
         slack = g * size[j] + error[j]
         zl[j], zu[j] = max(zl[j], low - slack), min(zu[j], high + slack)
         if zl[j] > zu[j]:
