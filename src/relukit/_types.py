@@ -10,3 +10,5 @@ IntArray: TypeAlias = NDArray[np.integer[Any]]
 AnyArray: TypeAlias = NDArray[Any]
 BoolArray: TypeAlias = NDArray[np.bool_]
 Shape: TypeAlias = tuple[int, ...]
+
+LANES = 8  # float64 numbers that compiled code takes at a time (`_lanes`)

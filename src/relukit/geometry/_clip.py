@@ -13,10 +13,10 @@ A corner is four words: x, y, d, and its name, which holds its vertex and the li
 
 import numpy as np
 
+from relukit._lanes import copy
 from relukit._numba import njit
 from relukit.geometry._bits import nth
 from relukit.geometry._exact import exact_sign
-from relukit.geometry._lanes import copy
 from relukit.geometry._walk import FAST
 
 SHARP = 2.0**-13  # sine of the angle below which float64 places a corner worse than 1e-12 of its distance

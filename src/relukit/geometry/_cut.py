@@ -6,10 +6,10 @@ all shared ones).
 
 import numpy as np
 
+from relukit._lanes import copy
 from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth, ones, squeeze
 from relukit.geometry._clip import known_cut, remember_cut
-from relukit.geometry._lanes import copy
 from relukit.geometry._signs import words_at
 from relukit.geometry._vertex import FAR, facet_labels, place_anew, place_vertex, polish
 from relukit.geometry._walk import CELLS, CORNERS_FULL, FACETS, INDICES, SLOTS, VERTICES, VERTICES_FULL

@@ -6,9 +6,9 @@ these, each :math:`\max(0, I_u)` is within :math:`\delta_u` of its chord, which 
 them; most do not. Values of the others, in all nodes between, are sums of their own.
 """
 
+from relukit._lanes import above, larger, load, multiply_add, negative, spread, total
 from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth
-from relukit.geometry._lanes import above, larger, load, multiply_add, negative, spread, total
 from relukit.geometry._products import products
 from relukit.geometry._walk import FAST, set_on
 

@@ -13,12 +13,12 @@ network's outputs, are not summed up here but when they are asked for.
 
 from typing import NamedTuple
 
+from relukit._lanes import above, load, multiply_add, negative, spread
 from relukit._numba import njit
 from relukit._types import Array, IntArray
 from relukit.geometry._bits import lowest, nth, ones
 from relukit.geometry._clip import add_area, box, copy_run, current, label_of, name_of, put, signs, tally, vertex_of
 from relukit.geometry._divide import crossing, cut_any
-from relukit.geometry._lanes import above, load, multiply_add, negative, spread
 from relukit.geometry._rational import STOP
 from relukit.geometry._sums import add_rows, settle_box
 from relukit.geometry._walk import (

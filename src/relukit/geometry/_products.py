@@ -1,8 +1,8 @@
 """The next stage's values at many nodes of a line: eight nodes and sixteen hinges in registers."""
 
+from relukit._lanes import load, magnitude, multiply_add, spread, store
 from relukit._numba import njit
 from relukit.geometry._bits import nth
-from relukit.geometry._lanes import load, magnitude, multiply_add, spread, store
 
 
 @njit(cache=True, nogil=True, _nrt=False)

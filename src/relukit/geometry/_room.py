@@ -1,12 +1,10 @@
-"""Arrays that are read eight entries at a time (see `_lanes`): strides, slack, and where they begin."""
+"""Arrays that are read eight entries at a time (see `relukit._lanes`): strides, slack, and where they begin."""
 
 from typing import Any
 
 import numpy as np
 
-from relukit._types import Array
-
-LANES = 8
+from relukit._types import LANES, Array
 
 
 def padded(n: int) -> int:

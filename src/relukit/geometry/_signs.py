@@ -10,9 +10,9 @@ exact arithmetic and remembered.
 
 import numpy as np
 
+from relukit._lanes import above, equal, load, multiply_add, negative, spread
 from relukit._numba import njit
 from relukit.geometry._bits import nth, ones
-from relukit.geometry._lanes import above, equal, load, multiply_add, negative, spread
 from relukit.geometry._vertex import facet_labels, polish, value_at, vertex_sign
 from relukit.geometry._walk import SIGNS
 from relukit.geometry._words import having, missing, union

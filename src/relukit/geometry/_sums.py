@@ -4,9 +4,9 @@ Rows lie in columns (a, b, c of a p + b q + c), each padded to a multiple of eig
 in registers while it goes through all that are on, so that each weight is read once and nothing is written but the sums.
 """
 
+from relukit._lanes import above, load, magnitude, multiply_add, negative, spread, store
 from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth
-from relukit.geometry._lanes import above, load, magnitude, multiply_add, negative, spread, store
 
 
 @njit(cache=True, nogil=True, _nrt=False, forceinline=True)

@@ -14,10 +14,10 @@ reads their values: they are looked at from afar first (`_finish`).
 
 import numpy as np
 
+from relukit._lanes import above, larger, load, magnitude, multiply_add, spread, store
 from relukit._numba import njit
 from relukit.geometry._bits import lowest, nth
 from relukit.geometry._finish import DONE, DOUBT, FULL, NEAR, finish
-from relukit.geometry._lanes import above, larger, load, magnitude, multiply_add, spread, store
 from relukit.geometry._products import products
 from relukit.geometry._walk import FAST, set_on
 

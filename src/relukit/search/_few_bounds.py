@@ -8,8 +8,9 @@ Rows stand side by side in the eight lanes of a block `T`: entry `8 i + q` is th
 constant, padding to S0, and earlier gates. So what is done to a row is done to eight, and nothing is summed across lanes.
 """
 
+from relukit._lanes import every, larger, load, numbers, pairs, smaller, spread, store, where_above
 from relukit._numba import njit
-from relukit.search._few_lanes import LANES, every, fill, larger, load, numbers, pairs, smaller, store, where_above
+from relukit._types import LANES
 from relukit.search._few_net import EPS
 from relukit.search._few_slopes import STEP, SURE, improve
 
@@ -45,7 +46,7 @@ def substitute(T, error, hi, n, S0, M, loose, first, lines, old, below, stride, 
     in lanes where `keep` is above 0.
     """
     S, across = M.shape[1], lines.shape[1]
-    zero = fill(0.0)
+    zero = spread(0.0)
     constant = zero
     while hi > 0:
         lo = first[hi - 1]
@@ -98,8 +99,8 @@ def lowest(T, error, n, xl, xu, gamma, halved, q, corner):
     How much of the half-space's plane is added is the dual of a fractional knapsack: at one of its n breakpoints, or none.
     Any nonnegative amount gives a valid bound. `corner` receives the points where the values are least, lane by lane.
     """
-    zero, across = fill(0.0), q.shape[1]
-    factor, last = zero, fill(-1.0)
+    zero, across = spread(0.0), q.shape[1]
+    factor, last = zero, spread(-1.0)
     if halved:
         most = load(T, 8 * n)
         for i in range(n):
@@ -111,7 +112,7 @@ def lowest(T, error, n, xl, xu, gamma, halved, q, corner):
             for i in range(n):
                 t = load(T, 8 * i) + f * every(q, i)
                 value = value + smaller(t * every(xl, i), t * every(xu, i))
-            factor, last = where_above(value, most, f, factor), where_above(value, most, fill(float(k)), last)
+            factor, last = where_above(value, most, f, factor), where_above(value, most, spread(float(k)), last)
             most = larger(value, most)
     value, more = load(T, 8 * n), factor * every(q, n)
     size = larger(value, zero - value) + larger(more, zero - more)
@@ -128,11 +129,11 @@ def lowest(T, error, n, xl, xu, gamma, halved, q, corner):
         size = size + (larger(t, zero - t) + larger(more, zero - more)) * larger(high, zero - low)
     if halved:  # the input at whose breakpoint the amount lies goes to the edge of the half-space
         for i in range(n):
-            x, this = load(corner, 8 * i), fill(float(i))
+            x, this = load(corner, 8 * i), spread(float(i))
             edge = smaller(larger(x - room * every(q, across + i), every(xl, i)), every(xu, i))
             other = where_above(last, this, x, where_above(this, last, x, edge))
             store(corner, 8 * i, other)
-    return value - fill(1.01) * error - fill(gamma) * size
+    return value - spread(1.01) * error - spread(gamma) * size
 
 
 @njit(cache=True, nogil=True)
@@ -145,7 +146,7 @@ def tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, c, lin
 
     Returns whether any point is left: bounds that cross mean that no counterexample is in the box.
     """
-    S, zero = M.shape[1], fill(0.0)
+    S, zero = M.shape[1], spread(0.0)
     k = 0
     while k < K:
         lo, end = first[k], k
@@ -162,7 +163,7 @@ def tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, c, lin
                 g1, g2, g3 = min(g + 1, to - 1), min(g + 2, to - 1), min(g + 3, to - 1)
                 for i in range((S0 + lo + 7) // 8 * 8):
                     store(T, 8 * i, pairs(M, g * S + i, g1 * S + i, g2 * S + i, g3 * S + i))
-                keep = fill(2.0 * (to - g)) - numbers()
+                keep = spread(2.0 * (to - g)) - numbers()
                 error = pairs(loose, g, g1, g2, g3)
                 error = larger(error, zero - error)
                 error = substitute(T, error, lo, n, S0, M, loose, first, lines, slopes, below, stride, 2 * g, keep, c)
@@ -210,7 +211,7 @@ def outputs(K, R, n, S0, M, Q, loose, q_loose, first, lines, xl, xu, gamma, halv
                 block[LANES * i + lane] = Q[r + lane, i]
         if r == 0:
             block[LANES * n] += shift
-        keep = fill(float(R - r)) - numbers()
+        keep = spread(float(R - r)) - numbers()
         error = load(errors, r)
         error = substitute(block, error, K, n, S0, M, loose, first, lines, old, below, stride, 2 * K + r, keep, c)
         store(errors, r, error)

@@ -34,8 +34,8 @@ class Engine:
 
     def __init__(self, small: CompactNetwork, box: Box, maximize: bool = False, finish: int = FINISH) -> None:
         with loading():
+            from relukit._types import LANES
             from relukit.search._few_kernel import ANCESTORS, DEEPEST, State
-            from relukit.search._few_lanes import LANES
 
         K, n, R = small.gates, small.C.shape[1], len(small.c)
         S0, finish = (n + 1 + 7) // 8 * 8, min(finish, K)

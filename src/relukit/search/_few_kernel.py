@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from relukit._lanes import numbers, spread, store
 from relukit._numba import njit
+from relukit._types import LANES
 from relukit.search._few_bounds import half_space, outputs, tighten
-from relukit.search._few_lanes import LANES, fill, numbers, store
 from relukit.search._few_lp import joint, weigh
 from relukit.search._few_net import evaluate, room, shrink, views
 from relukit.search._few_slopes import ROUNDS, improve, inherit, usual
@@ -341,9 +342,9 @@ def run(s, gamma, budget, maximize):
         path[depth, : n + 1] = plane[: n + 1]
         worst = _losses(K, R, S0, L, U, blocks, weights, below, stride, loss)
         for i in range(n):
-            store(s.corner, LANES * i, fill(point[i]))
+            store(s.corner, LANES * i, spread(point[i]))
         for r in range(0, R, LANES):
-            keep = fill(float(R - r)) - numbers()
+            keep = spread(float(R - r)) - numbers()
             improve(blocks[r // LANES], below, stride, 2 * K + r, K, n, S0, s.height, s.corner, keep)
         if by_phase:
             on = h[worst] > 0.0  # the minimizer's phase goes on top of the stack

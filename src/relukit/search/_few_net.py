@@ -5,8 +5,9 @@ Row k of `M` is gate k: `[slopes of x (n), constant, padding to S0 | weights of 
 starts: gates of a group read only gates before it, so a group is substituted at once.
 """
 
+from relukit._lanes import larger, load, numbers, spread, store, total, where_above
 from relukit._numba import njit
-from relukit.search._few_lanes import LANES, fill, larger, load, numbers, store, total, where_above
+from relukit._types import LANES
 
 EPS = 2.220446049250313e-16
 
@@ -79,8 +80,8 @@ def copy_runs(a, at, b, to, wide, runs, begin, end):
             store(b, j, load(a, i))
             i, j, left = i + LANES, j + LANES, left - LANES
         if left:
-            keep = fill(float(left)) - numbers()
-            store(b, j, where_above(keep, fill(0.0), load(a, i), load(b, j)))
+            keep = spread(float(left)) - numbers()
+            store(b, j, where_above(keep, spread(0.0), load(a, i), load(b, j)))
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
@@ -92,7 +93,7 @@ def _fold(t, upto, S0, M, loose, first, on, count):
         if j >= upto or t[S0 + j] == 0.0:
             continue
         v = t[S0 + j]
-        weight = fill(v)
+        weight = spread(v)
         for i in range(0, S0 + first[j], LANES):  # weights from there on are 0
             store(t, i, load(t, i) + weight * load(M, j * S + i))
         error += abs(v) * loose[j]
@@ -102,7 +103,7 @@ def _fold(t, upto, S0, M, loose, first, on, count):
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
 def _kept(t, n, S0, runs, stretches, upto, most, reach, rows, at, S):
     """What a row has at x, at 1 and at the gates that are kept, into `rows[at:]`; returns the sum of its magnitudes over the box."""
-    zero, size = fill(0.0), abs(t[n])
+    zero, size = spread(0.0), abs(t[n])
     for i in range(n):
         size += abs(t[i]) * reach[i]
     for i in range(0, S0, LANES):
@@ -161,7 +162,7 @@ def shrink(K, n, R, S0, M, Q, loose, q_loose, first, L, U, xl, xu, gamma, keep, 
             while stretches < all_runs and runs[stretches, 0] < upto:
                 before += runs[stretches, 2]
                 stretches += 1
-            sign = fill(-1.0 if side else 1.0)
+            sign = spread(-1.0 if side else 1.0)
             for i in range(0, S0 + upto, LANES):
                 store(t, i, sign * load(M, phase * S + i))
             error = loose[phase]

@@ -7,8 +7,8 @@ Columns `2 k` and `2 k + 1` of a block `(K, stride)` belong to the bounds below 
 row j to the gate whose line it is.
 """
 
+from relukit._lanes import every, larger, load, smaller, spread, store, where_above
 from relukit._numba import njit
-from relukit.search._few_lanes import every, fill, larger, load, smaller, store, where_above
 from relukit.search._few_net import copy_runs
 
 SURE = 2.0  # a slope is at least 1 - SURE |L| / U and at most SURE U / |L|: gates that are nearly stable are nearly certain of theirs
@@ -22,7 +22,7 @@ def usual(K, stride, L, U, below):
     for j in range(K):
         s = 1.0 if U[j] > -L[j] else 0.0
         for r in range(0, stride, 8):
-            store(below, j * stride + r, fill(s))
+            store(below, j * stride + r, spread(s))
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
@@ -32,7 +32,7 @@ def improve(T, below, stride, at, hi, n, S0, height, corner, keep):
     The bound of a row that met gate j with coefficient v > 0 changes by v z for each unit of the slope, z being the gate's value along the lines
     at the row's minimizer: the plane below the gate (`height`) stands for it. `corner` holds the minimizers.
     """
-    across, zero, one = height.shape[1], fill(0.0), fill(1.0)
+    across, zero, one = height.shape[1], spread(0.0), spread(1.0)
     for j in range(hi):
         place, h = j * stride + at, j * across
         z = every(height, h + n)

@@ -1,18 +1,20 @@
 """Eight float64 numbers at a time in compiled code: one vector of AVX-512, two of AVX2, four of NEON.
 
-LLVM makes vectors of long loops by itself. The walks are full of short ones (the four or five corners of a polygon, against one
-line), for which it writes a vector loop, a scalar loop, and the choice between the two. With the eight numbers as a value of their own there is no loop:
-arrays that are read this way have room for seven more entries than they hold (`_room.room_for`), and what lies there is masked out.
+LLVM makes vectors of long loops by itself. Walks over pieces and searches over boxes are full of short ones (the corners of a polygon against one
+line, rows of a few dozen gates), for which it writes a vector loop, a scalar loop, and checks that choose between the two. With the eight numbers as a
+value of their own there is no loop and no check: arrays are read where they lie in memory, by the number of their flat entry, and
+have room for what is read beyond what they hold (`geometry._room.room_for`, padding to whole eights).
 """
 
+import operator
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import get_or_insert_function
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic, models, overload, register_model
 
-from relukit.geometry._room import LANES
+from relukit._types import LANES
 
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 _CONTRACT = ("contract",)  # a fused multiply-add is welcome: error bounds hold with and without
@@ -43,8 +45,13 @@ def _spread(builder: Any, x: Any) -> Any:
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     """Pointer to the vector that begins at entry `at`."""
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [at]), _VECTOR.as_pointer())
+    return builder.bitcast(_entry(context, builder, kind, array, at), _VECTOR.as_pointer())
+
+
+def _entry(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    """Pointer to one flat entry."""
+    assert kind.layout == "C", kind
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
 
 @intrinsic
@@ -174,3 +181,73 @@ def total(typing: Any, x: Any) -> Any:
         return builder.extract_element(lanes, ir.Constant(ir.IntType(32), 0))
 
     return types.float64(lanes_type), make
+
+
+@intrinsic
+def smaller(typing: Any, x: Any, y: Any) -> Any:
+    """The smaller number of each lane; y where they cannot be compared."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", *arguments), *arguments)
+
+    return lanes_type(lanes_type, lanes_type), make
+
+
+@intrinsic
+def where_above(typing: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
+    """x where a > b, else y: y too where one of them is no number."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, b, x, y = arguments
+        return builder.select(builder.fcmp_ordered(">", a, b), x, y)
+
+    return lanes_type(*[lanes_type] * 4), make
+
+
+@intrinsic
+def every(typing: Any, array: Any, at: Any) -> Any:
+    """One entry of an array in every lane."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _spread(builder, builder.load(_entry(context, builder, signature.args[0], *arguments)))
+
+    return lanes_type(array, types.int64), make
+
+
+@intrinsic
+def numbers(typing: Any) -> Any:
+    """0, 1, ..., 7."""
+    eight = ir.VectorType(ir.DoubleType(), LANES)
+    return lanes_type(), lambda context, builder, signature, arguments: ir.Constant(eight, list(range(LANES)))
+
+
+@intrinsic
+def pairs(typing: Any, array: Any, p: Any, q: Any, r: Any, s: Any) -> Any:
+    """Four entries of an array, each followed by its opposite."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        four = undefined
+        for k in range(4):
+            x = builder.load(_entry(context, builder, signature.args[0], arguments[0], arguments[k + 1]))
+            four = builder.insert_element(four, x, ir.Constant(ir.IntType(32), k))
+        twice = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [k // 2 for k in range(LANES)])
+        signs = ir.Constant(_VECTOR, [1.0, -1.0] * (LANES // 2))
+        return builder.fmul(builder.shuffle_vector(four, undefined, twice), signs)
+
+    return lanes_type(array, *[types.int64] * 4), make
+
+
+def _arithmetic(name: str, sign: Any) -> None:
+    @intrinsic
+    def combined(typing: Any, x: Any, y: Any) -> Any:
+        return lanes_type(lanes_type, lanes_type), lambda context, builder, signature, both: getattr(builder, name)(*both)
+
+    @overload(sign)
+    def _(x, y):
+        lanes = isinstance(x, LanesType) and isinstance(y, LanesType)
+        return (lambda x, y: combined(x, y)) if lanes else None  # noqa: PLW0108 - Numba asks for a function
+
+
+for _name, _sign in (("fadd", operator.add), ("fsub", operator.sub), ("fmul", operator.mul)):
+    _arithmetic(_name, _sign)
