@@ -87,12 +87,13 @@ def cells_on_threads(
                 stop = int(walk.counts[CELLS]) + pace.step
                 try:
                     found, walk, why = advance(form, found, walk, stop if limit is None else min(stop, limit))
+                    pace.next()
+                    totals[k] = int(walk.counts[CELLS])
+                    if on_progress is not None and k == 0:  # it comes from the calling thread only
+                        on_progress(sum(totals))
                 except KeyboardInterrupt:
+                    why = BUDGET
                     break
-                pace.next()
-                totals[k] = int(walk.counts[CELLS])
-                if on_progress is not None and k == 0:  # it comes from the calling thread only
-                    on_progress(sum(totals))
             segments.append(Segment(begin, k, before, int(walk.counts[CELLS])))
             if why != DONE:
                 halt.set()
