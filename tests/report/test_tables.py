@@ -172,3 +172,15 @@ def test_three_rows_show_different_decisions_and_span_a_plane():
     assert three_rows(network, x) == [0, 4, 1]
     with pytest.raises(relukit.UnsupportedOperation, match="no three rows"):
         three_rows(network, x[:3])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_file_made_for_several_rows_at_once_is_named(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    torch.onnx.export(model, (torch.zeros(5, 3),), str(tmp_path / "five.onnx"), dynamo=False)
+    path = written(tmp_path / "rows.csv", "1,2,3\n4,5,6\n")
+    with pytest.raises(relukit.ShapeMismatch, match="may take 5 rows at once"):
+        read_rows(relukit.load(tmp_path / "five.onnx"), path)
+    with pytest.raises(relukit.ShapeMismatch, match=r"15 inputs \(shape \(5, 3\)\)$"):
+        read_rows(relukit.load(tmp_path / "five.onnx"), written(path, "1,2\n4,5\n"))

@@ -95,8 +95,12 @@ def fit_data(network: Network, x: Array, y: Array | None, source: str) -> Data:
         raise InvalidInput(f"{source}: inputs must be numbers, got dtype {x.dtype}")
     width = int(np.prod(x.shape[1:]))
     if width != network.inputs:
+        first, *rest = network.input_shape
+        together = rest and width * first == network.inputs
+        at_once = f"; its file may take {first} rows at once: export it with one, or with a free first axis" if together else ""
         raise ShapeMismatch(
-            f"{source}: rows of {width} values (array of shape {x.shape}); the network takes {network.inputs} inputs (shape {network.input_shape})"
+            f"{source}: rows of {width} values (array of shape {x.shape}); the network takes {network.inputs} inputs "
+            f"(shape {network.input_shape}){at_once}"
         )
     if (
         x.ndim == 4
