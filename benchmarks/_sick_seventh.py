@@ -285,9 +285,9 @@ BASES: dict[str, Callable[[int], Run]] = {f.__name__: f for f in WITH_FAULTS}
 
 
 def constant_column_standardized(run: Run, g: np.random.Generator) -> None:
-    """A column that never changes, divided by its deviation of 0."""
+    """A column that tells nothing and never changes, divided by its deviation of 0."""
     run.x = run.x.clone()
-    run.x[:, 1] = (run.x[:, 1] - run.x[:, 1]) / 0.0
+    run.x[:, 4] = (run.x[:, 4] - run.x[:, 4]) / 0.0
 
 
 def log_of_counts(run: Run, g: np.random.Generator) -> None:

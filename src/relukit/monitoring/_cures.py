@@ -9,7 +9,13 @@ import numpy as np
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._initialization import deep_
 from relukit.monitoring._layers import LEAKY, RELU_LIKE
-from relukit.monitoring._loop_cures import add_to_optimizer, clear_gradients, fill_holes, skip_broken_steps
+from relukit.monitoring._loop_cures import (
+    add_activations,
+    add_to_optimizer,
+    clear_gradients,
+    fill_holes,
+    skip_broken_steps,
+)
 from relukit.monitoring._optimizer import (
     DEEP,
     clip_gradients,
@@ -240,7 +246,8 @@ BY_USER = {
     "centered_activation": "the activations are written in forward(): use relu there, or tanh with an orthogonal start in deep chains",
     "leaky_activation": "the activations are written in forward(): use leaky_relu there",
     "lower_learning_rate": "pass optimizer= to watch, or lower the learning rate tenfold",
-    "lower_regularization": "lower weight decay, and dropout written in forward()",
+    "lower_regularization": "lower weight decay, dropout written in forward(), penalties on weights within the loss; cut weights less after a step",
+    "add_activations": "put an activation (ReLU) between the linear layers",
     "widen": "make the hidden layers wider than their inputs",
     "raise_learning_rate": "pass optimizer= to watch, or raise the learning rate tenfold",
 }
@@ -252,7 +259,7 @@ CURES: dict[str, Callable[[Any, Finding], str]] = {
     "standardize_input": standardize_input, "remove_output_activation": remove_output_activation,
     "relu_activation": relu_activation, "centered_activation": centered_activation, "leaky_activation": leaky_activation, "restore_if_broken": restore_if_broken, "restart": restart,
     "lower_regularization": lower_regularization, "widen": widen, "scale_output": scale_output, "change_loss": nothing, "clean_input": nothing,
-    "clear_gradients": clear_gradients, "add_to_optimizer": add_to_optimizer, "let_gradients_pass": nothing, "fill_holes": fill_holes,
+    "clear_gradients": clear_gradients, "add_to_optimizer": add_to_optimizer, "let_gradients_pass": nothing, "add_activations": add_activations, "fill_holes": fill_holes,
     "skip_broken_steps": skip_broken_steps,
 }  # fmt: skip
 
@@ -275,6 +282,7 @@ PLANS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "gradients_not_cleared"): ("clear_gradients", "restart"),
     ("", "weights_not_in_optimizer"): ("add_to_optimizer",),
     ("", "blocked_gradient"): ("let_gradients_pass",),
+    ("", "missing_activation"): ("add_activations",),
     ("", "too_much_regularization"): ("lower_regularization", "restart"),
     ("", "unscaled_target"): ("restore_if_broken", "familiar_learning_rate", "scale_output"),
 }

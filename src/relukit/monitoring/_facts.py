@@ -11,6 +11,8 @@ from relukit.monitoring._record import Record
 from relukit.monitoring._target import reference as reference_of
 
 _WIDE = 3.0
+_FEW = 4  # entries: fewer tell neither a deviation (such a layer counts as started as usual) nor how large steps are
+_DEFAULT = 0.41  # torch's own start, over He's deviation
 _SMALL = 2.0  # root mean square of a first layer's outputs, at most
 
 
@@ -75,9 +77,14 @@ def facts_of(record: Record) -> Facts:
     seen = record.activity[0] if record.activity else None
     mean, std = record.inputs()
     live = std[std > 1e-12] if np.any(std > 1e-12) else np.ones(1)
+    few = [layer.parameter.numel() < _FEW for layer in layers]
     scale = np.array(
         [
-            record.start["weight_std"][k] * math.sqrt(layers[k].fan_in / 2) if "weight_std" in record.start else 1.0
+            1.0
+            if "weight_std" not in record.start
+            else _DEFAULT
+            if few[k]
+            else record.start["weight_std"][k] * math.sqrt(layers[k].fan_in / 2)
             for k in weights
         ]
     )
@@ -94,7 +101,8 @@ def facts_of(record: Record) -> Facts:
     if beside and told is not None:  # an old look says nothing once the loss has gone
         beside = bool(np.mean(record.losses[-5:]) > 0.5 * record.loss_at(told.step))
     level, error = reference_of([a.target for a in record.activity if a.target is not None])
-    update = float(np.nanmax(updates[weights])) if np.any(np.isfinite(updates[weights])) else math.nan
+    moving = [k for k in weights if not few[k]]
+    update = float(np.nanmax(updates[moving])) if np.any(np.isfinite(updates[moving])) else math.nan
     input_std = float(np.median(live))
     shift = (
         float(np.median(np.abs(mean) / np.maximum(std, 1e-12)))

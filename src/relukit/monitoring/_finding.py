@@ -10,6 +10,7 @@ CAUSES = (
     "bad_initialization", "learning_rate_too_high", "learning_rate_too_low", "unscaled_input", "shifted_input",
     "saturating_activation", "negative_bias", "too_deep_for_init", "too_narrow", "wrong_output_layer", "loss_mismatch",
     "bad_input_data", "unscaled_target", "too_much_regularization", "gradients_not_cleared", "weights_not_in_optimizer", "blocked_gradient",
+    "missing_activation",
 )  # fmt: skip
 
 REMEDIES = {
@@ -30,6 +31,7 @@ REMEDIES = {
     "gradients_not_cleared": ("clear_gradients", "restart"),
     "weights_not_in_optimizer": ("add_to_optimizer",),
     "blocked_gradient": ("let_gradients_pass",),
+    "missing_activation": ("add_activations",),
 }
 
 

@@ -180,10 +180,18 @@ class ForwardLooks:
 
 
 def _correlation(seen: Any) -> float:
-    """Of the outputs with their gradients, over the batch; nan where one of them does not vary."""
+    """Of the outputs with their gradients, over the batch; nan where one of them does not vary.
+
+    Where gradients are signs alone, as an absolute error's: the outputs' sizes on the side that they are pushed back from, less those on
+    the other, over all.
+    """
     if seen is None:
         return math.nan
     out, grad = (t.detach().float().reshape(-1)[:4096] for t in seen)
+    size = grad.abs()
+    if float(size.max() - size.min()) <= 1e-3 * float(size.max()):
+        total = float(out.abs().sum() * size.max())
+        return float(out @ grad) / total if math.isfinite(total) and total > 0 else math.nan
     out, grad = out - out.mean(), grad - grad.mean()
     size = float(out.norm() * grad.norm())
     return float(out @ grad) / size if math.isfinite(size) and size > 0 else math.nan

@@ -149,15 +149,17 @@ def output_chain(loss: Any) -> list[str]:
         chain.append(name.partition("Backward")[0])
         node = next((parent for parent, _ in node.next_functions if parent is not None), None)
     # Losses that torch or the user writes as a mean of differences go by one name.
-    for parts, name in (
+    for parts, *names in (
         (("Mean", "Pow", "Sub"), "MseLoss"),
         (("Mean", "Sum", "Pow", "Sub"), "MseLoss"),
         (("Sum", "Pow", "Sub"), "MseLoss"),
         (("Mean", "Abs", "Sub"), "L1Loss"),
         (("Sum", "Abs", "Sub"), "L1Loss"),
+        (("NllLoss2D", "View", "LogSoftmax"), "NllLoss", "LogSoftmax"),  # a class for each token or pixel
+        (("NllLoss2D", "LogSoftmax"), "NllLoss", "LogSoftmax"),
     ):
         if tuple(chain[: len(parts)]) == parts:
-            chain[: len(parts)] = [name]
+            chain[: len(parts)] = names
     return chain
 
 

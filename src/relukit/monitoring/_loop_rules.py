@@ -12,6 +12,7 @@ from relukit.monitoring._finding import Finding
 _NEVER_NEGATIVE = {
     "NllLoss", "MseLoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "MultiMarginLoss",
 }  # fmt: skip
+_HEAVY = 300  # steps: usual momenta average over 10 to 100
 _FADED = 1e-3  # of the highest rate: cosine, step and exponential schedules are there at their very end only
 
 
@@ -63,6 +64,26 @@ def turned_round(f: Facts) -> list[Finding]:
     return [finding(f, "exploding", "loss_mismatch", "error", 96, **evidence)]
 
 
+def straight(f: Facts) -> list[Finding]:
+    """Linear layers with nothing between them, in a network without a single activation: it does what one layer does."""
+    record = f.record
+    if not record.straight or f.steps < 8 or set(f.kinds) - {"LogSoftmax", "Softmax", "Sigmoid"} or record.joined:
+        return []
+    names = ", ".join(record.layers[k].name for k in record.straight[:8])
+    evidence = {"layers": names, "detail": "no activation between linear layers: together they are a single one"}
+    # One such layer may be left over in a model that needs none; several are a network that was meant to bend.
+    well = f.settled or (f.learning and f.level < 0.25)
+    severity = "note" if well and len(record.straight) < 2 else "error"
+    return [finding(f, "slow_learning", "missing_activation", severity, 76, record.straight[0], **evidence)]
+
+
+def heavy(f: Facts) -> list[Finding]:
+    """A momentum that averages over hundreds of steps, more than were taken yet: each step adds to those before, up to as many times its size."""
+    if f.record.memory < _HEAVY or f.record.memory < f.steps or f.steps < 32:
+        return []
+    return [_by_the_loop(f, "learning_rate_too_high", 47, steps_that_momentum_averages_over=f.record.memory)]
+
+
 def faded(f: Facts) -> list[Finding]:
     """A schedule took the rate away while there was much to learn: it lay below a thousandth for half of all steps."""
     rates = [(s.step - f.record.before, s.rate) for s in f.record.samples if math.isfinite(s.rate) and s.rate > 0]
@@ -87,4 +108,4 @@ def _by_the_loop(f: Facts, cause: str, score: float, k: int | None = None, **evi
     return finding(f, symptom, cause, "note" if ahead else "error", score, k, **evidence)
 
 
-LOOP_RULES = (turned_round, not_cleared, not_in_optimizer, blocked, faded)
+LOOP_RULES = (turned_round, not_cleared, not_in_optimizer, blocked, straight, heavy, faded)

@@ -83,8 +83,8 @@ def set_rate(watch: Any, rate: float) -> str:
     if optimizer is None:
         return ""
     before = rate_of(optimizer)
-    if hasattr(getattr(optimizer, "step", None), "_wrapped_by_lr_sched") and before > 0:
-        if hasattr(optimizer, "_relukit_held") or _ran_away(optimizer):
+    if hasattr(getattr(optimizer, "step", None), "_wrapped_by_lr_sched"):
+        if hasattr(optimizer, "_relukit_held") or not before > 0 or _ran_away(optimizer):
             _hold(optimizer, rate)
             return f"learning rate {before:g} -> {rate:g}: held there from now on, whatever the schedule says"
         _scale_each_step(optimizer, rate / before)

@@ -18,6 +18,11 @@ def dead_output(f: Facts) -> list[Finding]:
     bent = [
         c for c in head if c in ("Relu", "Softmax", "Sigmoid", "Tanh", "ClampMin", "Threshold", "Clamp", "Hardtanh")
     ]
+    # What suits its loss is not at fault where it saturates: something else made its inputs large.
+    if chain[:1] == ["BinaryCrossEntropy"] and bent[:1] == ["Sigmoid"]:
+        bent = bent[1:]
+    if chain[:2] == ["NllLoss", "Log"] and "Softmax" in bent:
+        bent = bent[bent.index("Softmax") + 1 :]
     silent = record.samples[-1].silent[last]
     share = float(f.silent[last]) if np.isfinite(f.silent[last]) else 0.0
     outputs = record.activity[-1].outputs if record.activity else np.zeros((0, 1))
@@ -27,7 +32,8 @@ def dead_output(f: Facts) -> list[Finding]:
     if "Softmax" in head and single:
         return [finding(f, "dead_output", "wrong_output_layer", "error", 80, last, **evidence)]
     if share >= 0.99 and f.steps >= 3:
-        cause = "wrong_output_layer" if bent else (input_cause(f) or init_cause(f) or "loss_mismatch")
+        large_steps = "learning_rate_too_high" if f.first_update > 0.5 else None
+        cause = "wrong_output_layer" if bent else (input_cause(f) or init_cause(f) or large_steps or "loss_mismatch")
         return [finding(f, "dead_output", cause, "error", 80, last, silent, **evidence)]
     if f.learning:
         return []
@@ -88,6 +94,33 @@ def mismatch(f: Facts) -> list[Finding]:
     return [finding(f, symptom, "loss_mismatch", "note" if signs else "error", 78, detail=t.mismatch)]
 
 
+def one_class(f: Facts) -> list[Finding]:
+    """All rows have the same label: the loss falls to 0 at once, and no batch has another label to show.
+
+    Told only where the output layer's own biases are the classes' (or the answer's) logits: losses over pairs and over candidates have
+    one label by construction.
+    """
+    record = f.record
+    shares = [a.target.shares for a in record.activity if a.target is not None and a.target.shares]
+    logits = record.chain in (
+        ["NllLoss", "LogSoftmax"],
+        ["BinaryCrossEntropyWithLogits"],
+        ["BinaryCrossEntropy", "Sigmoid"],
+    )
+    last = [k for k, layer in enumerate(record.layers) if not layer.norm][-1]
+    fits = logits and all(len(s) == record.layers[last].units for s in shares)
+    if f.steps < 32 or len(shares) < 3 or not fits:
+        return []
+    all_of = np.array(shares)
+    if np.ptp(all_of, axis=0).max() > 1e-3 or np.abs(all_of - np.round(all_of)).max() > 1e-3:
+        return []
+    # One row with another label would cost far more than that in its batch.
+    if max(record.losses[f.steps // 2 :]) > 0.05 * max(record.losses[0], 1e-9):
+        return []
+    evidence = {"labels": "the same for all rows seen", "looks": len(shares)}
+    return [finding(f, "dead_output", "bad_input_data", "error", 84, last, **evidence)]
+
+
 def far_target(f: Facts) -> list[Finding]:
     """Targets in the hundreds for a network that starts near 0, and no headway."""
     cause = target_cause(f)
@@ -119,6 +152,32 @@ def wrong_output(f: Facts) -> list[Finding]:
     return [finding(f, "slow_learning", "wrong_output_layer", "error", 60, detail=bad)]
 
 
+def divergence(f: Facts) -> list[Finding]:
+    """Kullback and Leibler's divergence (target times the difference of logarithms) of probabilities that are no logarithms.
+
+    Of logarithms it is never below 0 where the targets are distributions.
+    """
+    chain = f.record.chain
+    if (
+        chain[:1] not in (["Sum"], ["Mean"])
+        or chain[1:3] != ["Sub", "Mul"]
+        or chain[3:4] not in (["Softmax"], ["Sigmoid"])
+    ):
+        return []
+    if f.steps < 8 or max(f.record.losses[:8]) >= 0:
+        return []
+    return [
+        finding(
+            f,
+            "slow_learning",
+            "loss_mismatch",
+            "error",
+            77,
+            detail=f"kl_div takes logarithms, and gets what a {chain[3]} puts out",
+        )
+    ]
+
+
 # What a loss of one's own squashes (first) though the model did so already (second): the steps shrink to a quarter or less.
 _TWICE = {
     ("Sigmoid", "Sigmoid"), ("Sigmoid", "Softmax"), ("Sigmoid", "Relu"), ("LogSigmoid", "Sigmoid"), ("LogSigmoid", "Softmax"),
@@ -127,4 +186,4 @@ _TWICE = {
 }  # fmt: skip
 
 
-OUTPUT_RULES = (dead_output, out_of_reach, mismatch, far_target, wrong_output)
+OUTPUT_RULES = (dead_output, out_of_reach, mismatch, one_class, divergence, far_target, wrong_output)

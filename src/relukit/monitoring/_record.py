@@ -84,6 +84,7 @@ class Record:
     away: tuple[int, np.ndarray] | None = None
     chain: list[str] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
+    straight: list[int] = field(default_factory=list)  # layers with nothing between them and the next one
     joined: bool = False  # paths join between the layers: skip connections
     start: dict[str, np.ndarray] = field(default_factory=dict)
     rate: float = math.nan

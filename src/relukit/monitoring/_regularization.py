@@ -1,5 +1,6 @@
 """Weight decay and dropout so strong that nothing is learned: how it is told, and what is done."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -47,16 +48,32 @@ def dropouts_of(model: Any) -> list[Any]:
 def regularized(f: Facts) -> list[Finding]:
     """No learning, and a decay that outweighs the loss from the first steps on, or a dropout that leaves hardly a unit."""
     pull = max((s.pull for s in f.record.samples[:3]), default=0.0)
-    if f.steps < 32 or not f.finite or (f.drop > 0.3 and not f.level > 0.9):
+    crushed = _crushed(f)
+    if f.steps < 32 or not f.finite or (f.drop > 0.3 and not f.level > 0.9 and not crushed):
         return []
     shrunk = _shrunk(f)
     evidence = {"decay_over_gradient": pull, "dropped": f.record.dropped, "weights_over_first": shrunk}
     decayed = not f.learning and pull > 2 and shrunk < 0.7
     # A loss that falls to a constant's falls by the noise of dropout alone.
     lost = f.record.dropped >= _MOST_DROPPED and (not f.learning or (f.steps >= 40 and f.level > 0.97))
-    if decayed or lost:
+    if decayed or crushed or lost:
         return [finding(f, "slow_learning", "too_much_regularization", "error", 82, **evidence)]
     return []
+
+
+def _crushed(f: Facts) -> bool:
+    """Whether the weights are a sixth of what they were first, at most, while nothing is learned: a penalty within the loss, or a cut after
+    each step, does that as decay does.
+
+    |w - w0| / |w| <= 1 + |w0| / |w|, so what it exceeds 1 by tells how far they shrank at least.
+    """
+    away = f.record.away
+    if away is None or any(layer.norm for layer in f.record.layers) or not f.hidden:
+        return False
+    learned = f.learning and not (
+        f.record.chain[:1] == ["Add"] and math.isnan(f.level)
+    )  # the fall of such a sum is the penalty's own
+    return not learned and float(np.median(away[1])) > 7
 
 
 def _shrunk(f: Facts) -> float:

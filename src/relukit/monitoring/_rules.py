@@ -17,7 +17,7 @@ from relukit.monitoring._loop_rules import LOOP_RULES
 from relukit.monitoring._output_rules import OUTPUT_RULES
 from relukit.monitoring._record import Record
 from relukit.monitoring._regularization import regularized
-from relukit.monitoring._scale_rules import held_back
+from relukit.monitoring._scale_rules import held_back, leapt
 
 
 def diagnose(record: Record) -> list[Finding]:
@@ -102,8 +102,17 @@ def _out_of_nothing(f: Facts) -> bool:
     """
     losses = np.asarray(f.record.losses)
     broken = np.flatnonzero(~np.isfinite(losses))
-    if not len(broken) or np.isinf(losses[broken[0]]):  # infinite is what overflows
+    if not len(broken):
         return False
+    if np.isinf(
+        losses[broken[0]]
+    ):  # infinite is what overflows, unless outputs of usual size are compared with something infinite
+        at = int(broken[0]) + f.record.before + 1
+        look = next((a for a in f.record.activity if a.step == at and len(a.outputs)), None)
+        usual = look is not None and bool(
+            np.all(np.abs(look.outputs) < 1e4)
+        )  # whose squares are far from float32's end
+        return usual and f.record.chain[:1] in (["MseLoss"], ["L1Loss"], ["SmoothL1Loss"], ["HuberLoss"])
     at = int(broken[0]) + f.record.before + 1
     sound, samples = losses[: broken[0]], [s for s in f.record.samples if s.step < at]
     updates = [u for step, u in f.record.updates if step < at - 1 and np.any(np.isfinite(u))]
@@ -274,8 +283,8 @@ def slow(f: Facts) -> list[Finding]:
     update = f.update
     evidence = {"update_over_weight": update, "input_std": f.input_std}
     rates = [s.rate for s in f.record.samples if s.rate > 0]
-    if f.drop > 0.2 and 3e-4 <= update < 1e-3 and len(rates) > 1 and rates[-1] > 1.2 * min(rates):
-        return []  # a warm-up is on its way, and the loss falls already
+    if 3e-4 <= update < 1e-3 and len(rates) > 1 and rates[-1] > 1.2 * min(rates) and rates[-1] >= max(rates[1:]):
+        return []  # a warm-up is on its way, and comes to steps of a usual size soon
     if math.isfinite(update) and update < 3e-4:
         small = f.input_std < 0.03
         cause = "unscaled_input" if small and update > 1e-5 else init_cause(f) or "learning_rate_too_low"
@@ -323,7 +332,9 @@ def _enough(f: Facts) -> bool:
     start apart from each other, take three times as many.
     """
     looks = f.record.activity
-    rows = len(looks[0].outputs) if looks else 64
+    rows = (
+        max(len(looks[0].outputs), f.target.rows if f.target is not None else 0) if looks else 64
+    )  # tokens each have a target
     wanted = 64 * 64 * (3 if looks and looks[0].tokens else 1)
     if f.target is not None and f.target.binary and f.target.shares:  # of a rare class, its own rows count
         told = [a.target.shares for a in looks if a.target is not None and a.target.shares]
@@ -364,4 +375,5 @@ RULES: tuple[Callable[[Facts], list[Finding]], ...] = (
     oscillating,
     slow,
     held_back,
+    leapt,
 )

@@ -13,6 +13,23 @@ _LARGE = 2.5  # of weights over He's, as `init_cause` has it
 _AHEAD, _FALLEN = 0.25, 0.9
 
 
+def leapt(f: Facts) -> list[Finding]:
+    """Steps that moved most layers by more than their own size, weights many times as large as at the start, and a loss that is far from low.
+
+    Layers that start from 0 move by far more than their size at once: the median layer counts.
+    """
+    moved = [float(np.nanmedian(u)) for _, u in f.record.updates if np.any(np.isfinite(u))]
+    first, last = f.record.samples[0].weight, f.record.samples[-1].weight
+    low = f.level < _AHEAD if math.isfinite(f.level) else f.drop > _FALLEN
+    if low or f.settled or f.steps < 32 or not f.finite or first.shape != last.shape or max(moved, default=0.0) < 1:
+        return []
+    grown = float(np.nanmedian(last / np.maximum(first, 1e-30))) if np.any(np.isfinite(last)) else 0.0
+    if grown < 5:
+        return []
+    evidence = {"update_over_weight_first": max(moved), "weights_over_first": grown, "loss_over_best_constant": f.level}
+    return [finding(f, "slow_learning", "learning_rate_too_high", "error", 36, **evidence)]
+
+
 def held_back(f: Facts) -> list[Finding]:
     """Layers that put out numbers far too large at the start, and a loss that is far from low though it falls.
 

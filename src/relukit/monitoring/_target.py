@@ -100,7 +100,7 @@ def _solved(chain: list[str], out: Any, grad: Any, loss: float) -> Target | None
     if "LogSoftmax" in chain[:4]:
         return _classes(out, grad, loss)
     if chain[:1] == ["Mean"] and len(chain) > 1 and chain[1] in ("Relu", "ClampMin", "Clamp"):
-        return _hinge(out, grad)
+        return _hinge(out, grad, loss)
     solve = _SOLVERS.get(chain[0])
     if solve is None and out.numel() > 7 and _two_slopes(grad * out.numel()):
         solve = _absolute  # a loss of one's own that is straight on either side, such as a quantile's
@@ -304,6 +304,14 @@ def _probabilities(y: Any) -> Target:
 def _classes(out: Any, grad: Any, loss: float) -> Target | None:
     import torch
 
+    if (
+        out.ndim > 2
+    ):  # a class for each token or pixel: classes are the second axis, or the last where the loss flattened the rest
+        second = (t.movedim(1, -1).reshape(-1, t.shape[1]) for t in (out, grad))
+        found = _classes(*second, loss)
+        if (found is not None and found.shares is not None) or out.ndim > 3:
+            return found
+        return _classes(*(t.reshape(-1, t.shape[-1]) for t in (out, grad)), loss)
     if out.ndim != 2:
         return None
     most = math.log(max(out.shape[1], 1))
@@ -338,11 +346,38 @@ def _weighted_classes(logs: Any, grad: Any, loss: float) -> Target | None:
     return Target(total * _mixture(shares.tolist(), len(grad)), relation=_relation(logs, chosen))
 
 
-def _hinge(out: Any, grad: Any) -> Target | None:
+_ZEROS = "labels 0 under a loss that takes -1 and 1: these rows tell nothing"
+
+
+def _hinge(out: Any, grad: Any, loss: float) -> Target | None:
     """mean max(0, 1 - y out) with y = +-1: outputs 0 cost 1."""
-    pull = (grad * out.numel()).abs()
-    sure = float(((pull < 1e-4) | ((pull - 1).abs() < 1e-4)).float().mean()) == 1.0
-    return Target(1.0) if sure and float(pull.max()) > 0.5 else None
+    pull = grad * out.numel()
+    sure = float(((pull.abs() < 1e-4) | ((pull.abs() - 1).abs() < 1e-4)).float().mean()) == 1.0
+    if not sure or float(pull.abs().max()) < 0.5:
+        return None
+    asked = pull.abs() > 0.5
+    # Rows without a gradient cost nothing by labels -1 and 1, and 1 each by a label 0.
+    zeros = loss * out.numel() - float((1 + pull * out)[asked].sum())
+    silent = int((~asked).sum())
+    none = silent > 1 and float(pull.max()) < 0.5 and abs(zeros - silent) < 1e-3 * max(silent, 1)
+    return Target(1.0, mismatch=_ZEROS if none else "")
+
+
+def _soft_margin(out: Any, grad: Any, loss: float) -> Target | None:
+    """mean log(1 + exp(-y out)) with y = +-1: the gradient's sign tells y, and a label 0 has no gradient."""
+    import torch
+
+    y = -torch.sign(grad)
+    given = float(torch.nn.functional.softplus(-y * out).mean())
+    if not _close(given, loss):
+        return None
+    known = y.reshape(len(y), -1)
+    none = int((known == 0).sum()) > 1 and float(out.abs().max()) < 80  # beyond, a gradient underflows
+    ones = (known > 0).float()
+    level = sum(_entropy(float(share)) for share in ones.mean(0)) / known.shape[1]
+    return Target(
+        math.nan if none else level, mismatch=_ZEROS if none else "", relation=_relation(out, y), rows=len(out)
+    )
 
 
 def _margin(out: Any, grad: Any, loss: float) -> Target | None:
@@ -352,5 +387,6 @@ def _margin(out: Any, grad: Any, loss: float) -> Target | None:
 _SOLVERS = {
     "MseLoss": _mse, "SmoothL1Loss": _bounded(lambda pull: 1.0), "HuberLoss": _bounded(lambda pull: max(1.0, float(pull.abs().max()))),
     "L1Loss": _absolute, "BinaryCrossEntropyWithLogits": _logits, "BinaryCrossEntropy": _probability, "MultiMarginLoss": _margin,
+    "SoftMarginLoss": _soft_margin,
 }  # fmt: skip
 _SUMMED = (_SOLVERS["SmoothL1Loss"],)

@@ -11,6 +11,7 @@ from relukit._shown import Shown
 from relukit._types import Array
 from relukit.monitoring._finding import Finding
 from relukit.monitoring._forward import ForwardLooks
+from relukit.monitoring._graph import straight_pairs
 from relukit.monitoring._layers import activations_in_graph, factor_of, layers_of, output_chain
 from relukit.monitoring._optimizer import memory_of, rate_of
 from relukit.monitoring._record import Record, Sample, without_holes
@@ -111,6 +112,8 @@ class Watch(Shown):
             self.record.kinds, self.record.joined = activations_in_graph(loss)
         self._finish_probe()
         self._forward.finish(step, self._pending[-1])
+        if step == 1 and hasattr(loss, "grad_fn"):  # layers are in the order they ran in now
+            self.record.straight = self._straight(loss)
         if step >= self._next:
             self._read_losses()
             self._look(step)
@@ -121,6 +124,11 @@ class Watch(Shown):
         if self._probe is not None or self._forward.looking:
             self._wake = step + 1
         self._spent += _since(started)
+
+    def _straight(self, loss: Any) -> list[int]:
+        """Layers whose output goes into another linear layer as it is."""
+        place = {id(layer.parameter): k for k, layer in enumerate(self.layers)}
+        return sorted({place[id(w)] for w, _ in straight_pairs(loss) if id(w) in place})
 
     def _plan(self, step: int, spent: float) -> None:
         """When to look next: early often, later so rarely that the budget holds."""
