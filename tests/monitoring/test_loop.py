@@ -240,3 +240,122 @@ def test_targets_are_told_of_sums_and_weights(loss):
     descent.step(closure)
     best = float(pick(constant.expand(64, 3)).detach())
     assert told is not None and told.level == pytest.approx(best, rel=0.12 if "l1" in loss or "huber" in loss else 0.04)
+
+
+def test_one_label_for_all_rows_and_a_rare_one(data):
+    x, _ = data
+    for rare in (0.0, 0.04):
+        y = (x[:, 0] > torch.quantile(x[:, 0], 1 - rare)).long()
+        model = _mlp()
+        h, _ = _run(model, torch.optim.Adam(model.parameters(), 1e-2), x, y, steps=80)
+        found = [f for f in h.findings if f.cause == "bad_input_data"]
+        assert [(f.symptom, f.severity) for f in found] == ([] if rare else [("dead_output", "error")])
+
+
+def test_one_label_by_construction_is_no_finding(data):
+    class Candidates(nn.Module):
+        """The first of five rows is the one that is like the sixth: its place is the label, as contrastive losses have it."""
+
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(6, 16)
+
+        def forward(self, x):
+            z = F.normalize(self.body(x), dim=-1)
+            return torch.einsum("nkd,nd->nk", z[:, :5], z[:, 5]) * 10
+
+    x, _ = data
+    near = x[:400] + 0.01 * torch.randn(400, 6, generator=torch.Generator().manual_seed(3))
+    groups = torch.stack([x[:400], *(x[:400].roll(k, 0) for k in range(1, 5)), near], 1)
+    torch.manual_seed(0)
+    model = Candidates()
+    _, errors = _run(
+        model, torch.optim.Adam(model.parameters(), 1e-2), groups, torch.zeros(400, dtype=torch.long), steps=80
+    )
+    assert errors == []
+
+
+def test_divergence_takes_logarithms(data):
+    x, y = data
+    share = lambda o, t: F.kl_div(torch.softmax(o, 1), F.one_hot(t, 2).float(), reduction="batchmean")
+    logs = lambda o, t: F.kl_div(torch.log_softmax(o, 1), F.one_hot(t, 2).float(), reduction="batchmean")
+    for loss_of in (share, logs):
+        model = _mlp()
+        _, errors = _run(model, torch.optim.Adam(model.parameters(), 5e-3), x, y, loss_of)
+        assert [f.cause for f in errors[:1]] == (["loss_mismatch"] if loss_of is share else [])
+
+
+def test_a_target_without_end_is_not_the_rates_fault(data):
+    x, _ = data
+    targets = x[:, :2].abs().round()
+    assert bool((targets == 0).any())
+    for y, rate in ((targets.log(), 1e-3), (targets, 1e12)):
+        model = _mlp()
+        _, errors = _run(model, torch.optim.SGD(model.parameters(), rate), x, y, F.mse_loss, steps=12)
+        assert errors[0].symptom == "exploding"
+        assert (errors[0].cause == "bad_input_data") == (rate == 1e-3)
+
+
+def test_a_penalty_within_the_loss(data):
+    x, y = data
+
+    def errors_of(strength, model):
+        penalty = lambda: strength * sum(p.square().sum() for p in model.parameters())
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        return _run(model, optimizer, x, y, lambda o, t: F.cross_entropy(o, t) + penalty(), steps=120)[1]
+
+    assert errors_of(1.0, _mlp())[0].cause == "too_much_regularization"
+    assert errors_of(1e-5, _mlp()) == []
+
+
+def test_layers_with_nothing_between_them(data):
+    x, _ = data
+    y = (x[:, 0] * x[:, 1])[:, None]  # no straight line gets any of it
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 32), nn.Linear(32, 32), nn.Linear(32, 1))
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    h, _ = _run(model, optimizer, x, y, F.mse_loss, steps=500, fix_at=40)
+    assert h.fixes[0]["finding"]["cause"] == "missing_activation"
+    with torch.no_grad():
+        assert float((model(x) - y).square().mean()) < 0.3 * float(y.var())
+    low_rank = nn.Sequential(nn.Linear(6, 2), nn.Linear(2, 6))  # the best plane: a narrow layer is meant
+    _, errors = _run(low_rank, torch.optim.Adam(low_rank.parameters(), 1e-2), x, x, F.mse_loss, steps=80)
+    assert errors == []
+
+
+def test_a_momentum_over_a_thousand_steps(data):
+    x, y = data
+    for momentum in (0.999, 0.9):
+        model = _mlp()
+        h, _ = _run(model, torch.optim.SGD(model.parameters(), 0.005, momentum=momentum), x, y, steps=40)
+        found = [f for f in h.findings if "steps_that_momentum_averages_over" in f.evidence]
+        assert bool(found) == (momentum == 0.999)
+
+
+def test_a_rate_that_a_schedule_took_to_nothing_is_held(data):
+    x, y = data
+    model = _mlp()
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: max(0.0, 1 - k / 4))
+    h, _ = _run(model, optimizer, x, y, steps=300, schedule=schedule, fix_at=48)
+    assert h.fixes[0]["finding"]["cause"] == "learning_rate_too_low"
+    assert _right(model, x, y) > 0.9
+
+
+def test_one_number_in_every_weight(data):
+    x, y = data
+    for value in (0.1, None):
+        model = _mlp()
+        with torch.no_grad():
+            for p in model.parameters() if value else ():
+                p.fill_(value)
+        _, errors = _run(model, torch.optim.Adam(model.parameters(), 1e-2), x, y, steps=60)
+        assert [f.cause for f in errors[:1]] == (["bad_initialization"] if value else [])
+
+
+def test_steps_larger_than_the_weights(data):
+    x, y = data
+    for rate in (3.0, 5e-3):
+        model = _mlp()
+        _, errors = _run(model, torch.optim.Adam(model.parameters(), rate), x, y, steps=60)
+        assert [f.cause for f in errors[:1]] == (["learning_rate_too_high"] if rate == 3.0 else [])

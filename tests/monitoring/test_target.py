@@ -185,3 +185,28 @@ def test_a_loss_over_a_part_of_the_batch(loss_of):
         told = _told(out, y, lambda a, b, rows=rows: loss_of(a[:rows], b[:rows]))
         assert told.rows == rows and not told.mismatch
         assert told.mean == pytest.approx(float(y[:rows].mean()), abs=1e-3)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_class_for_each_token(flat):
+    g = torch.Generator().manual_seed(5)
+    out, y = torch.randn(20, 3, 7, generator=g), torch.randint(0, 3, (20, 7), generator=g)
+    if flat:  # the classes last, tokens flattened within the loss
+        told = _told(out.movedim(1, -1), y, lambda o, t: F.cross_entropy(o.reshape(-1, 3), t.reshape(-1)))
+    else:
+        told = _told(out, y, F.cross_entropy)
+    shares = np.bincount(y.reshape(-1).numpy(), minlength=3) / y.numel()
+    assert told.rows == 140
+    assert np.allclose(told.shares, shares, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["soft margin", "hinge"])
+def test_labels_0_under_a_loss_for_minus_1(name):
+    g = torch.Generator().manual_seed(6)
+    out, one = torch.randn(40, 1, generator=g), torch.randint(0, 2, (40, 1), generator=g).float()
+    loss_of = F.soft_margin_loss if name == "soft margin" else lambda o, t: torch.relu(1 - t * o).mean()
+    assert "labels 0" in _told(out, one, loss_of).mismatch
+    told = _told(out, 2 * one - 1, loss_of)
+    assert told.mismatch == ""
+    if name == "soft margin":
+        assert told.level == pytest.approx(_constant(2 * one - 1, loss_of), rel=1e-3)

@@ -164,7 +164,7 @@ def _overshoots(record: Record) -> bool:
     """Whether the last two looks found outputs that vary with their own gradient: what varies in them is not their targets."""
     looks = record.activity[-2:]
     # Outputs near 1 in size are no overshoot: a flow or a residual is asked for the size of its outputs alone.
-    wide = all(len(a.outputs) and float(np.mean(np.square(a.outputs))) > _WIDE**2 for a in looks)
+    wide = all(len(a.outputs) and float(np.mean(np.square(a.outputs, dtype=float))) > _WIDE**2 for a in looks)
     return len(looks) == 2 and wide and all(a.overshoot > 0.8 for a in looks)
 
 

@@ -111,7 +111,8 @@ class ForwardLooks:
             for k, value in seen["layers"].items():
                 # a dozen small tensors' calls a layer would cost more than their numbers.
                 v = value.float().cpu().numpy()
-                rms[k] = math.sqrt(np.dot(v.ravel(), v.ravel()) / v.size)
+                with np.errstate(over="ignore"):  # what overflows is told as infinite
+                    rms[k] = math.sqrt(np.dot(v.ravel(), v.ravel()) / v.size)
                 if not math.isfinite(rms[k]) and not bad:
                     bad = watch.layers[k].name
                 kind = watch.layers[k].activation

@@ -86,10 +86,10 @@ def heavy(f: Facts) -> list[Finding]:
 
 def faded(f: Facts) -> list[Finding]:
     """A schedule took the rate away while there was much to learn: it lay below a thousandth for half of all steps."""
-    rates = [(s.step - f.record.before, s.rate) for s in f.record.samples if math.isfinite(s.rate) and s.rate > 0]
+    rates = [(s.step - f.record.before, s.rate) for s in f.record.samples if s.rate >= 0]
     highest = max((rate for _, rate in rates), default=0.0)
     gone = next((k for k in range(len(rates)) if all(rate <= _FADED * highest for _, rate in rates[k:])), None)
-    if f.steps < 32 or gone is None or f.steps < 2 * rates[gone][0]:
+    if f.steps < 32 or not highest > 0 or gone is None or f.steps < 2 * rates[gone][0]:
         return []
     if f.level < 0.3 or (math.isnan(f.level) and f.drop > 0.7) or f.settled:
         return []

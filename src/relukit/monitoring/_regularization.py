@@ -1,6 +1,5 @@
 """Weight decay and dropout so strong that nothing is learned: how it is told, and what is done."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ def regularized(f: Facts) -> list[Finding]:
     """No learning, and a decay that outweighs the loss from the first steps on, or a dropout that leaves hardly a unit."""
     pull = max((s.pull for s in f.record.samples[:3]), default=0.0)
     crushed = _crushed(f)
-    if f.steps < 32 or not f.finite or (f.drop > 0.3 and not f.level > 0.9 and not crushed):
+    if f.steps < (8 if crushed else 32) or not f.finite or (f.drop > 0.3 and not f.level > 0.9 and not crushed):
         return []
     shrunk = _shrunk(f)
     evidence = {"decay_over_gradient": pull, "dropped": f.record.dropped, "weights_over_first": shrunk}
@@ -57,7 +56,7 @@ def regularized(f: Facts) -> list[Finding]:
     # A loss that falls to a constant's falls by the noise of dropout alone.
     lost = f.record.dropped >= _MOST_DROPPED and (not f.learning or (f.steps >= 40 and f.level > 0.97))
     if decayed or crushed or lost:
-        return [finding(f, "slow_learning", "too_much_regularization", "error", 82, **evidence)]
+        return [finding(f, "slow_learning", "too_much_regularization", "error", 92 if crushed else 82, **evidence)]
     return []
 
 
@@ -70,9 +69,8 @@ def _crushed(f: Facts) -> bool:
     away = f.record.away
     if away is None or any(layer.norm for layer in f.record.layers) or not f.hidden:
         return False
-    learned = f.learning and not (
-        f.record.chain[:1] == ["Add"] and math.isnan(f.level)
-    )  # the fall of such a sum is the penalty's own
+    # Of a loss with a penalty added, the fall is the penalty's own until it is below a constant's.
+    learned = f.learning and (f.record.chain[:1] != ["Add"] or f.level < 0.9)
     return not learned and float(np.median(away[1])) > 7
 
 

@@ -17,7 +17,7 @@ from relukit.monitoring._loop_rules import LOOP_RULES
 from relukit.monitoring._output_rules import OUTPUT_RULES
 from relukit.monitoring._record import Record
 from relukit.monitoring._regularization import regularized
-from relukit.monitoring._scale_rules import held_back, leapt
+from relukit.monitoring._scale_rules import held_back, leapt, same_weights
 
 
 def diagnose(record: Record) -> list[Finding]:
@@ -264,6 +264,9 @@ def oscillating(f: Facts) -> list[Finding]:
     first, last = f.record.level()
     above = last > abs(first) * (1.15 + 2 * chance * math.sqrt(1 / 3 + 1 / recent))
     above = above or f.level > 1.05 + f.level_error + 2 * chance / math.sqrt(recent)
+    # Losses that follow goals of their own grow from near 0 with small steps; rare classes begin far above a constant's and come down.
+    driven = f.first_update > 0.1 or math.isfinite(f.level)
+    above = above and driven and not (f.drop > 0.5 and f.record.trend() < -4)
     rough = jump > max(0.12, 1.7 * chance) or spread > max(0.5, 4.5 * chance)
     if not (fast and (rough or above)) and not (above and spread > max(1, 4.5 * chance) and f.update > 0.02):
         return []
@@ -304,7 +307,7 @@ def slow(f: Facts) -> list[Finding]:
     if f.steps >= 40 and narrow:
         return [finding(f, "slow_learning", "too_narrow", "error", 36, **evidence)]
     unrelated = _unrelated(f)
-    if f.steps >= 64 and _enough(f) and math.isfinite(update) and update > (0.06 if _calm(f) else 0.02):
+    if f.steps >= 64 and _enough(f) and math.isfinite(update) and update > (0.06 if f.first_update < 0.5 else 0.02):
         return [finding(f, "slow_learning", "learning_rate_too_high", "error", 40, **evidence)]
     if f.steps >= 48 and math.isfinite(update) and update < 1e-3:
         return [finding(f, "slow_learning", "learning_rate_too_low", "error", 38, **evidence)]
@@ -376,4 +379,5 @@ RULES: tuple[Callable[[Facts], list[Finding]], ...] = (
     slow,
     held_back,
     leapt,
+    same_weights,
 )

@@ -30,6 +30,31 @@ def leapt(f: Facts) -> list[Finding]:
     return [finding(f, "slow_learning", "learning_rate_too_high", "error", 36, **evidence)]
 
 
+def same_weights(f: Facts) -> list[Finding]:
+    """Most layers start with one number in every entry: their units get the same gradient and stay the same unit for ever.
+
+    Layers that are held still, as of blurs and means, are meant so, and so are zeros in some layers (of branches that begin with
+    nothing).
+    """
+    record, start = f.record, f.record.start
+    low = f.level < _AHEAD if math.isfinite(f.level) else f.drop > _FALLEN
+    if low or f.settled or f.steps < 16 or not f.finite or "weight_std" not in start:
+        return []
+    trained = [
+        k
+        for k, layer in enumerate(record.layers)
+        if not layer.norm and layer.units > 1 and layer.parameter.requires_grad and layer.parameter.numel() > 3
+    ]
+    same = [
+        k for k in trained if start["weight_std"][k] <= 1e-5 * abs(start["weight_mean"][k]) and start["weight_mean"][k]
+    ]
+    if not same or 2 * len(same) < len(trained):
+        return []
+    evidence = {"layers_with_one_number": len(same), "layers": len(trained), "loss_over_best_constant": f.level}
+    symptom = "vanishing_gradient" if f.ratio < 1e-3 else "slow_learning"
+    return [finding(f, symptom, "bad_initialization", "error", 43, same[0], **evidence)]
+
+
 def held_back(f: Facts) -> list[Finding]:
     """Layers that put out numbers far too large at the start, and a loss that is far from low though it falls.
 
