@@ -1,4 +1,8 @@
-"""Networks with smooth activations: linear bounds over boxes of inputs, worst first, and attacks between them."""
+"""Networks with smooth activations or jumps: linear bounds over boxes of inputs, worst first, and attacks between them.
+
+Where many inputs move, boxes of inputs are settled at once or hardly at all: there lines are optimized and units are split
+(`_smooth_tree`). Where few move both take turns.
+"""
 
 import heapq
 import itertools
@@ -9,11 +13,16 @@ import numpy as np
 from relukit._types import Array, BoolArray, IntArray
 from relukit.bounds import Bounds, balanced, linear
 from relukit.network import Network
+from relukit.network.curves import Jump
 from relukit.search._decision import Decision
 from relukit.search._few import Search
 from relukit.search._few_attack import descend
+from relukit.search._few_chain import Rows
 from relukit.search._few_moving import joined, moving_inputs, restricted
 from relukit.search._few_wide import Forward
+from relukit.search._smooth_rows import Rows as Lines
+from relukit.search._smooth_soft import softened
+from relukit.search._smooth_tree import Tree
 from relukit.sets import Box
 
 _BATCH = 32  # boxes bounded at once
@@ -25,19 +34,22 @@ _STEPS = 20  # of an attack
 _FLAT = (
     1e-3  # share of the largest slope that every input counts with: at one point of a saturated unit all slopes are 0
 )
+_INPUTS = 12  # that move, up to which they are split
+_TURNS = 64  # boxes after which units are split in turn
+_SHARPER, _MOST = 6, 0.3  # steps of the bounds of all nodes, and the share of the time left that they may take
 _SAMPLED = (100, 1_000, 10_000, 100_000)  # boxes after which populations are resampled
 
 
 class SmoothSearch(Search):
     """A `Search` for any network that linear bounds are known of.
 
-    Slopes are chosen by the bounds alone, so that boxes of many inputs are settled at once or hardly at all.
-
     References:
         Efficient Neural Network Robustness Certification with General Activation Functions, Zhang et al., 2018.
     """
 
     boxes = 0
+    stop = np.inf  # of the question, where it is known
+    tree: Tree | None = None
 
     @property
     def by_gates(self) -> bool:
@@ -47,22 +59,104 @@ class SmoothSearch(Search):
     def begin(self) -> Decision | None:
         """A short attack, and bounds over the whole box."""
         self.rows = balanced(self.rows, self.domain)
+        if any(isinstance(self.rows.nodes[i].op, Jump) for i in self.rows.activations):
+            self.quick = Rows(softened(self.rows, self.domain))
         self._forward = _carried(self.rows, len(self.moving))
         self._waiting: list[tuple[float, int, Box]] = []
         self._number = itertools.count()
         self._unsplit = 0  # boxes that cannot be halved
+        self._descents = 1  # nodes of the tree from which on descents start again
         self.engine = self  # type: ignore[assignment]
         starts = np.concatenate([self.tried, self.domain.sample(7, self.generator)])
         self.tried = descend(self.quick, self.domain, starts, _STEPS)
         hit = self._confirmed(self.tried[:4])
         if hit is not None:
             return Decision("sat", hit, 1, "gradient attack")
+        if self._wide:
+            self._waiting = [(-np.inf, 0, self.domain)]
+            return None
         self._bound([self.domain])
         return Decision("unsat", None, 1, "linear bounds") if not self._waiting else None
 
     def advance(self, boxes: int, stop: float) -> Decision | None:
-        """Split the boxes with the lowest bounds, about so many or until `stop`; None while the question is open."""
-        until = self.boxes + boxes
+        """Split the boxes with the lowest bounds, or units, about so many or until `stop`; None while the question is open."""
+        if self._wide:
+            return self._grow(boxes, stop)
+        began, until = time.perf_counter(), self.boxes + boxes
+        found = self._split(until, stop)
+        if found is None and self.boxes > _TURNS:
+            now = time.perf_counter()
+            found = self._grow(boxes, min(stop, 2 * now - began))
+        return found
+
+    @property
+    def _wide(self) -> bool:
+        return len(self.moving) > _INPUTS
+
+    def _grow(self, nodes: int, stop: float) -> Decision | None:
+        """Optimized lines, and splits of units."""
+        if self.tree is None:
+            found = self._plant(stop)
+            if found is not None or self.tree is None:
+                return found
+        until = self.tree.nodes + nodes
+        while self.tree.heap and self.tree.nodes < until and time.perf_counter() < stop:
+            hit = self.tree.grow(stop)
+            if hit is not None:
+                return Decision("sat", hit, self.tree.nodes, "unit splitting")
+        self.level = self.tree.level
+        over = not self.tree.heap and self.tree.stuck > 0
+        if self.attacked < len(_SAMPLED) and (over or self.tree.nodes >= _SAMPLED[self.attacked]):
+            self.attacked += 1
+            hit = self._sample(4 * self.attacked, self.tried[0])
+            if hit is not None:
+                return Decision("sat", hit, self.tree.nodes, "sampling attack")
+        if self._wide:
+            self.boxes = self.tree.nodes
+        if self.tree.heap:
+            return None
+        if self.tree.stuck:
+            if not self._wide:
+                return None
+            reason = f"{self.tree.stuck} nodes cannot be split any more and touch the boundary"
+            return Decision("unknown", None, self.tree.nodes, "unit splitting", reason)
+        return Decision("unsat", None, self.tree.nodes, "unit splitting")
+
+    def _plant(self, stop: float) -> Decision | None:
+        """The root of the tree, on bounds that several questions about one box share."""
+        key = (id(self.network), self.box.lower.tobytes(), self.box.upper.tobytes())
+        if self.shared.get("lines", (None,))[0] != key:
+            base = balanced(restricted(joined(self.network), self.box, self.moving), self.domain)
+            lines = Lines(base, self.domain)
+            lines.sweep(0, stop)
+            self.shared["lines"] = (key, lines, [])
+        _, lines, sharper = self.shared["lines"]
+        A, b = self.question
+        for last in (False, True):
+            if last and not sharper:
+                now = time.perf_counter()
+                lines.sweep(_SHARPER, now + _MOST * (min(stop, self.stop) - now))
+                sharper.append(True)
+            self.tree = Tree(lines.followed(A, b), self._near)
+            hit = self.tree.plant(stop)
+            if hit is not None:
+                return Decision("sat", hit, self.tree.nodes, "optimized lines")
+            if self.tree.level > 0:
+                return Decision("unsat", None, self.tree.nodes, "optimized lines")
+            if sharper or time.perf_counter() > stop:
+                break
+        return None
+
+    def _near(self, points: Array) -> Array | None:
+        """A counterexample from minimizers of a relaxation; from time to time descents start there."""
+        assert self.tree is not None
+        if self.tree.nodes >= self._descents:
+            self._descents = 2 * self.tree.nodes
+            points = np.concatenate([descend(self.quick, self.domain, points[:4], _STEPS), points[4:]])
+        return self._confirmed(points)
+
+    def _split(self, until: int, stop: float) -> Decision | None:
+        """Split boxes until there are so many."""
         while self._waiting and self.boxes < until:
             if time.perf_counter() > stop:
                 return None

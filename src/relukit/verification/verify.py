@@ -100,6 +100,8 @@ def verify(
     cases = zip(asked.boxes, asked.rows, asked.confirms, done)
     searches = [kind_of_search(asked.network, box, A, -b, c, seed) for box, (A, b), c, empty in cases if not empty]
     try:
+        for search in searches:
+            search.stop = stop
         decision = decide_any(searches, max(stop - time.perf_counter(), 0.0), place)
     except KeyboardInterrupt as stopped:
         known = so_far(searches)
