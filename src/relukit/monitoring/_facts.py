@@ -256,10 +256,16 @@ def init_cause(f: Facts) -> str | None:
 
 
 def target_cause(f: Facts) -> str | None:
-    """Whether the targets' size, which the loss shows, is far from what a fresh network puts out."""
+    """Whether the targets' size, which the loss shows, is far from what a fresh network puts out.
+
+    Of several batches the median counts: one large claim makes a batch of small ones wide.
+    """
     t = f.target
     if t is None or not math.isfinite(t.mean):
         return None
+    told = [a.target for a in f.record.activity if a.target is not None and math.isfinite(a.target.mean)]
+    spreads = [other.std for other in told if math.isfinite(other.std)]
+    mean = float(np.median([other.mean for other in told]))
     unit, middle = f.record.scale
-    spread = t.std / unit if math.isfinite(t.std) else 0.0
-    return "unscaled_target" if spread > 8 or abs(t.mean - middle) / unit > 8 * max(1.0, spread) else None
+    spread = float(np.median(spreads)) / unit if spreads else 0.0
+    return "unscaled_target" if spread > 8 or abs(mean - middle) / unit > 8 * max(1.0, spread) else None
