@@ -1,4 +1,4 @@
-"""Gates that are equal or opposite become one: `relu(-z) = relu(z) - z` needs no gate of its own."""
+"""Gates that are multiples of each other become one: `relu(c z) = c relu(z)`, and `relu(-z) = relu(z) - z` needs no gate of its own."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,11 +12,11 @@ from relukit.piecewise import PiecewiseLinear
 
 
 def without_mirrored(network: Network) -> Network:
-    """An equal network, in exact arithmetic, whose ReLU layers hold each row and its negative once.
+    """An equal network, in exact arithmetic, whose ReLU layers hold each row, its multiples and their negatives once.
 
     Maxima and absolute values are often written with both `relu(z)` and `relu(-z)`; relaxed one by one they forget that
-    their difference is z. Here the layer's reader gets the gate and z itself. Only rows that agree bit for bit are joined,
-    and only where the joined weights are sums without rounding; anything else stays as it is. Of a convolution that a convolution
+    their difference is z. Here the layer's reader gets the gate and z itself. Only rows that are multiples without any rounding are
+    joined, and only where the joined weights have none either; anything else stays as it is. Of a convolution that a convolution
     reads, whole channels are joined.
 
     Arguments:
@@ -126,20 +126,21 @@ def _joined(network: Network, i: int, reader: int) -> tuple[IntArray, IntArray, 
     source, target = network.nodes[network.nodes[i].inputs[0]].op, network.nodes[reader].op
     assert isinstance(source, Affine) and isinstance(target, Affine)
     rows, constants, columns = _rows_and_readers(source, target)
-    first, sign = _groups(rows, constants)
+    first, times = _groups(rows, constants)
     if np.all(first == np.arange(len(first))):
         return None
     import scipy.sparse
 
     V = scipy.sparse.csc_matrix(columns)
     units = np.arange(len(first))
+    V, exact = _scaled(V, np.abs(times))
     on_gates = V @ scipy.sparse.csr_matrix((np.ones(len(first)), (units, first)), shape=(len(first),) * 2)
-    mirrored = units[sign < 0]
+    mirrored = units[times < 0]
     on_z = V[:, mirrored] @ scipy.sparse.csr_matrix(
         (-np.ones(len(mirrored)), (np.arange(len(mirrored)), first[mirrored])), shape=(len(mirrored), len(first))
     )
     on_gates, on_z = on_gates.tocsc(), on_z.tocsc()
-    if not (_exact(V, on_gates, first, np.ones(len(first))) and _exact(V[:, mirrored], on_z, first[mirrored], -np.ones(len(mirrored)))):  # fmt: skip
+    if not (exact and _exact(V, first) and _exact(V[:, mirrored], first[mirrored])):
         return None
     on_gates.eliminate_zeros()
     on_z.eliminate_zeros()
@@ -154,40 +155,41 @@ def _joined(network: Network, i: int, reader: int) -> tuple[IntArray, IntArray, 
 
 
 def _groups(matrices: list[Any], bias: Array) -> tuple[IntArray, Array]:
-    """For each row the first row that it equals or is the negative of, and which of the two (1 or -1)."""
-    first, sign = np.arange(len(bias)), np.ones(len(bias))
-    seen: dict[bytes, int] = {}
+    """For each row the first row that it is a multiple of, and the number that this one is multiplied by."""
+    first, times = np.arange(len(bias)), np.ones(len(bias))
+    alike: dict[bytes, list[tuple[int, Array, float]]] = {}
     sparse = [not isinstance(W, np.ndarray) for W in matrices]
     for r in _alike(matrices, bias):
         parts: list[bytes] = []
-        lead = 0.0
         values: list[Array] = []
         for W, thin in zip(matrices, sparse):
             if thin:
                 span = slice(W.indptr[r], W.indptr[r + 1])
-                row = W.data[span]
+                values.append(W.data[span])
                 parts.append(W.indices[span].tobytes())
             else:
-                row = W[r]
-            values.append(row)
-            if lead == 0.0 and len(row):
-                filled = row[row != 0]
-                lead = filled[0] if len(filled) else 0.0
-        if lead == 0.0:
+                values.append(W[r])
+        row = np.append(np.concatenate(values), bias[r])
+        filled = row[:-1][row[:-1] != 0]
+        if not len(filled):
             continue  # a constant
-        turn = 1.0 if lead > 0 else -1.0
-        # + 0.0: the negative of 0 is another string of bytes than 0
-        key = b"|".join(
-            [*parts, *((turn * v + 0.0).tobytes() for v in values), np.float64(turn * bias[r] + 0.0).tobytes()]
-        )
-        at = seen.setdefault(key, r if turn > 0 else ~r)
-        first[r] = at if at >= 0 else ~at
-        sign[r] = turn if at >= 0 else -turn
-    return first, sign
+        # Quotients of multiples are the same numbers, so that they round alike; + 0.0: the negative of 0 is another string of bytes than 0.
+        with np.errstate(all="ignore"):
+            key = b"|".join([*parts, (row / filled[0] + 0.0).tobytes()])
+        alike.setdefault(key, []).append((r, row, filled[0]))
+    for rows in alike.values():
+        at, held, lead = min(rows, key=lambda found: abs(found[2]))  # of whole multiples of a row this is it
+        for r, row, entry in rows:
+            with np.errstate(all="ignore"):
+                factor = entry / lead
+                equal = np.array_equal(held * factor, row)
+            if equal and np.all((np.abs(factor) == 1) | (_lost(held, np.full(len(row), factor)) == 0)):
+                first[r], times[r] = at, factor
+    return first, times
 
 
 def _alike(matrices: list[Any], bias: Array) -> list[int]:
-    """Rows whose bias and largest weights have the magnitudes of another row's: only those can be equal or opposite."""
+    """Rows whose bias and largest weights are to each other as another row's: only those can be multiples."""
     largest = [np.abs(bias)]
     for W in matrices:
         if not W.shape[1]:
@@ -195,11 +197,42 @@ def _alike(matrices: list[Any], bias: Array) -> list[int]:
         ends = (W.max(axis=1), W.min(axis=1))
         high, low = ends if isinstance(W, np.ndarray) else (e.toarray()[:, 0] for e in ends)
         largest.append(np.maximum(np.abs(high), np.abs(low)))
-    _, which, count = np.unique(np.stack(largest, axis=1), axis=0, return_inverse=True, return_counts=True)
+    size = np.stack(largest, axis=1)
+    with np.errstate(all="ignore"):
+        size = size / size[:, 1:].max(axis=1, keepdims=True)
+    _, which, count = np.unique(np.nan_to_num(size), axis=0, return_inverse=True, return_counts=True)
     return np.flatnonzero(count[which.ravel()] > 1).tolist()
 
 
-def _exact(V: Any, joined: Any, first: IntArray, factor: Array) -> bool:
+def _scaled(V: Any, times: Array) -> tuple[Any, bool]:
+    """Columns times a number each, and whether no product is rounded."""
+    if np.all(times == 1):
+        return V, True
+    import scipy.sparse
+
+    factors = np.repeat(times, np.diff(V.indptr))
+    found = scipy.sparse.csc_matrix((V.data * factors, V.indices, V.indptr), shape=V.shape)
+    return found, bool(np.all(_lost(V.data, factors) == 0))
+
+
+def _lost(a: Array, b: Array) -> Array:
+    """What rounding takes from the products a b: exactly that, or no number where it cannot be told.
+
+    References:
+        A floating-point technique for extending the available precision, Dekker, 1971.
+    """
+    with np.errstate(all="ignore"):
+        p = a * b
+        high = []
+        for v in (a, b):
+            t = 134217729.0 * v  # 2^27 + 1
+            high.append(t - (t - v))
+        lost = ((high[0] * high[1] - p) + high[0] * (b - high[1]) + (a - high[0]) * high[1]) + (a - high[0]) * (b - high[1])
+        told = (p == 0) & ((a == 0) | (b == 0)) | (np.abs(p) > 1e-250) & (np.abs(p) < 1e250)
+    return np.where(told, np.where(p == 0, 0.0, lost), np.nan)
+
+
+def _exact(V: Any, first: IntArray) -> bool:
     """Whether sums of columns have no rounding: they are added once more in integers of a common scale."""
     V = V.tocsc()
     if not V.nnz:
