@@ -57,6 +57,6 @@ def test_rows_that_are_multiples_up_to_rounding_stay():
     assert without_mirrored(shifted) is shifted
     read = from_layers([np.array([[1.0], [1 + 2.0**-52]]), np.array([[1.0, 1 + 2.0**-52]])], [np.zeros(2), np.zeros(1)], [RELU])
     assert without_mirrored(read) is read  # (1 + 2^-52)^2 would be rounded
-    e = 2.0**-52
+    e = 2.0**-40
     rounded = from_layers([np.array([[1 + e, 1.0], [1 + 2 * e, 1 + e]]), np.eye(2)], [np.zeros(2), np.zeros(2)], [RELU])
-    assert without_mirrored(rounded) is rounded  # the second row is 1 + 2^-52 times the first, rounded
+    assert without_mirrored(rounded) is rounded  # the second row is 1 + 2^-40 times the first, rounded
