@@ -53,7 +53,7 @@ def test_lightning_names_the_dead_layer():
             enable_model_summary=False, callbacks=[health],
         )  # fmt: skip
         trainer.fit(Module(), torch.utils.data.DataLoader(data, 32))
-    worst = health.watch.findings[0]
+    worst = health.findings[0]
     assert (worst.symptom, worst.cause, worst.severity) == ("dying_relu", "negative_bias", "error")
     assert health.watch.record.step == 64
 
@@ -74,7 +74,7 @@ def test_skorch_names_the_dead_layer():
             callbacks=[("health", health)],
         )  # fmt: skip
         net.fit(X, Y)
-    worst = net.get_params()["callbacks"][0][1].watch.findings[0]
+    worst = health.findings[0]
     assert (worst.symptom, worst.cause) == ("dying_relu", "negative_bias")
 
 
@@ -104,11 +104,11 @@ def test_keras_names_the_dead_layer_and_changes_nothing():
         run = model.fit(X, Y, batch_size=32, epochs=8, verbose=0, shuffle=False, callbacks=[health] if watched else [])
         histories.append(run.history["loss"])
     assert histories[0] == histories[1]
-    worst = health.watch.findings[0]
+    worst = health.findings[0]
     assert (worst.symptom, worst.cause) == ("dying_relu", "negative_bias")
     assert health.watch.layers[0].weight.shape == (16, 6)
     assert health.watch.record.losses[-1] == pytest.approx(histories[1][-1], rel=0.2)
-    health.watch.fix()
+    health.fix()
     assert model.fit(X, Y, batch_size=32, epochs=20, verbose=0).history["loss"][-1] < 0.9 * histories[1][-1]
 
 
@@ -119,3 +119,11 @@ def test_keras_on_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(InvalidInput, match="runs on jax"):
         keras_callback()
+
+
+def test_nothing_is_told_before_training():
+    pytest.importorskip("skorch")
+    from relukit.monitoring.callbacks import skorch_callback
+
+    health = skorch_callback()
+    assert health.findings == [] and health.fix()["applied"] == []

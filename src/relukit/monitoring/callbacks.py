@@ -1,14 +1,28 @@
 """`watch` inside other people's training loops: Lightning, Keras 3 on torch, skorch.
 
 Each function makes a callback of the framework's own class (imported only then); its attribute `watch` is the `Watch`,
-whose `findings` and `fix()` are as in a plain loop.
+whose `findings` and `fix()` are as in a plain loop; the callback has both as well.
 """
 
 import math
 from typing import Any
 
 from relukit._errors import InvalidInput, MissingExtra
+from relukit.monitoring._finding import Finding
 from relukit.monitoring.watch import Watch
+
+
+class _Told:
+    """What a callback tells by itself: nothing before training has begun."""
+
+    watch: Watch | None = None
+
+    @property
+    def findings(self) -> list[Finding]:
+        return self.watch.findings if self.watch is not None else []
+
+    def fix(self) -> dict[str, Any]:
+        return self.watch.fix() if self.watch is not None else {"applied": [], "by_user": [], "finding": None}
 
 
 def lightning_callback(**options: Any) -> Any:
@@ -23,7 +37,7 @@ def lightning_callback(**options: Any) -> Any:
     Example:
         >>> health = lightning_callback()
         >>> Trainer(callbacks=[health]).fit(module, loader)
-        >>> health.watch.findings
+        >>> health.findings
     """
     try:
         from lightning.pytorch import Callback
@@ -33,8 +47,7 @@ def lightning_callback(**options: Any) -> Any:
         except ImportError as error:
             raise MissingExtra("the Lightning callback needs Lightning: pip install lightning") from error
 
-    class LightningWatch(Callback):
-        watch: Watch | None = None
+    class LightningWatch(_Told, Callback):
         loss: Any = None
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -69,15 +82,14 @@ def skorch_callback(**options: Any) -> Any:
     Example:
         >>> health = skorch_callback()
         >>> NeuralNetClassifier(Module, callbacks=[("health", health)]).fit(X, y)
-        >>> health.watch.findings
+        >>> health.findings
     """
     try:
         from skorch.callbacks import Callback
     except ImportError as error:
         raise MissingExtra("the skorch callback needs skorch: pip install skorch") from error
 
-    class SkorchWatch(Callback):
-        watch: Watch | None = None
+    class SkorchWatch(_Told, Callback):
         pending = False
 
         def on_train_begin(self, net: Any, **_: Any) -> None:
@@ -111,7 +123,7 @@ def keras_callback(**options: Any) -> Any:
     Example:
         >>> health = keras_callback()
         >>> model.fit(x, y, callbacks=[health])
-        >>> health.watch.findings
+        >>> health.findings
     """
     try:
         import keras
@@ -123,8 +135,7 @@ def keras_callback(**options: Any) -> Any:
             "set KERAS_BACKEND=torch before Keras is imported"
         )
 
-    class KerasWatch(keras.callbacks.Callback):
-        watch: Watch | None = None
+    class KerasWatch(_Told, keras.callbacks.Callback):
         total = 0.0
 
         def on_train_begin(self, logs: Any = None) -> None:
