@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks._sick_faults import run_of, standard
+from benchmarks._sick_faults_seventh import penalized
 from benchmarks._sick_seventh import (
     counting,
     denoised,
@@ -16,7 +17,6 @@ from benchmarks._sick_seventh import (
     heartbeats,
     inversion,
     keras_table,
-    penalized,
     stripes,
     swing,
     visits,
