@@ -39,9 +39,11 @@ def execution_error(network: Network, box: Box, kind: str) -> Array:
     bounder = checker.Bounder(layers)
     bounds = bounder.interval(box.lower, box.upper)
     size = bounder.sizes(bounds, box.lower, box.upper)
-    pairs = bounder.refresh(
-        [(L[None], U[None]) for L, U in bounds], box.lower[None], box.upper[None], size, len(layers)
-    )
+    pairs = [(L[None], U[None]) for L, U in bounds]
+    lo, hi, last, n = box.lower[None], box.upper[None], len(layers) - 1, box.size
+    nothing = np.zeros((0, len(bounds[last][0]))), np.zeros((0, n)), np.zeros(0)
+    folded = bounder.fold(last, nothing, pairs[:last], np.maximum(abs(box.lower), abs(box.upper)), size, ())
+    bounder.refresh(folded, pairs[:last], lo, hi, np.zeros((1, n + 1)), np.ones(1, bool))
     error, reach = np.zeros(box.size), np.maximum(np.abs(box.lower), np.abs(box.upper))
     for (W, b, relu), (low, high) in zip(layers, pairs):
         n = W.shape[1] + 2
