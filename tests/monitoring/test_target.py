@@ -188,15 +188,18 @@ def test_a_loss_over_a_part_of_the_batch(loss_of):
 
 
 @pytest.mark.parametrize("flat", [False, True])
-def test_a_class_for_each_token(flat):
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_class_for_each_token(flat, padded):
     g = torch.Generator().manual_seed(5)
     out, y = torch.randn(20, 3, 7, generator=g), torch.randint(0, 3, (20, 7), generator=g)
+    if padded:
+        y[:, 5:] = -100
     if flat:  # the classes last, tokens flattened within the loss
         told = _told(out.movedim(1, -1), y, lambda o, t: F.cross_entropy(o.reshape(-1, 3), t.reshape(-1)))
     else:
         told = _told(out, y, F.cross_entropy)
-    shares = np.bincount(y.reshape(-1).numpy(), minlength=3) / y.numel()
-    assert told.rows == 140
+    shares = np.bincount(y[y >= 0].numpy(), minlength=3) / int((y >= 0).sum())
+    assert told.rows == (100 if padded else 140)
     assert np.allclose(told.shares, shares, atol=1e-5)
 
 

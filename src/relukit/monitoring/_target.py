@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+_MOST = 1 << 20  # entries of tokens' classes that a look may go through: milliseconds
 _NEAR = 1e-2  # relative difference up to which a loss counts as given back
 
 
@@ -304,14 +305,13 @@ def _probabilities(y: Any) -> Target:
 def _classes(out: Any, grad: Any, loss: float) -> Target | None:
     import torch
 
-    if (
-        out.ndim > 2
-    ):  # a class for each token or pixel: classes are the second axis, or the last where the loss flattened the rest
-        second = (t.movedim(1, -1).reshape(-1, t.shape[1]) for t in (out, grad))
-        found = _classes(*second, loss)
-        if (found is not None and found.shares is not None) or out.ndim > 3:
-            return found
-        return _classes(*(t.reshape(-1, t.shape[-1]) for t in (out, grad)), loss)
+    if out.ndim > 2 and out.numel() > _MOST:
+        return None
+    if out.ndim > 2:
+        # A class for each token or pixel: classes are the second axis, or the last where the loss flattened the rest.
+        found = _classes(*_asked(out.movedim(1, -1), grad.movedim(1, -1)), loss)
+        last = _classes(*_asked(out, grad), loss) if out.ndim == 3 and (found is None or found.shares is None) else None
+        return last if last is not None and last.shares is not None else found
     if out.ndim != 2:
         return None
     most = math.log(max(out.shape[1], 1))
@@ -324,6 +324,13 @@ def _classes(out: Any, grad: Any, loss: float) -> Target | None:
     shares = tuple(chosen.mean(0).clamp_min(0).tolist())
     told = {"relation": _relation(out, chosen), "scatter": _scatter(-(chosen * logs).sum(1))}
     return Target(_mixture(shares, len(out)), rows=len(out), shares=shares, **told)
+
+
+def _asked(out: Any, grad: Any) -> tuple[Any, Any]:
+    """The rows along the last axis, of all others together, that a loss asks for: padding has no gradient."""
+    out, grad = (t.reshape(-1, t.shape[-1]) for t in (out, grad))
+    covered = grad.ne(0).any(dim=1)
+    return (out[covered], grad[covered]) if 3 < int(covered.sum()) < len(out) else (out, grad)
 
 
 def _weighted_classes(logs: Any, grad: Any, loss: float) -> Target | None:
