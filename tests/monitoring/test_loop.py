@@ -361,3 +361,14 @@ def test_steps_larger_than_the_weights(data):
         _, errors = _run(model, torch.optim.Adam(model.parameters(), rate), x, y, steps=60)
         assert {f.cause for f in errors} == ({"learning_rate_too_high"} if rate == 3.0 else set())
         assert any("update_over_weight_first" in f.evidence for f in errors) == (rate == 3.0)
+
+
+def test_usual_steps_from_weights_near_0(data):
+    x, y = data
+    model = _mlp()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1e-4)
+    h, _ = _run(model, torch.optim.Adam(model.parameters(), 3e-3), x, y, steps=60)
+    told = [f for f in h.findings if "update_over_weight_first" in f.evidence]
+    assert {f.cause for f in told} == {"bad_initialization"}

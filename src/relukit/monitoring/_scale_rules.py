@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from relukit.monitoring._facts import Facts, finding, input_cause
+from relukit.monitoring._facts import Facts, finding, init_cause, input_cause
 from relukit.monitoring._finding import Finding
 
 _WIDE = 8.0  # of a layer's outputs, root mean square: sound starts have 0.3 to 2, bytes into a first layer 40
@@ -27,7 +27,9 @@ def leapt(f: Facts) -> list[Finding]:
     if grown < 5:
         return []
     evidence = {"update_over_weight_first": max(moved), "weights_over_first": grown, "loss_over_best_constant": f.level}
-    return [finding(f, "slow_learning", "learning_rate_too_high", "error", 36, **evidence)]
+    # Usual steps are larger than weights that begin near 0: then the start did it.
+    cause = init_cause(f) or "learning_rate_too_high"
+    return [finding(f, "slow_learning", cause, "error", 36, **evidence)]
 
 
 def same_weights(f: Facts) -> list[Finding]:
