@@ -9,6 +9,7 @@ import pytest
 import relukit
 from relukit import Box
 from relukit.activations import get
+from relukit.bounds import linear
 from relukit.network import curves, products
 from relukit.network.rewrite import Builder
 from relukit.search._smooth_rows import Lanes, Rows
@@ -93,6 +94,26 @@ def test_any_lines_and_multipliers_stay_below_what_samples_reach(kind, seed):
     for i, values in zip(layers, (z, u)):
         source = network.nodes[i].inputs[0]
         assert np.all(rows.state.lower[source] <= values.min(axis=0)) and np.all(rows.state.upper[source] >= values.max(axis=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_in_parts_of_a_box_stay_below_what_samples_of_them_reach(kind):
+    network, by_hand = mixed(kind, 4)
+    rows, rng = Rows(network, Box(-np.ones(2), np.ones(2))), np.random.default_rng(4)
+    whole = linear(network, Box(-np.ones((1, 2)), np.ones((1, 2))))
+    assert np.isfinite(whole.output[0]).all()
+    rows.within(whole, Box(-np.ones((1, 2)), np.ones((1, 2))), np.array([0]), np.array([0]))
+    lower = rng.uniform(-1, 0.5, (5, 2))
+    boxes = Box(lower, lower + rng.uniform(0.1, 0.5, (5, 2)))
+    which, row = np.array([0, 2, 3, 4]), np.array([1, 0, 1, 0, 1])
+    lanes = rows.within(linear(network, boxes), boxes, which, row)
+    before = rows.certify(lanes)
+    rows.ascend(lanes, 10)
+    found = rows.certify(lanes)
+    assert np.all(found >= before - 1e-4 * (1 + np.abs(before)))
+    for k, bound in zip(which, found):
+        y = by_hand(Box(boxes.lower[k], boxes.upper[k]).sample(5000, seed=1))[2][:, row[k]]
+        assert bound <= y.min() and bound > y.min() - 3 - 3 * np.ptp(by_hand(rows.box.sample(5000))[2])
 
 
 def test_slopes_by_lines_are_those_of_small_steps():

@@ -30,12 +30,14 @@ _NUMBERS = 3_000_000  # coefficients of all their rows through the widest node a
 _WIDE = 600  # units from which on planes are carried forward where few inputs move: looser, and a hundredth of the work
 _BUDGET = 3e8  # multiplications that backward bounds of one node may take
 _FEW = 20
+_PATIENCE, _SLICE = 0.05, 1.0  # share of the time left that one box may take to bound, and seconds of boxes bounded at once
 _STEPS = 20  # of an attack
 _FLAT = (
     1e-3  # share of the largest slope that every input counts with: at one point of a saturated unit all slopes are 0
 )
 _INPUTS = 12  # that move, up to which they are split
-_TURNS = 64  # boxes after which units are split in turn
+_COSTLY = 200  # units from which on the lines of the row are optimized in every box
+_TURNS, _TREES = 64, 1000  # boxes after which units are split in turn, and units up to which
 _SHARPER, _MOST = 6, 0.3  # steps of the bounds of all nodes, and the share of the time left that they may take
 _SAMPLED = (100, 1_000, 10_000, 100_000)  # boxes after which populations are resampled
 
@@ -50,6 +52,8 @@ class SmoothSearch(Search):
     boxes = 0
     stop = np.inf  # of the question, where it is known
     tree: Tree | None = None
+    _lines: Lines | None = None
+    _budget, _pace = _BUDGET, 0.0  # multiplications of one node's bounds, and seconds of a box where it was raised
 
     @property
     def by_gates(self) -> bool:
@@ -76,7 +80,22 @@ class SmoothSearch(Search):
             self._waiting = [(-np.inf, 0, self.domain)]
             return None
         self._bound([self.domain])
+        if self._waiting and self._forward is not None:
+            self._invest()
         return Decision("unsat", None, 1, "linear bounds") if not self._waiting else None
+
+    def _invest(self) -> None:
+        """Bounds of wide nodes by more work, kept where they halve what is missing."""
+        for budget in (10 * _BUDGET, 100 * _BUDGET):
+            began, before, kept = time.perf_counter(), self.level, self._waiting
+            self._waiting, self._budget = [], budget
+            self._bound([self.domain])
+            self._pace = time.perf_counter() - began
+            if self._waiting and not self.level > 0.5 * before:
+                self._waiting, self.level, self._budget, self._pace = kept, before, 0.1 * budget, 0.0
+                return
+            if not self._waiting or self._pace > _PATIENCE * (self.stop - time.perf_counter()):
+                return
 
     def advance(self, boxes: int, stop: float) -> Decision | None:
         """Split the boxes with the lowest bounds, or units, about so many or until `stop`; None while the question is open."""
@@ -84,7 +103,7 @@ class SmoothSearch(Search):
             return self._grow(boxes, stop)
         began, until = time.perf_counter(), self.boxes + boxes
         found = self._split(until, stop)
-        if found is None and self.boxes > _TURNS:
+        if found is None and self.boxes > _TURNS and self.rows.units <= _TREES:
             now = time.perf_counter()
             found = self._grow(boxes, min(stop, 2 * now - began))
         return found
@@ -158,7 +177,11 @@ class SmoothSearch(Search):
     def _split(self, until: int, stop: float) -> Decision | None:
         """Split boxes until there are so many."""
         while self._waiting and self.boxes < until:
-            if time.perf_counter() > stop:
+            now = time.perf_counter()
+            if now + 2 * self._pace > self.stop:
+                reason = f"time is up after {self.boxes} boxes, each of which takes {self._pace:.1f} s; the rows reach at most {-self.level:.3g} below 0"
+                return Decision("unknown", None, self.boxes, "input splitting", reason)
+            if now > stop:
                 return None
             chosen = [heapq.heappop(self._waiting)[2] for _ in range(min(self._at_once, len(self._waiting)))]
             hit = self._confirmed(np.stack([box.center() for box in chosen]))
@@ -166,7 +189,9 @@ class SmoothSearch(Search):
                 return Decision("sat", hit, self.boxes, "input splitting")
             halves = [half for box, side in zip(chosen, self._sides(chosen)) for half in self._halves(box, int(side))]
             if halves:
+                began = time.perf_counter()
                 self._bound(halves)
+                self._pace = (time.perf_counter() - began) / len(halves) if self._pace else 0.0
             if self.boxes >= _SAMPLED[min(self.attacked, len(_SAMPLED) - 1)] and self.attacked < len(_SAMPLED):
                 self.attacked += 1
                 hit = self._sample(4 * self.attacked, chosen[0].center())
@@ -181,6 +206,8 @@ class SmoothSearch(Search):
 
     @property
     def _at_once(self) -> int:
+        if self._pace:
+            return int(np.clip(_SLICE / self._pace, 1, _BATCH // 2))
         widest = max(node.size for node in self.rows.nodes)
         if self._forward is not None:
             return int(np.clip(_NUMBERS // (widest * (len(self.moving) + 1)), 1, _BATCH // 2))
@@ -190,7 +217,15 @@ class SmoothSearch(Search):
         """Hang up the boxes in which no row is shown positive."""
         self.boxes += len(boxes)
         batch = Box(np.stack([b.lower for b in boxes]), np.stack([b.upper for b in boxes]))
-        low = np.nan_to_num(_lowest(self.rows, batch, self._forward).max(axis=-1), nan=-np.inf)
+        parts = _bounds(self.rows, batch, self._forward, self._budget)
+        found = np.nan_to_num(parts.output[0], nan=-np.inf)
+        low = found.max(axis=-1)
+        open_ = np.flatnonzero(low <= 0)
+        if self.rows.units >= _COSTLY and len(open_):  # a few more steps for the row cost little beside what bounds all units
+            self._lines = self._lines or Lines(self.rows, self.domain)
+            lanes = self._lines.within(parts, batch, open_, found.argmax(axis=-1))
+            self._lines.ascend(lanes, _STEPS, self.stop)
+            low[open_] = np.maximum(low[open_], self._lines.certify(lanes))
         for box, least in zip(boxes, low):
             if least <= 0:
                 heapq.heappush(self._waiting, (float(least), next(self._number), box))
@@ -217,7 +252,7 @@ def settled_at_once(network: Network, box: Box, rows: list[tuple[Array, Array]])
     moving, domain = moving_inputs(box)
     A, b = np.concatenate([A for A, _ in rows]), np.concatenate([b for _, b in rows])
     asked = balanced(restricted(joined(network), box, moving).append(A, -b), domain)
-    low = _lowest(asked, Box(domain.lower[None], domain.upper[None]), _carried(asked, len(moving)))[0]
+    low = _bounds(asked, Box(domain.lower[None], domain.upper[None]), _carried(asked, len(moving))).output[0][0]
     ends = np.cumsum([len(b) for _, b in rows])[:-1]
     return np.array([bool((part > 0).any()) for part in np.split(low, ends)])
 
@@ -227,10 +262,10 @@ def _carried(rows: Network, moving: int) -> Forward | None:
     return Forward(rows) if moving <= _FEW and rows.units > _WIDE else None
 
 
-def _lowest(rows: Network, batch: Box, forward: Forward | None) -> Array:
-    """Lower bounds of the rows over boxes with ends `(boxes, n)`, shape `(boxes, rows)`."""
+def _bounds(rows: Network, batch: Box, forward: Forward | None, budget: float = _BUDGET) -> Bounds:
+    """Bounds over boxes with ends `(boxes, n)`."""
     start = None
     if forward is not None:
         low, high = zip(*((a.T, b.T) for a, b in forward.bounds(batch.lower, batch.upper)))
         start = Bounds(rows, low, high)
-    return linear(rows, batch, start, budget=_BUDGET).output[0]
+    return linear(rows, batch, start, budget=budget)

@@ -17,7 +17,8 @@ import numpy as np
 
 from relukit._numerics import gamma, unit_roundoff
 from relukit._types import Array, BoolArray, IntArray
-from relukit.bounds._bounds import undecided
+from relukit.bounds._bounds import Bounds, undecided
+from relukit.bounds._interval import lines
 from relukit.bounds._linear import Sweep
 from relukit.bounds._linear import _refine as refine
 from relukit.network import Affine, Network
@@ -68,6 +69,7 @@ class Lanes:
     side: Array
     at: Array
     beta: Array
+    box: Box | None = None  # a part of the whole box for each lane
 
     def __len__(self) -> int:
         return len(self.start)
@@ -75,7 +77,8 @@ class Lanes:
     def take(self, which: IntArray) -> "Lanes":
         """Some of them."""
         cut = lambda v: v[which] if len(v) > 1 or len(self) == 1 else v
-        return Lanes(self.target, *(cut(getattr(self, f.name)) for f in fields(self)[1:]))
+        box = None if self.box is None else Box(self.box.lower[which], self.box.upper[which])
+        return Lanes(self.target, *(cut(getattr(self, f.name)) for f in fields(self)[1:-1]), box)
 
 
 class Found(NamedTuple):
@@ -167,6 +170,20 @@ class Rows:
         return Lanes(
             target, start, constant, spread(below), spread(above), low[None], high[None], none.astype(np.int64), none, none, none
         )  # fmt: skip
+
+    def within(self, parts: Bounds, boxes: Box, which: IntArray, row: IntArray) -> Lanes:
+        """Lanes for one output row in each of some boxes of a batch that `parts` bounds."""
+        if len(self.state.lower) < len(self.network):  # the first batch is the whole box
+            self.state.lower, self.state.upper = ([v[0] for v in side] for side in (parts.lower, parts.upper))
+        k, none = len(which), np.zeros((len(which), 0))
+        low, high, below, above = (np.zeros((k, self.units)) for _ in range(4))
+        for i, span in self.spans.items():
+            l, u = (v[which] for v in parts.before(i))
+            around = lines(self.op(i), l, u)
+            low[:, span], high[:, span], below[:, span], above[:, span] = l, u, around.lower_slope, around.upper_slope
+        box = Box(boxes.lower[which], boxes.upper[which])
+        target, start = len(self.network) - 1, np.eye(self.network.outputs)[row[which]]
+        return Lanes(target, start, np.zeros(k), below, above, low, high, none.astype(np.int64), none, none, none, box)
 
     def ascend(self, lanes: Lanes, steps: int, stop: float = np.inf, enough: float = _ENOUGH) -> None:
         """Better lines and multipliers, in place."""
@@ -264,11 +281,12 @@ class Rows:
             coefficients[:, span], chosen[:, span], offset[:, span], touch[:, span] = rows, slope, c, x
             pending[source] = _join(pending.get(source), passed)
         at_input = pending.get(0, np.zeros((L, network.inputs)))
-        value = constant - self.box.support(-at_input)
+        box = self.box if lanes.box is None else lanes.box
+        value = constant - (box.support(-at_input) if box is self.box else box.support(-at_input[:, None])[:, 0])
         if exact:
             value = value - (1.01 * error + 4 * unit_roundoff() * (np.abs(constant) + np.abs(value)))
         value = np.where(np.isnan(value), -np.inf, value)
-        x = np.where(at_input >= 0, self.box.lower, self.box.upper)
+        x = np.where(at_input >= 0, box.lower, box.upper)
         if not slopes:
             none = np.zeros((L, 0))
             return Found(value, x, coefficients, none, chosen, offset), (none, none, none), scale
