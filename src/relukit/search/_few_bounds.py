@@ -12,7 +12,7 @@ from relukit._lanes import every, larger, load, numbers, pairs, smaller, spread,
 from relukit._numba import njit
 from relukit._types import LANES
 from relukit.search._few_net import EPS
-from relukit.search._few_slopes import STEP, SURE, improve
+from relukit.search._few_slopes import RISE, STEP, SURE, improve
 
 # Rows of `lines`: least and largest slope below, slope above, intercept above, error of the line above.
 LEAST, MOST, ABOVE, LIFT, E_ABOVE = 0, 1, 2, 3, 4
@@ -142,7 +142,7 @@ def tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, c, lin
     """Bounds of every undecided gate, and its lines; `P[k]` receives the size of its planes' slopes.
 
     Slopes below are those of `old`, row by row; `below` receives them improved, after each of some rounds. `height[k]` receives
-    a plane below gate k, in units in which a step is taken.
+    a plane between those of gate k, in units in which a step is taken.
 
     Returns whether any point is left: bounds that cross mean that no counterexample is in the box.
     """
@@ -181,7 +181,7 @@ def tighten(K, n, S0, M, loose, first, L, U, xl, xu, gamma, halved, q, T, c, lin
                     for x in range(n):
                         P[i, x] = abs(T[8 * x + r]) + abs(T[8 * x + r + 1])
                     for x in range(n + 1):
-                        height[i, x] = T[8 * x + r]
+                        height[i, x] = (1.0 - RISE) * T[8 * x + r] - RISE * T[8 * x + r + 1]
                 if lo:
                     improve(T, below, stride, 2 * g, lo, n, S0, height, corner, keep)
         for g in range(k, end):
