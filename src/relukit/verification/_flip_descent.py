@@ -179,9 +179,13 @@ class Descent:
             if np.isfinite(best[k]):
                 self.attempt(self.x + reached[k])
 
-    def climb(self, generator: np.random.Generator, stop: float) -> bool:
-        """Ascend each margin over growing balls with sign steps, where the descent met no boundary."""
-        which = np.repeat(self.question.targets, 8)
+    def climb(self, rows: Rows | None, generator: np.random.Generator, stop: float) -> bool:
+        """Ascend each margin over growing balls with sign steps, where the descent met no boundary.
+
+        Arguments:
+            rows: As in `balance`, if there are any: they cost less than margins.
+        """
+        which, row = np.repeat(self.question.targets, 8), np.repeat(np.arange(len(self.question.targets)), 8)
         for radius in self.scale * np.array([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0]):
             if time.perf_counter() > stop:
                 return False
@@ -190,8 +194,8 @@ class Descent:
             for k in range(30):
                 if time.perf_counter() > stop:
                     return False
-                _, grad = self.margins(steps, which)
-                steps = clip(steps + radius * 0.25 * 0.9**k * np.sign(grad))
+                grad = self.margins(steps, which)[1] if rows is None else -rows.slope(self.x + steps, row=row)[1]
+                steps = clip(steps + radius * 0.25 * 0.9**k * np.nan_to_num(np.sign(grad)))
             margin, _ = self.margins(steps, which)
             if np.any([self.attempt(self.x + steps[k]) for k in np.flatnonzero(margin >= 0)]):
                 return True

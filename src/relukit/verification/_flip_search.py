@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from relukit._errors import InvalidInput
-from relukit._types import Array, IntArray
+from relukit._types import Array, BoolArray, IntArray
 from relukit.bounds import compact, linear
 from relukit.bounds._linear import BUDGET
 from relukit.network import Network
@@ -26,6 +26,7 @@ _CLOSE = 1e-6  # a proven distance: lower and upper bound agree this far, or thi
 _OPEN = 1e-4  # what stays open, as a share of the distance, where rounding decides
 _FEW = 12  # up to so many moving inputs, inputs are split rather than gates
 _GATES = 600  # above this many gates the linear program of a piece costs more than it brings
+_SMALL = 5000  # units of a network where calls cost, not numbers
 _JITTER = 24  # points around a candidate that the original nearly turns at
 _GRID = 100_000  # boxes of values in steps at most
 _HASTE = 0.5  # seconds for a lower bound after Ctrl-C
@@ -71,6 +72,7 @@ class FlipSearch:
         self.witness: Array | None = None
         self.to: int | None = None
         self.descent = Descent(network, x, self.question, norm, lower - x, upper - x, self.attempt)
+        self._parts = 16 if sum(node.size for node in network.nodes) <= _SMALL else 2  # of a step, evaluated at once
         self.near: Near | None = None
         self.rows: Rows | None = None
         if all(len(g.b) == 1 for g in self.question.goals.values()) and not len(self.grid):
@@ -97,7 +99,7 @@ class FlipSearch:
             self.descent.balance(self.rows, 80)
         if self.witness is None:
             self.descent.run(30, 3, self.generator, seek)
-        if self.witness is None and not self.descent.climb(self.generator, seek):
+        if self.witness is None and not self.descent.climb(self.rows, self.generator, seek):
             self.descent.scan(self.starts, self.generator, seek)
         if self.witness is None:
             return self._without()
@@ -153,24 +155,20 @@ class FlipSearch:
     # -- upper bounds ------------------------------------------------------------------------------------------------
 
     def attempt(self, point: Array) -> bool:
-        """Bisect from x to a point for the first flip that the original model confirms; keep it if it is closer."""
+        """The first flip on the way from x to a point that the original model confirms, as far as bisection tells; kept if it is closer."""
         point, base = self.within.project(point), self.x
         if len(self.grid):
             base = self.x.copy()
             base[self.grid.i] = point[self.grid.i] = self.grid.nearest(point[self.grid.i])
         step = point - base
-        beyond = lambda s: any(
-            self.question.rows(t, y)[0] <= 0
-            for y in [self.network((base + s * step)[None])]
-            for t in self.question.targets
-        )
-        high = next((1 + push for push in (0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4) if beyond(1 + push)), None)
-        if high is None:
+        beyond = self._turned(base, step, ends := 1 + np.array([0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4]))
+        if not beyond.any():
             return False
-        low = 0.0
-        for _ in range(45):
-            middle = 0.5 * (low + high)
-            low, high = (low, middle) if beyond(middle) else (middle, high)
+        low, high = 0.0, ends[beyond.argmax()]
+        for _ in range(int(np.ceil(45 / np.log2(self._parts)))):
+            at = np.linspace(low, high, self._parts + 1)
+            first = int(np.append(self._turned(base, step, at[1:-1]), True).argmax())
+            low, high = at[first], at[first + 1]
         for push in (0.0, 1e-8, 1e-7, 3e-7, 1e-6, 1e-5, 1e-4, 1e-3):
             candidate = self._representable(base + high * (1 + push) * step)
             distance = float(size_of(candidate - self.x, self.norm))
@@ -185,6 +183,11 @@ class FlipSearch:
                 return True
         return False
 
+    def _turned(self, base: Array, step: Array, shares: Array) -> BoolArray:
+        """Whether the decision is another one at some shares of a step."""
+        y = self.network(base + shares[:, None] * step)
+        return np.any([self.question.rows(t, y) <= 0 for t in self.question.targets], axis=0)
+
     def _jittered(self, point: Array, distance: float) -> tuple[Array, int | None]:
         """A point a few units in the last place away, no farther from x, where the original's rounding turns the decision."""
         ulp = np.finfo(self.network.dtype).eps * np.maximum(np.abs(point), 1e-3)
@@ -192,8 +195,8 @@ class FlipSearch:
         low, high = np.maximum(self.within.lower, self.x - distance), np.minimum(self.within.upper, self.x + distance)
         near = representable(near, Box(low, high), self.network.dtype)
         for candidate, y in zip(near, self.network.replay(near)):
-            to = self.question.decided(y)
-            if to is not None:
+            to = self.question.decided(y)  # alone it may round otherwise
+            if to is not None and self.question.decided(self.network.replay(candidate)) == to:
                 return candidate, to
         return point, None
 
