@@ -38,6 +38,47 @@ def matmul(o: Operator, r: Reading) -> int:
         raise o.refuse(str(error)) from error
 
 
+def einsum(o: Operator, r: Reading) -> int:
+    """A sum of products of one or two operands by letters; with a constant that shares summed letters alone it is a matrix product."""
+    equation = o.attribute("equation").replace(" ", "")
+    left, arrow, out = equation.partition("->")
+    terms = left.split(",")
+    if "." in equation or len(terms) > 2 or any(len(set(t)) < len(t) for t in (*terms, out)):
+        raise o.refuse(f"'{equation}': one or two operands are read, without dots and with no letter twice in one")
+    out = out if arrow else "".join(c for c in sorted(set(left) - {","}) if left.count(c) == 1)
+    sizes = {c: n for t, name in zip(terms, o.inputs) for c, n in zip(t, r.shape(name))}
+    b, summed = r.builder, "".join(c for c in sizes if c not in out)
+
+    def turned(index: int, have: str, want: str) -> int:
+        """Axes in another order, of length 1 for letters that the value lacks."""
+        numbers = np.arange(b.nodes[index].size).reshape(b.shape(index)).transpose([have.index(c) for c in want if c in have])
+        return b.gather(index, numbers, tuple(sizes[c] if c in have else 1 for c in want))
+
+    fixed = [k for k, name in enumerate(o.inputs) if name in r.constants]
+    if fixed and set(terms[fixed[0]]) & set(terms[1 - fixed[0]]) == set(summed):
+        W, have, mine = r.constants[o.inputs[fixed[0]]], terms[fixed[0]], terms[1 - fixed[0]]
+        rest, own = ("".join(c for c in t if c not in summed) for t in (mine, have))
+        matrix = np.asarray(W, float).transpose([have.index(c) for c in summed + own])
+        matrix = matrix.reshape(size_of(tuple(sizes[c] for c in summed)), -1)
+        x = turned(r.values[o.inputs[1 - fixed[0]]], mine, rest + summed)
+        rows = b.reshape(x, (size_of(tuple(sizes[c] for c in rest)), len(matrix)))
+        done = b.matmul(rows, matrix, None, o.name, o.source)
+        return turned(b.reshape(done, tuple(sizes[c] for c in rest + own)), rest + own, out)
+    if size_of(tuple(sizes.values())) > products.MOST:
+        raise o.refuse(f"'{equation}' makes {size_of(tuple(sizes.values()))} products, more than {products.MOST}")
+    parts = [turned(node_of(o, r, k), t, out + summed) if k not in fixed else 0 for k, t in enumerate(terms)]
+    if fixed:
+        have = terms[fixed[0]]
+        factor = r.constants[o.inputs[fixed[0]]].transpose([have.index(c) for c in out + summed if c in have])
+        factor = factor.reshape([sizes[c] if c in have else 1 for c in out + summed])
+        value = b.broadcast(parts[1 - fixed[0]], tuple(sizes[c] for c in out + summed))
+        total = b.scale(value, factor, 0.0, o.name, o.source)
+    else:
+        total = products.multiply(b, *parts, o.name, o.source) if len(parts) > 1 else parts[0]
+    axes = list(range(len(out), len(out) + len(summed)))
+    return b.reduce(total, axes, False, "sum") if axes else total
+
+
 def softmax(o: Operator, r: Reading, logarithm: bool = False) -> int:
     """A softmax inside the network, over one axis (over all from `axis` on before opset 13)."""
     x = value_of(o, r)
@@ -175,6 +216,7 @@ def _where(o: Operator, r: Reading) -> int:
 
 
 ROWS: dict[str, Callable[[Operator, Reading], Any]] = {
+    "Einsum": einsum,
     "Pow": power,
     "Sqrt": partial(_curve, make=curves.root),
     "Exp": partial(_curve, make=curves.exponential),
