@@ -15,6 +15,7 @@ from relukit.network import from_layers
 from relukit.search._few_chain import Rows
 from relukit.verification._flip_descent import Descent
 from relukit.verification._flip_question import Question
+from relukit.verification._flip_search import FlipSearch
 from relukit.verification.flip import flips
 from tests.strategies import RELU
 
@@ -320,6 +321,18 @@ def test_a_network_without_gates_turns_at_its_hyperplane(norm, dual):
     normal = W[0] - W[1]
     assert found.status == "proven"
     assert found.distance == pytest.approx((normal @ x + b[0] - b[1]) / np.linalg.norm(normal, dual), abs=2e-6)
+
+
+def test_the_first_crossing_on_the_way_is_kept():
+    """The decision turns at 0.3, back at 0.4 and again at 0.7: halving the way would end at the last."""
+    W, b = [np.ones((3, 1)), np.array([[1.0, -2.0, 2.0]])], [np.array([0.0, -0.35, -0.55]), np.array([-0.3])]
+    network, none = from_layers(W, b, [RELU]), np.zeros(0, np.int64)
+    search = FlipSearch(
+        network, np.zeros(1), np.inf, Box(np.zeros(1), np.ones(1)), None, 10.0, lambda low, high: None, 0, None, none, none, {}, 0.0, None
+    )  # fmt: skip
+    assert search.attempt(np.ones(1))
+    assert search.upper == pytest.approx(0.3, abs=1e-6)
+    assert not search.attempt(np.array([0.29]))
 
 
 @pytest.mark.slow
