@@ -24,7 +24,7 @@ from fractions import Fraction
 
 import numpy as np
 
-U, TINY, CHUNK = 2.0**-53, 1e-290, 100_000
+U, TINY, CHUNK = 2.0**-53, 1e-290, 200_000
 class Rejected(Exception):
     """The certificate does not prove the property."""
 def demand(holds, why):
@@ -222,7 +222,7 @@ class Bounder:  # backward substitution through one network, for batches of boxe
         left out; those on in all are multiplied out, or kept where that costs less: rows end at a layer of which nothing is multiplied out.
         """
         on, off = ([s(v, w[2]) for v, w in zip(bounds, self.layers)] for s in (lambda v, relu: (v[0] >= 0).all(axis=0) | ~relu, lambda v, relu: (v[1] <= 0).all(axis=0) & relu))
-        kept = lambda units: [np.union1d(np.flatnonzero(v), [j for i, j in split if i == k]).astype(int) for k, v in enumerate(units)]
+        kept = lambda units: [np.union1d(np.flatnonzero(v), [j for i, j in split if i == k]).astype(int) if split else np.flatnonzero(v) for k, v in enumerate(units)]
         inner, every = kept(~(a | b) for a, b in zip(on, off)), kept(a | ~b for a, b in zip(on, off))
         u, v, far = [len(k) for k in inner], [self.inputs] + [len(k) for k in every], [np.maximum(abs(L), abs(H)).max(axis=0) for L, H in bounds]
         cost = [(1 + sum(u[i + 1 :])) * (u[i] * (self.inputs + sum(u[:i]) + 60) + self.layers[i][0].size / len(bounds[0][0]) - v[i + 1] * (v[i] + 60)) for i in range(at)]
@@ -232,7 +232,7 @@ class Bounder:  # backward substitution through one network, for batches of boxe
         for i in range(at - 1, -2, -1):
             here, most = (keep[i], far[i][keep[i]]) if i >= 0 else (np.arange(self.inputs), reach)
             parts.append((i, coef[:, here], most))
-            more = np.setdiff1d(np.flatnonzero(on[i]), here) if i >= 0 else here[:0]
+            more = here[:0] if i < 0 or keep is every else np.setdiff1d(np.flatnonzero(on[i]), here) if split else np.flatnonzero(on[i])
             if len(more):
                 (W, b, _), coef = self.layers[i], coef[:, more]
                 off, const, coef = off + eps * (abs(coef) @ size[i][more]) + least, const + coef @ b[more], coef @ W[more]
@@ -280,13 +280,12 @@ class Bounder:  # backward substitution through one network, for batches of boxe
             want, mine = (L < 0) & (H > 0) & self.layers[k][2], [(p, j, sign) for p, i, j, sign in phased if i == k]
             want[[m[0] for m in mine], [m[1] for m in mine]] = True
             want = want[:, keep[k]] & fresh[:, None]
-            each, most = want.sum(axis=1), max(1, CHUNK // (2 * rows[k].shape[1]))
+            each, both, most = want.sum(axis=1), np.concatenate([rows[k], rows[k] * np.where(np.arange(rows[k].shape[1]) < rows[k].shape[1] - 1, -1, 1)]), max(1, CHUNK // (2 * rows[k].shape[1]))
             left, step = np.argsort(-each, kind="stable")[: np.count_nonzero(each)], max(1, most // max(each.max(), 1))
             for some in (left[j : j + step] for j in range(0, len(left), step)):  # boxes with about as many rows
                 which, line = np.argsort(~want[some], axis=1, kind="stable")[:, : each[some[0]]], [tuple(v[some] for v in line) for line in lines]
                 for part in (which[:, j : j + most] for j in range(0, which.shape[1], most)):
-                    S = np.concatenate([rows[k][part], -rows[k][part]], axis=1)
-                    S[..., -1] = abs(S[..., -1])
+                    S = both[np.concatenate([part, part + len(rows[k])], axis=1)]
                     low, to = self.outward(self.lowest(*self.substitute(folded, k, S, line), lo[some], hi[some], plane[some])), (some[:, None], keep[k][part])
                     low = low if self.exact else np.where(np.isfinite(low), low, np.nan)  # fmax and fmin pass over NaN
                     L[to], H[to] = np.fmax(L[to], low[:, : part.shape[1]]), np.fmin(H[to], -low[:, part.shape[1] :])
