@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 import relukit
-from relukit import Box
+from relukit import Box, UnsupportedOperation
 from relukit.bounds import linear
 from relukit.network import curves
+from relukit.network.rewrite import Builder
 
 # name, curve, formula, where it is defined
 CURVES = [
@@ -126,3 +127,10 @@ def test_an_activation_in_several_operators_is_read_as_one_only_where_it_is_one(
         np.testing.assert_allclose(network(x), expected, rtol=2e-6, atol=2e-7)
         lower, upper = linear(network, Box(x.min(0), x.max(0))).output
         assert np.all(lower <= expected) and np.all(expected <= upper)  # the source's own values, not the reading's
+
+
+def test_what_jumps_is_not_called_smooth():
+    net = Builder((1, 2))
+    network = net.build(net.activation(0, curves.sign()))
+    with pytest.raises(UnsupportedOperation, match="sign at node .* jumps; the smallest flip needs"):
+        network.require_piecewise_linear("the smallest flip")

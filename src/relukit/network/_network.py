@@ -133,8 +133,9 @@ class Network:
             if not isinstance(node.op, PiecewiseLinear):
                 # a square or a square root is part of a product or a norm: nothing that ReLU could stand in for
                 cure = ", or train with ReLU in its place" if node.op.name in CATALOGUE else ""
+                is_ = "jumps" if node.op.name in ("sign", "step") else "is smooth"
                 raise UnsupportedOperation(
-                    f"{node.op.name} at node '{node.name}'{f' ({node.source})' if node.source else ''} is smooth; {what} "
+                    f"{node.op.name} at node '{node.name}'{f' ({node.source})' if node.source else ''} {is_}; {what} "
                     f"needs piecewise-linear activations. relukit.bounds.linear and `relukit verify` do without{cure}."
                 )
 
