@@ -187,9 +187,11 @@ class Record:
 
     def unrest(self, count: int) -> tuple[float, float]:
         """Of the last losses: the median jump from one to the next, and how far they spread about a level that only falls, over their
-        median."""
+        median; of a loss that goes through 0, such as a Poisson's, over its first sizes where those are larger."""
         losses = self.smooth()[-count:]
         level = max(abs(float(np.median(losses))), 1e-12)
+        if min(self.losses) < 0 < max(self.losses):
+            level = max(level, float(np.mean(np.abs(self.losses[:16]))))
         jump = float(np.median(np.abs(np.diff(losses)))) / level
         return jump, float(np.subtract(*np.percentile(losses - _falling(losses), [90, 10]))) / level
 

@@ -223,6 +223,9 @@ def vanishing(f: Facts) -> list[Finding]:
         elif cause is None or (not wide and f.weight_scale.max() < 2.5 and f.weight_scale[:-1].min() > 0.15):
             cause = "saturating_activation"
     elif cause is None:
+        plain = len(f.hidden) < 8 and not narrow and input_cause(f) is None
+        if plain and f.ratio > limit / 10 and not f.zero_gradient and absolute > 1e-9:
+            return []  # usual weights, usual inputs, a few layers: such a net begins slowly, and does begin
         cause = (
             "too_narrow"
             if narrow and len(f.hidden) >= 4
