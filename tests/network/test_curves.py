@@ -132,5 +132,5 @@ def test_an_activation_in_several_operators_is_read_as_one_only_where_it_is_one(
 def test_what_jumps_is_not_called_smooth():
     net = Builder((1, 2))
     network = net.build(net.activation(0, curves.sign()))
-    with pytest.raises(UnsupportedOperation, match="sign at node .* jumps; the smallest flip needs"):
+    with pytest.raises(UnsupportedOperation, match=r"sign at node .* jumps; the smallest flip needs"):
         network.require_piecewise_linear("the smallest flip")

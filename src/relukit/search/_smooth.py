@@ -119,8 +119,13 @@ class SmoothSearch(Search):
             if found is not None or self.tree is None:
                 return found
         until = self.tree.nodes + nodes
-        while self.tree.heap and self.tree.nodes < until and time.perf_counter() < stop:
+        last = 0.0  # seconds
+        while self.tree.heap and self.tree.nodes < until and (now := time.perf_counter()) < stop:
+            if self._wide and now + last > self.stop:
+                reason = f"time is up after {self.tree.nodes} nodes; the rows reach at most {-self.tree.level:.3g} below 0"
+                return Decision("unknown", None, self.tree.nodes, "unit splitting", reason)
             hit = self.tree.grow(stop)
+            last = 1.5 * (time.perf_counter() - now)
             if hit is not None:
                 return Decision("sat", hit, self.tree.nodes, "unit splitting")
         self.level = self.tree.level
