@@ -249,7 +249,7 @@ class Bounder:  # backward substitution through one network, for batches of boxe
         keep, rows, eps, least = folded
         for i in range(k - 1, -1, -1):
             (low, more, turn), s, rest = lines[i], S[..., : len(keep[i])], S[..., len(keep[i]) :]
-            negative = np.minimum(s, 0)
+            negative = np.minimum(s, np.zeros(s.shape, s.dtype))  # quicker than against one 0
             coef, turn = s * low, negative @ turn  # the error |coef| e is coef e - 2 negative up e
             coef += np.multiply(negative, more, out=negative)  # where negative, `low + (up - low)`: one rounding of a number up to 1
             if beta is not None:
@@ -366,7 +366,7 @@ def check_nodes(net, claim, front, blocks):  # check the leaves among some nodes
         if net.exact:  # planes below of short numbers, or they grow from node to node
             coef, const = (short := net.number(coef.astype(float))), net.outward(const - (abs(coef - short) @ np.maximum(abs(lo), abs(hi))[weighed][..., None])[..., 0])
         plane[weighed] = np.concatenate([coef[:, 0], const], axis=1)
-    claim.many = max(32, min(512, 8000 * len(found) // (1 + np.count_nonzero((found[:, 0] < 0) & (found[:, 1] > 0)))))  # boxes worked on together: more where few gates are open
+    claim.many = max(32, min(512, 16000 * len(found) // (1 + np.count_nonzero((found[:, 0] < 0) & (found[:, 1] > 0)))))  # boxes worked on together: more where few gates are open
     blocks += [(*front[p][:4], found[p], plane[p]) for p in np.flatnonzero(~leaf)]
     return int(leaf.sum())
 def read_claims(path, net):
