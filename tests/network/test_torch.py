@@ -293,6 +293,9 @@ def test_a_row_replays_alike_alone_and_among_others():
     alone = np.concatenate([module(torch.tensor(r[None])).detach().numpy() for r in rows])
     assert (together != alone).any()  # else this test shows nothing
     assert (network.replay(rows) == alone).all() and network.replay(rows[:0]).shape == (0, 2)
+    built = network.with_(origin=relukit.load({"W0": np.eye(2), "b0": np.zeros(2)}).origin)  # NumPy's products round so, too
+    assert built.origin.run is None and (built.replay(rows) == [built(r, built.dtype) for r in rows]).all()
+    assert (built.replay(rows) != built(rows, built.dtype)).any()
 
 
 def test_modes_are_left_as_they_were():

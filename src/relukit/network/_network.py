@@ -300,12 +300,9 @@ class Network:
         a matrix product rounds otherwise in a larger batch, and a witness must hold when it is asked alone.
         """
         rows, single = self.rows(x, self.dtype)
-        run = self.origin.run
-        if run is None:
-            out = self.apply_head(self(rows, self.dtype))
-        else:
-            calls = [np.asarray(run(rows[k : k + 1])).reshape(1, -1) for k in range(len(rows))]
-            out = np.concatenate(calls) if calls else np.zeros((0, self.outputs))
+        run = self.origin.run or (lambda row: self.apply_head(self(row, self.dtype)))
+        calls = [np.asarray(run(rows[k : k + 1])).reshape(1, -1) for k in range(len(rows))]
+        out = np.concatenate(calls) if calls else np.zeros((0, self.outputs))
         return out[0] if single else out
 
     # -- presentation ----------------------------------------------------------------------------------------------

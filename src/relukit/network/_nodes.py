@@ -1,5 +1,6 @@
 """What a network is made of: its input, affine maps and activations as nodes, and where it came from."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Node:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def is_activation(self) -> bool:
