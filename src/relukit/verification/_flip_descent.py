@@ -1,11 +1,12 @@
 """Flips that are near: steps to linearized margins, in closed form for each norm."""
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
-from relukit._types import Array
+from relukit._types import Array, BoolArray
 from relukit.network import Network
 from relukit.search._few_chain import Rows
 from relukit.verification._flip_question import Question
@@ -54,6 +55,20 @@ def nearest(g: Array, need: Array, low: Array, high: Array, norm: float) -> Arra
         if not np.any(step > 1e-9 * t):
             break
     return np.clip(t[:, None] * unit, low, high)
+
+
+def crossing(turned: Callable[[Array], BoolArray], parts: int) -> float | None:
+    """The first share of a step at which the decision turns, as far as cutting it in so many parts tells; None where it does not at its end."""
+    ends = 1 + np.array([0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4])
+    beyond = turned(ends)
+    if not beyond.any():
+        return None
+    low, high = 0.0, ends[beyond.argmax()]
+    for _ in range(int(np.ceil(45 / np.log2(parts)))):
+        at = np.linspace(low, high, parts + 1)
+        first = int(np.append(turned(at[1:-1]), True).argmax())
+        low, high = at[first], at[first + 1]
+    return float(high)
 
 
 class Descent:

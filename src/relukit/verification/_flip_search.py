@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from relukit.search._few_chain import Rows
 from relukit.search._many import Case, decide_cases
 from relukit.search._relaxation import OFF, ON, distance_program
 from relukit.sets import AbstractSet, Ball, Box
-from relukit.verification._flip_descent import Descent, size_of
+from relukit.verification._flip_descent import Descent, crossing, size_of
 from relukit.verification._flip_grid import Grid
 from relukit.verification._flip_near import Near
 from relukit.verification._flip_question import Question
@@ -68,7 +69,7 @@ class FlipSearch:
         self.within = Box(lower, upper)
         self.grid = Grid(x, integer, steps, frozen, self.within)
         self.bounded = within is not None  # the allowed box is the question's own
-        self.upper, self.nodes, self.lower = np.inf, 0, 0.0
+        self.upper, self.nodes, self.lower, self.reason, self.tied = np.inf, 0, 0.0, "", np.inf
         self.witness: Array | None = None
         self.to: int | None = None
         self.descent = Descent(network, x, self.question, norm, lower - x, upper - x, self.attempt)
@@ -152,6 +153,11 @@ class FlipSearch:
             self.lower = self.upper - 0.9 * self._gap()
         return self.lower, found.status == "unsat"
 
+    def why(self) -> str:
+        """What keeps the bounds apart."""
+        tie = f"outputs tie at a distance of {self.tied:.6g}, where the original, as it rounds, keeps its decision"
+        return tie if self.tied < self.upper - self._gap() else self.reason or "time was up"
+
     # -- upper bounds ------------------------------------------------------------------------------------------------
 
     def attempt(self, point: Array) -> bool:
@@ -160,45 +166,40 @@ class FlipSearch:
         if len(self.grid):
             base = self.x.copy()
             base[self.grid.i] = point[self.grid.i] = self.grid.nearest(point[self.grid.i])
-        step = point - base
-        beyond = self._turned(base, step, ends := 1 + np.array([0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4]))
-        if not beyond.any():
-            return False
-        low, high = 0.0, ends[beyond.argmax()]
-        for _ in range(int(np.ceil(45 / np.log2(self._parts)))):
-            at = np.linspace(low, high, self._parts + 1)
-            first = int(np.append(self._turned(base, step, at[1:-1]), True).argmax())
-            low, high = at[first], at[first + 1]
-        for push in (0.0, 1e-8, 1e-7, 3e-7, 1e-6, 1e-5, 1e-4, 1e-3):
-            candidate = self._representable(base + high * (1 + push) * step)
-            distance = float(size_of(candidate - self.x, self.norm))
-            if distance >= self.upper:
+        step, farthest = point - base, 0.0
+        for ties in (True, False):  # where outputs tie over a region, the original may turn beyond it only
+            share = crossing(partial(self._turned, base, step, ties), self._parts)
+            if share is None or share <= farthest:
                 return False
-            to = self.question.decided(self.network.replay(candidate))
-            if to is None and self.near is not None:
-                candidate, to = self._jittered(candidate, distance)
-            if to is not None:
-                self.upper, self.witness, self.to = distance, candidate, to
-                self.tell(self.lower, self.upper)
-                return True
+            for push in (0.0, 1e-8, 1e-7, 3e-7, 1e-6, 1e-5, 1e-4, 1e-3):
+                candidate = self._representable(base + share * (1 + push) * step)
+                distance = float(size_of(candidate - self.x, self.norm))
+                if distance >= self.upper:
+                    return False
+                to = self.question.decided(self.network.replay(candidate))
+                if to is None and self.near is not None:
+                    candidate, to = self._jittered(candidate, distance)
+                if to is not None:
+                    self.upper, self.witness, self.to = distance, candidate, to
+                    self.tell(self.lower, self.upper)
+                    return True
+            farthest, self.tied = share * (1 + push), min(self.tied, float(size_of(share * step + base - self.x, self.norm)))
         return False
 
-    def _turned(self, base: Array, step: Array, shares: Array) -> BoolArray:
-        """Whether the decision is another one at some shares of a step."""
+    def _turned(self, base: Array, step: Array, ties: bool, shares: Array) -> BoolArray:
+        """Whether the decision is another one at some shares of a step, or as good as this one where `ties` count."""
         y = self.network(base + shares[:, None] * step)
-        return np.any([self.question.rows(t, y) <= 0 for t in self.question.targets], axis=0)
+        off = np.array([self.question.rows(t, y) for t in self.question.targets])
+        return np.any(off <= 0 if ties else off < 0, axis=0)
 
     def _jittered(self, point: Array, distance: float) -> tuple[Array, int | None]:
         """A point a few units in the last place away, no farther from x, where the original's rounding turns the decision."""
         ulp = np.finfo(self.network.dtype).eps * np.maximum(np.abs(point), 1e-3)
         near = point + ulp * self.generator.integers(-4, 5, (_JITTER, len(point)))
-        low, high = np.maximum(self.within.lower, self.x - distance), np.minimum(self.within.upper, self.x + distance)
-        near = representable(near, Box(low, high), self.network.dtype)
-        for candidate, y in zip(near, self.network.replay(near)):
-            to = self.question.decided(y)  # alone it may round otherwise
-            if to is not None and self.question.decided(self.network.replay(candidate)) == to:
-                return candidate, to
-        return point, None
+        box = Box(np.maximum(self.within.lower, self.x - distance), np.minimum(self.within.upper, self.x + distance))
+        near = representable(near, box, self.network.dtype)
+        found = ((candidate, self.question.decided(y)) for candidate, y in zip(near, self.network.replay(near)))
+        return next(((candidate, to) for candidate, to in found if to is not None), (point, None))
 
     def _representable(self, point: Array) -> Array:
         """A point beside this one that the original can hold and that is allowed, no input farther from x."""
@@ -253,10 +254,9 @@ class FlipSearch:
         if small.gates > _GATES:
             return
         pattern = np.where(small.hidden(self.witness[None])[0] > 0, ON, OFF).astype(np.int8)
-        slopes = self.question.slopes(self._target(), self.network(self.witness[None]))[0]
-        level = float(slopes @ self.network(self.witness)) + float(
-            self.question.rows(self._target(), self.network(self.witness[None]))[0]
-        )
+        target, y = self._target(), self.network(self.witness[None])
+        slopes = self.question.slopes(target, y)[0]
+        level = float(slopes @ y[0]) + float(self.question.rows(target, y)[0])
         found = distance_program(small, self.x, self.upper, slopes, level).solve(pattern, stop=self.stop)
         self.nodes += 1
         if found.x is not None:
@@ -270,9 +270,9 @@ class FlipSearch:
 
     def _decide(self, radius: float, limit: float) -> Decision:
         """Whether the ball holds a flip; `sat` where a closer one than the incumbent was kept."""
-        if len(self.grid):
-            return self._decide_in_steps(radius, limit)
-        return self._decide_on(self._region(radius), radius, limit)
+        found = self._decide_in_steps(radius, limit) if len(self.grid) else self._decide_on(self._region(radius), radius, limit)
+        self.reason = found.reason
+        return found
 
     def _decide_on(self, region: AbstractSet, radius: float, limit: float) -> Decision:
         def confirm(points: Array) -> Array | None:

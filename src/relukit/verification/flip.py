@@ -31,6 +31,7 @@ class Flip(Shown):
         replayed: Whether the original model, in its own precision, decides otherwise at the witness.
         nodes: Nodes of the proofs.
         cpu_seconds: Of work by this process; `load_seconds` went to loading or compiling code, once in a process.
+        reason: Why it is not proven: time was up, a tie that the original does not turn at, or what the last proof met.
         x: The input as the model receives it (rounded to its precision), flat: what distances are measured from; `input_shape` is its shape.
     """
 
@@ -45,6 +46,7 @@ class Flip(Shown):
     nodes: int
     cpu_seconds: float
     load_seconds: float = 0.0
+    reason: str = ""
     x: Array = field(default_factory=lambda: np.zeros(0))
     input_shape: tuple[int, ...] = ()
 
@@ -69,6 +71,7 @@ class Flip(Shown):
             "nodes": self.nodes,
             "cpu_seconds": self.cpu_seconds,
             "load_seconds": self.load_seconds,
+            "reason": self.reason,
         }
 
     def plot(self, ax: Any = None, shape: tuple[int, ...] | None = None) -> Any:
@@ -81,12 +84,13 @@ class Flip(Shown):
         return draw(self, ax, shape)
 
     def __repr__(self) -> str:
+        why = f"; {self.reason}" if self.reason else ""
         if self.witness is None:
-            return f"Flip({self.from_}: none found, none below {self.lower:.6g})"
+            return f"Flip({self.from_}: none found, none below {self.lower:.6g}{why})"
         words = (
             f"{self.upper:.6g} proven" if self.status == "proven" else f"between {self.lower:.6g} and {self.upper:.6g}"
         )
-        return f"Flip({self.from_} -> {self.to}: {words}, {self.nodes} nodes)"
+        return f"Flip({self.from_} -> {self.to}: {words}, {self.nodes} nodes{why})"
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # as for `verify`
@@ -172,6 +176,7 @@ def flip(
         search.nodes,
         clock.seconds,
         clock.loading,
+        "" if proven else search.why(),
         search.x,
         tuple(network.input_shape),
     )
