@@ -71,7 +71,8 @@ def _crushed(f: Facts) -> bool:
         return False
     # Of a loss with a penalty added, the fall is the penalty's own until it is below a constant's.
     learned = f.learning and (f.record.chain[:1] != ["Add"] or f.level < 0.9)
-    return not learned and float(np.median(away[1])) > 7
+    # Weights that grew far and come back, as where steps are too large, are not held down.
+    return not learned and float(np.median(away[1])) > 7 and _shrunk(f) <= 1
 
 
 def _shrunk(f: Facts) -> float:
