@@ -8,8 +8,7 @@ import numpy as np
 
 from relukit._errors import InvalidInput
 from relukit._types import Array, BoolArray, IntArray
-from relukit.bounds import compact, linear
-from relukit.bounds._linear import BUDGET
+from relukit.bounds import compact
 from relukit.network import Network
 from relukit.search import Search, decide_any
 from relukit.search._attack import representable
@@ -22,6 +21,7 @@ from relukit.verification._flip_descent import Descent, crossing, size_of
 from relukit.verification._flip_grid import Grid
 from relukit.verification._flip_near import Near
 from relukit.verification._flip_question import Question
+from relukit.verification._flip_screen import hurried, screened
 
 _CLOSE = 1e-6  # a proven distance: lower and upper bound agree this far, or this share of a distance above 1
 _OPEN = 1e-4  # what stays open, as a share of the distance, where rounding decides
@@ -31,6 +31,7 @@ _SMALL = 5000  # units of a network where calls cost, not numbers
 _JITTER = 24  # points around a candidate that the original nearly turns at
 _GRID = 100_000  # boxes of values in steps at most
 _HASTE = 0.5  # seconds for a lower bound after Ctrl-C
+_LESS = 0.7  # of a radius at which too many gates are open: not worth bounding them again before
 _SEEK = 0.5  # share of the time in which a first flip is looked for
 
 
@@ -69,7 +70,7 @@ class FlipSearch:
         self.within = Box(lower, upper)
         self.grid = Grid(x, integer, steps, frozen, self.within)
         self.bounded = within is not None  # the allowed box is the question's own
-        self.upper, self.nodes, self.lower, self.reason, self.tied = np.inf, 0, 0.0, "", np.inf
+        self.upper, self.nodes, self.lower, self.reason, self.tied, self.crowded = np.inf, 0, 0.0, "", np.inf, np.inf
         self.witness: Array | None = None
         self.to: int | None = None
         self.descent = Descent(network, x, self.question, norm, lower - x, upper - x, self.attempt)
@@ -246,9 +247,12 @@ class FlipSearch:
 
     def _piece(self) -> None:
         """A linear program inside the incumbent's activation pattern."""
+        if self.upper > _LESS * self.crowded:
+            return
         ball = Ball(self.x, self.upper * (1 + 1e-9), np.inf, self.within)
-        bounds = linear(self.network, ball, budget=BUDGET)
+        bounds = hurried(self.network, ball, self.stop)
         if sum(int(bounds.undecided(k).sum()) for k in self.network.activations) > 4 * _GATES:  # some read nothing
+            self.crowded = self.upper
             return
         small = compact(self.network, ball, bounds)
         if small.gates > _GATES:
@@ -375,18 +379,8 @@ class FlipSearch:
             open_ = min(open_, self.upper) if found.status == "unsat" else min(radius, self.upper)
 
     def _screen(self, radius: float) -> None:
-        """The largest ball, within 3 %, on which linear bounds alone show that no other decision occurs."""
-        goals = list(self.question.goals.values())
-        rows = self.network.append(np.vstack([g.A for g in goals]), np.concatenate([g.b for g in goals]))
-        ends = np.cumsum([len(g.b) for g in goals])[:-1]
-        low, high = self.lower, radius
-        stop = min(self.stop, time.perf_counter() + 5)
-        while high - low > 0.03 * radius and time.perf_counter() < stop:
-            middle = 0.5 * (low + high)
-            least = linear(rows, Ball(self.x, middle, self.norm, self.within), budget=BUDGET).output[0]
-            safe = all(part.max() > 0 for part in np.split(least, ends))
-            low, high = (middle, high) if safe else (low, middle)
-        self.lower = max(self.lower, low)
+        ball = lambda r: Ball(self.x, r, self.norm, self.within)
+        self.lower = screened(self.network, self.question, ball, self.lower, max(radius, self.lower), self.stop)
 
 
 def _held(x: Array, dtype: np.dtype, within: Box | None, in_steps: IntArray) -> Array:
