@@ -11,15 +11,17 @@ from relukit.network import Network
 from relukit.sets import AbstractSet
 from relukit.verification._flip_question import Question
 
-_UNHURRIED = 10.0  # seconds left from which on bounds get all the work that pays
+_UNHURRIED = 10.0  # seconds left from which on bounds of large networks get all the work that pays
+_SMALL = 5000  # units of a network whose bounds take a fraction of a second anyway
 _SECONDS = 5.0  # at most for a screening
 _FIRST = 0.25  # of the whole radius, where nothing is known: linear bounds of deep networks are of use on small balls
 
 
 def hurried(network: Network, region: AbstractSet, stop: float) -> Bounds:
-    """Linear bounds; nodes that would take long, for the time left until `stop`, have intervals."""
+    """Linear bounds; nodes of large networks that would take long, for the time left until `stop`, have intervals."""
     left = max(stop - time.perf_counter(), 0.0)
-    return linear(network, region, budget=BUDGET * min(left / _UNHURRIED, 1.0))
+    share = 1.0 if network.units <= _SMALL else min(left / _UNHURRIED, 1.0)
+    return linear(network, region, budget=share * BUDGET)
 
 
 def screened(
