@@ -108,15 +108,19 @@ def magnitude(typing: Any, x: Any) -> Any:
     return lanes_type(lanes_type), make
 
 
+def _compared(sign: str) -> Any:
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.bitcast(builder.fcmp_ordered(sign, *arguments), ir.IntType(LANES))
+        return builder.zext(bits, ir.IntType(64))
+
+    return make
+
+
 @intrinsic
 def above(typing: Any, x: Any, y: Any) -> Any:
     """Bits of the lanes with x > y, as int64."""
 
-    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(builder.fcmp_ordered(">", *arguments), ir.IntType(LANES))
-        return builder.zext(bits, ir.IntType(64))
-
-    return types.int64(lanes_type, lanes_type), make
+    return types.int64(lanes_type, lanes_type), _compared(">")
 
 
 @intrinsic
@@ -147,11 +151,7 @@ def copy(typing: Any, array: Any, source: Any, to: Any) -> Any:
 def equal(typing: Any, x: Any, y: Any) -> Any:
     """Bits of the lanes with x = y, as int64."""
 
-    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(builder.fcmp_ordered("==", *arguments), ir.IntType(LANES))
-        return builder.zext(bits, ir.IntType(64))
-
-    return types.int64(lanes_type, lanes_type), make
+    return types.int64(lanes_type, lanes_type), _compared("==")
 
 
 @intrinsic

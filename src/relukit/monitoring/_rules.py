@@ -104,16 +104,12 @@ def _out_of_nothing(f: Facts) -> bool:
     broken = np.flatnonzero(~np.isfinite(losses))
     if not len(broken):
         return False
-    if np.isinf(
-        losses[broken[0]]
-    ):  # infinite is what overflows, unless outputs of usual size are compared with something infinite
-        at = int(broken[0]) + f.record.before + 1
-        look = next((a for a in f.record.activity if a.step == at and len(a.outputs)), None)
-        usual = look is not None and bool(
-            np.all(np.abs(look.outputs) < 1e4)
-        )  # whose squares are far from float32's end
-        return usual and f.record.chain[:1] in (["MseLoss"], ["L1Loss"], ["SmoothL1Loss"], ["HuberLoss"])
     at = int(broken[0]) + f.record.before + 1
+    # Infinite is what overflows, unless outputs of usual size, whose squares are far from float32's end, are compared with something infinite.
+    if np.isinf(losses[broken[0]]):
+        look = next((a for a in f.record.activity if a.step == at and len(a.outputs)), None)
+        usual = look is not None and bool(np.all(np.abs(look.outputs) < 1e4))
+        return usual and f.record.chain[:1] in (["MseLoss"], ["L1Loss"], ["SmoothL1Loss"], ["HuberLoss"])
     sound, samples = losses[: broken[0]], [s for s in f.record.samples if s.step < at]
     updates = [u for step, u in f.record.updates if step < at - 1 and np.any(np.isfinite(u))]
     first = next((a for a in f.record.activity if a.step == at), None)
@@ -338,9 +334,8 @@ def _enough(f: Facts) -> bool:
     start apart from each other, take three times as many.
     """
     looks = f.record.activity
-    rows = (
-        max(len(looks[0].outputs), f.target.rows if f.target is not None else 0) if looks else 64
-    )  # tokens each have a target
+    rows_told = f.target.rows if f.target is not None else 0  # tokens each have a target
+    rows = max(len(looks[0].outputs), rows_told) if looks else 64
     wanted = 64 * 64 * (3 if looks and looks[0].tokens else 1)
     if f.target is not None and f.target.binary and f.target.shares:  # of a rare class, its own rows count
         told = [a.target.shares for a in looks if a.target is not None and a.target.shares]
