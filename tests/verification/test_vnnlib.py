@@ -1,12 +1,16 @@
 """The VNN-LIB parser, on made files, real files and broken ones."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import relukit
 from relukit import RelukitError, UnboundedSet, UnreadableFile
 from relukit.verification import vnnlib
+from relukit.verification._question import ask
 
 HEAD = "(declare-const X_0 Real)\n(declare-const X_1 Real)\n(declare-const Y_0 Real)\n(declare-const Y_1 Real)\n"
 BOX = "(assert (>= X_0 0))(assert (<= X_0 1))(assert (>= X_1 -1))(assert (<= X_1 2))\n"
@@ -43,7 +47,10 @@ def test_boxes_in_disjunctions():
     ("tail", "words"),
     [
         ("(assert (<= (* Y_0 Y_1) 0))", "is not linear"), ("(assert (=> Y_0 0))", "expected and, or"), ("(assert (<= Y_0 z))", "neither a number"),
-        ("(assert (<= Y_7 0))", "used but not declared"), ("(assert (<= Y_0 0)", "not closed"), ("(assert (<= Y_0 0)))", "too many"), ("(define x)", "expected"),
+        ("(assert (<= Y_7 0))", "line 6: Y_7 is used but not declared"), ("(assert (<= Y_0 1e999))", "line 6: '1e999' lies beyond"),
+        ("(assert (<= X_0 1e999))", "line 6: '1e999' lies beyond"), ("(assert (<= (* 1e300 1e300 Y_0) 0))", "about 1e599 in the conditions"),
+        ("(assert (<= (* 1e300 1e300 Y_0) (* 1e300 1e300)))", "about 1e599 in the conditions"), (f"(assert (<= Y_0 (* {'1e300 ' * 40})))", "about 1e11999"),
+         ("(assert (<= Y_0 0)", "not closed"), ("(assert (<= Y_0 0)))", "too many"), ("(define x)", "expected"),
     ],
 )  # fmt: skip
 def test_broken_files_name_the_place(tail, words):
@@ -100,3 +107,28 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     path = tmp_path / "marked.vnnlib"
     path.write_bytes(b"\xef\xbb\xbf" + (HEAD + BOX + "(assert (<= Y_0 Y_1))").encode())
     assert len(vnnlib.read(path).cases) == 1
+
+
+def _rational(c: float, k: float) -> Fraction:
+    return Fraction(c) * Fraction(k)
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_products_of_numbers_are_exact_in_the_conditions(below):
+    """`(* c k Y_0)` has the coefficient c k, which is no float64 number: its rounding must decide neither way."""
+    network = relukit.load({"W0": np.eye(1), "b0": np.zeros(1), "W1": np.eye(1), "b1": np.zeros(1)})  # y = x where x >= 0
+    tried = 0
+    for c, k in ((0.1 + 0.001 * i, 3.0 + 0.7 * j) for i in range(20) for j in range(10)):
+        v, x = _rational(c, k), 3.0
+        limit = float(v * 3)  # between what the rounded coefficient and what the exact one gives
+        limit = np.nextafter(limit, -np.inf if below else np.inf) if (Fraction(limit) < v * 3) != below else limit
+        rounded = Fraction(float(v)) * 3
+        if not (rounded <= Fraction(limit) < v * 3 if below else v * 3 <= Fraction(limit) < rounded):
+            continue
+        tried += 1
+        text = f"(declare-const X_0 Real)(declare-const Y_0 Real)(assert (<= X_0 {x}))(assert (>= X_0 {x}))(assert (<= (* {c!r} {k!r} Y_0) {float(limit)!r}))"
+        asked = vnnlib.parse(text)
+        assert relukit.verify(network, asked, timeout=5).status != ("sat" if below else "unsat"), (c, k)
+        A, b = ask(network, (asked,)).rows[0]
+        assert below or Fraction(A[0, 0]) * 3 <= Fraction(b[0])  # the counterexample satisfies the row that proofs are about
+    assert tried >= 5

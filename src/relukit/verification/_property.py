@@ -27,6 +27,8 @@ class Case:
         C, D, d: Rows on the outputs (and inputs), shapes `(r, m)`, `(r, n)`, `(r,)`.
         strict: Rows (inputs' first, then outputs') that must hold with `<`; none by default. Proofs close them, witnesses keep them.
         edges: Inputs whose bounds must hold with `<`: `(index, +1 upper or -1 lower)`.
+        exact: The conditions that float64 numbers do not hold exactly, which a witness has to satisfy as well.
+        off: By how much coefficients of C and D were rounded at most, `(r, m)` and `(r, n)`; None where none was. Proofs widen d by it.
     """
 
     box: Box
@@ -37,6 +39,8 @@ class Case:
     d: Array
     strict: Array | None = None
     edges: tuple[tuple[int, int], ...] = ()
+    exact: "tuple[Row, ...]" = ()
+    off: tuple[Array, Array] | None = None
 
     @property
     def rows(self) -> tuple[Array, Array, Array]:
@@ -64,7 +68,7 @@ class Case:
                     total += Fraction(float(vector[j])) * Fraction(float(values[j]))
             if total > 0 or (sharp and total == 0):
                 return False
-        return True
+        return all(row.holds(x, y) for row in self.exact)
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,13 @@ class Row:
     def negated(self) -> "Row":
         return Row({k: -v for k, v in self.terms.items()}, -self.constant, not self.strict, self.place)
 
+    def holds(self, x: Array, y: Array) -> bool:
+        """Whether a point satisfies it, in exact arithmetic."""
+        total = self.constant
+        for (kind, i), v in self.terms.items():
+            total += v * Fraction(float((x if kind == "x" else y)[i]))
+        return total < 0 or (total == 0 and not self.strict)
+
     @property
     def one_input(self) -> int | None:
         """The input that it bounds alone."""
@@ -207,16 +218,18 @@ def make_case(
 ) -> Case | None:
     """Rows as a case; None where they plainly contradict each other.
 
-    `bounds` are plain bounds that hold as well. Bounds and limits that are no float64 numbers are moved outward, so that no counterexample is lost.
+    `bounds` are plain bounds that hold as well. Bounds and limits that are no float64 numbers are moved outward, so that no counterexample is lost;
+    coefficients are rounded, and `Case.off` says by how much.
 
     Raises:
         UnboundedSet: An input has no lower or upper bound.
+        UnreadableFile: A number is too large for float64.
     """
     lower, upper = np.full(inputs, -np.inf), np.full(inputs, np.inf)
     if bounds is not None:
         lower, upper = bounds[0].copy(), bounds[1].copy()
     edges: dict[tuple[int, int], bool] = {}
-    on_inputs, on_outputs = [], []
+    on_inputs, on_outputs, exact = [], [], []
     for row in rows:
         i = row.one_input
         if i is not None:
@@ -230,15 +243,19 @@ def make_case(
                 value = -rounded_up(-limit)
                 if value > lower[i] or (value == lower[i] and row.strict):
                     lower[i], edges[i, -1] = value, row.strict
+            if Fraction(value) != limit:
+                exact.append(row)
             continue
         if not row.terms:
             if row.constant > 0 or (row.strict and row.constant == 0):
                 return None
             continue
-        c, e = np.zeros(outputs), np.zeros(inputs)
+        c, e, limit = np.zeros((2, outputs)), np.zeros((2, inputs)), rounded_up(-row.constant)
         for (kind, i), v in row.terms.items():
-            (e if kind == "x" else c)[i] = float(v)
-        (on_outputs if np.any(c) else on_inputs).append((c, e, rounded_up(-row.constant), row.strict))
+            (e if kind == "x" else c)[:, i] = _nearest(v)
+        if Fraction(limit) != -row.constant or np.any(c[1]) or np.any(e[1]):
+            exact.append(row)
+        (on_outputs if any(kind == "y" for kind, _ in row.terms) else on_inputs).append((c, e, limit, row.strict))
     for side, array in (("lower", lower), ("upper", upper)):
         open_ = np.flatnonzero(np.isinf(array))
         if len(open_):
@@ -247,17 +264,31 @@ def make_case(
     if np.any(lower > upper):
         return None
     stack = lambda parts, width: np.array(parts, float).reshape(len(parts), width)
-    strict = np.array([r[3] for r in on_inputs + on_outputs], bool)
+    every = on_inputs + on_outputs
+    strict = np.array([r[3] for r in every], bool)
+    off = stack([r[0][1] for r in every], outputs), stack([r[1][1] for r in every], inputs)
     return Case(
         Box(lower, upper),
-        stack([r[1] for r in on_inputs], inputs),
+        stack([r[1][0] for r in on_inputs], inputs),
         np.array([r[2] for r in on_inputs], float),
-        stack([r[0] for r in on_outputs], outputs),
-        stack([r[1] for r in on_outputs], inputs),
+        stack([r[0][0] for r in on_outputs], outputs),
+        stack([r[1][0] for r in on_outputs], inputs),
         np.array([r[2] for r in on_outputs], float),
         strict if strict.any() else None,
         tuple(key for key, sharp in edges.items() if sharp),
+        tuple(exact),
+        off if np.any(off[0]) or np.any(off[1]) else None,
     )
+
+
+def _nearest(value: Fraction) -> tuple[float, float]:
+    """The float64 nearest to a coefficient, and at least its distance to it."""
+    try:
+        near = float(value)
+    except OverflowError as error:
+        raise _too_large(value) from error
+    away = abs(Fraction(near) - value)
+    return near, rounded_up(away) if away else 0.0
 
 
 def rounded_up(value: Fraction) -> float:
@@ -269,5 +300,10 @@ def rounded_up(value: Fraction) -> float:
     try:
         near = float(value)
     except OverflowError as error:
-        raise UnreadableFile(f"the number {str(value)[:40]} is too large for float64") from error
+        raise _too_large(value) from error
     return near if Fraction(near) >= value else float(np.nextafter(near, np.inf))
+
+
+def _too_large(value: Fraction) -> UnreadableFile:
+    digits = int((value.numerator.bit_length() - value.denominator.bit_length()) * np.log10(2))
+    return UnreadableFile(f"a number of about 1e{digits} in the conditions is too large for float64 (1.8e308 at most)")

@@ -10,6 +10,7 @@ import numpy as np
 from relukit._errors import InvalidInput, ShapeMismatch, UnreadableFile
 from relukit._types import Array
 from relukit.activations import catalogue
+from relukit.bounds import interval
 from relukit.network import Network, load, products
 from relukit.network.rewrite import RELU, Builder
 from relukit.network.variables import Atom, Both, Condition, Either, Member, Not, Variables
@@ -84,7 +85,7 @@ def _over(parts: list[Network], asked: Property, ball: Ball | None) -> Question:
         raise ShapeMismatch(
             f"{name} is about {asked.inputs} inputs and {asked.outputs} outputs, the network has {inputs} and {outputs}"
         )
-    rows_of = [case.rows for case in asked.cases]
+    rows_of = [_widened(case, parts, asked.tie) for case in asked.cases]
     parts, rows_of = _before_heads(parts, rows_of)
     mixed = any(len(c.A) or np.any(c.D) for c in asked.cases)
     whole = joined(parts, asked.tie, keep_inputs=mixed)
@@ -107,6 +108,22 @@ def _over(parts: list[Network], asked: Property, ball: Ball | None) -> Question:
     for case in asked.cases:
         confirms.append(_replaying(question, case, ball))
     return question
+
+
+def _widened(case: Case, parts: list[Network], tie: Any) -> tuple[Array, Array, Array]:
+    """The rows of a case, widened by what the rounding of their coefficients can be worth in its box."""
+    C, D, d = case.rows
+    if case.off is None:
+        return C, D, d
+    box, sizes, at = case.box if tie is None else Box(case.box.lower[tie], case.box.upper[tie]), [], 0
+    for part in parts:
+        own = Box(box.lower[at : at + part.inputs], box.upper[at : at + part.inputs])
+        sizes.append(np.abs(interval(_with_head(part) if part.head else part, own).output).max(axis=0))
+        at += part.inputs
+    worth = case.off[0] @ np.concatenate(sizes) + case.off[1] @ np.maximum(-case.box.lower, case.box.upper)
+    # A ten-thousandth more and the smallest normal number: for the rounding of these sums, and where their products underflow.
+    wider = np.nextafter(d + 1.0001 * worth + np.finfo(float).tiny, np.inf)
+    return C, D, np.where(np.any(case.off[0], axis=1) | np.any(case.off[1], axis=1), wider, d)
 
 
 _Rows = list[tuple[Array, Array, Array]]

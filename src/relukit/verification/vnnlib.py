@@ -113,10 +113,13 @@ class _Reader:
         def collect(found: re.Match) -> str:
             word = found[2]
             if word not in kinds:
-                kinds[word] = self.variable(re.sub(r"\s", "", word))
+                try:
+                    kinds[word] = self.variable(re.sub(r"\s", "", word))
+                except UnreadableFile:
+                    kinds[word] = None
             variable = kinds[word]
-            if variable is None:
-                return found[0]
+            if variable is None or not np.isfinite(float(found[3])):
+                return found[0]  # refused where its line is known
             if variable[0] == "x":
                 (self.upper if found[1] == "<=" else self.lower).append((variable[1], float(found[3])))
             else:
@@ -165,11 +168,16 @@ class _Reader:
         if depth > _DEEPEST:
             raise self.error(parent, f"terms nest deeper than {_DEEPEST}")
         if isinstance(tree, str):
-            variable = self.variable(tree)
+            try:
+                variable = self.variable(tree)
+            except UnreadableFile as error:
+                raise self.error(parent, str(error).removeprefix(f"{self.source}: ")) from None
             if variable is not None:
                 return {variable: Fraction(1)}
-            if not re.fullmatch(_NUMBER, tree) or not np.isfinite(float(tree)):
+            if not re.fullmatch(_NUMBER, tree):
                 raise self.error(parent, f"'{tree}' is neither a number nor a variable")
+            if not np.isfinite(float(tree)):
+                raise self.error(parent, f"'{tree}' lies beyond the largest float64, about 1.8e308")
             return {(): Fraction(float(tree))}
         if not tree or not isinstance(tree[0], str) or tree[0] not in "+-*" or len(tree) < 2:
             raise self.error(
