@@ -122,10 +122,16 @@ def test_verify_forms(folder):
     assert found.returncode == 10 and (folder / "result.txt").read_text().startswith("sat\n((X_0 ")
     assert run("verify", "q.vnnlib", "--network", "N=net.onnx", "--json", cwd=folder).returncode == 0
     assert run("verify", "net.onnx", cwd=folder).returncode == 2
-    assert run("verify", "net.onnx", "p.vnnlib", "soon", cwd=folder).returncode == 2
+    for wrong, words in (
+        (("net.onnx", "p.vnnlib", "soon"), "number of seconds"), (("net.onnx", "p.vnnlib", "nan"), "number of seconds"), (("p.vnnlib", "net.onnx"), "comes first"),
+        (("--instances", "list.csv", "--certificate", "c.npz"), "one property"), (("net.onnx", "p.vnnlib", "--execution", "float16"), "float16"),
+    ):  # fmt: skip
+        found = run("verify", *wrong, cwd=folder)
+        assert found.returncode == 2 and words in found.stderr, found.stderr
     (folder / "list.csv").write_text("net.onnx,p.vnnlib,5\nnet.onnx,q.vnnlib,5\nnet.onnx,missing.vnnlib,5\n")
     found = run("verify", "--instances", "list.csv", "--out", "out", "--json", cwd=folder)
     assert json.loads(found.stdout)["counts"] == {"unsat": 1, "sat": 1, "error": 1}
+    assert run("verify", "--instances", "list.csv", "--out", "out", "--check", cwd=folder).returncode == 10
 
 
 def test_summary_json(folder):

@@ -47,20 +47,31 @@ def command(
     from relukit.cli._frame import FINDING, UNDECIDED, print_json, say_error
 
     arguments = arguments or []
+    if execution not in ("", "real", "float32", "float64"):
+        raise InvalidInput(f"--execution is real, float32 or float64, got '{execution}'")
     if timeout is not None and not timeout >= 0:
         raise InvalidInput(f"the timeout must be a number of seconds, at least 0, got {timeout}")
     if instances is not None:
         if arguments or network:
             raise InvalidInput("--instances FILE.csv names networks and properties itself; leave out the others")
-        _all(instances, out, timeout, memory, as_json, device, shard, cluster)
+        if certificate is not None or serialise_assignments is not None:
+            raise InvalidInput(
+                "--certificate and --serialise-assignments are about one property, not about --instances"
+            )
+        counts = _all(instances, out, timeout, memory, as_json, device, shard, cluster, execution)
+        if check:
+            left = sum(counts.values()) - counts.get("unsat", 0)
+            raise typer.Exit(FINDING if counts.get("sat") else UNDECIDED if left else 0)
         return
     if shard or cluster:
         raise InvalidInput("--shard and --cluster share out a list of properties: give it with --instances FILE.csv")
     models, question, rest = _files(arguments, network)
     try:
         limit = timeout if timeout is not None else float(rest[0]) if rest else 60.0
-    except ValueError as error:
-        raise InvalidInput(f"the timeout must be a number of seconds, got '{rest[0]}'") from error
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise InvalidInput(f"the timeout must be a number of seconds, at least 0, got '{rest[0]}'")
     from relukit.search import HINT, is_compiled
     from relukit.verification import Undecided, Verified, verify, vnnlib
     from relukit.verification._limits import Interrupted, TimeIsUp, deadline
@@ -129,6 +140,8 @@ def _files(arguments: list[str], network: list[str]) -> tuple[Any, Path, list[st
     if not network and len(arguments) >= 2:
         if len(arguments) > 4:
             raise InvalidInput(f"at most NETWORK PROPERTY TIMEOUT RESULTFILE, got {len(arguments)} arguments")
+        if ".vnnlib" in Path(arguments[0]).suffixes:
+            raise InvalidInput(f"the network comes first, then the property: got '{arguments[0]}' as the network")
         return Path(arguments[0]), Path(arguments[1]), arguments[2:]
     raise InvalidInput("give NETWORK and PROPERTY, or PROPERTY with --network NAME=FILE.onnx, or --instances FILE.csv")
 
@@ -161,10 +174,12 @@ def _limit_memory(gigabytes: float) -> None:
 
 def _all(
     path: Path, out: Path, timeout: float | None, memory: float | None, as_json: bool, device: str, part: str,
-    address: str | None,
-) -> None:  # fmt: skip
+    address: str | None, execution: str,
+) -> dict[str, int]:  # fmt: skip
+    """Verify a list; what it counts by status is printed and returned."""
     import time
 
+    from relukit._errors import InvalidInput
     from relukit._spread import Shard, cluster
     from relukit.cli._frame import print_json, progress, say_error
     from relukit.search import HINT, is_compiled
@@ -172,25 +187,34 @@ def _all(
 
     if memory is not None:
         _limit_memory(memory)
-    started, before = time.perf_counter(), [-1]
+    started, before, last = time.perf_counter(), [-1], ["nothing"]
     shard = Shard.read(part) if part else None
     listed = read_instances(path)
+    if not listed:
+        raise InvalidInput(f"instances {path} holds no line network,property,timeout")
+    asked = len(listed if shard is None else shard.take(listed))
     if not is_compiled():
         say_error(HINT)
+    words = lambda counts: ", ".join(f"{v} {k}" for k, v in sorted(counts.items()))
 
-    def text(done: int, so_far: dict[str, int]) -> str:
-        before[0] = done - 1 if before[0] < 0 else before[0]
-        rate = (done - before[0]) / max(time.perf_counter() - started, 1e-9)
-        return ", ".join(f"{v} {k}" for k, v in sorted(so_far.items())) + f", {rate:.2g}/s"
+    try:
+        with progress("verifying", asked) as step, cluster(address) as executor:
 
-    with (
-        progress("verifying", len(listed if shard is None else shard.take(listed))) as step,
-        cluster(address) as executor,
-    ):
-        tell = lambda done, total, so_far: step(done, text(done, so_far))
-        counts = run_instances(path, out, timeout, tell, device, shard, executor)
+            def tell(done: int, total: int, so_far: dict[str, int]) -> None:
+                before[0] = done - 1 if before[0] < 0 else before[0]
+                rate = (done - before[0]) / max(time.perf_counter() - started, 1e-9)
+                last[0] = f"{done} of {total}: {words(so_far)}"
+                step(done, f"{words(so_far)}, {rate:.2g}/s")
+
+            counts = run_instances(path, out, timeout, tell, device, shard, executor, execution)
+    except KeyboardInterrupt:
+        say_error(f"answered {last[0]}; the same command goes on from there")
+        raise
     results = out / results_name(shard)
     if as_json:
         print_json({"counts": counts, "results": str(results)})
     else:
-        print(", ".join(f"{v} {k}" for k, v in sorted(counts.items())) + f"; {results}")
+        print(f"{words(counts) or 'no instances'}; {results}")
+    if counts.get("error"):
+        say_error(f"{results} tells what was refused and why; the same command asks these again")
+    return counts

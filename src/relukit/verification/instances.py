@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -20,25 +21,41 @@ from relukit.verification.verify import verify
 
 
 def read_instances(path: Path) -> list[tuple[str, str, float]]:
-    """Lines `network,property,timeout` of a CSV file.
+    """Lines `network,property,timeout` of a CSV file; a line of titles at its head and comments behind # are passed over.
 
     Raises:
-        UnreadableFile: Missing, or a line with fewer than three fields or no number as its timeout.
+        UnreadableFile: Missing, or a line with fewer than three fields or no number of seconds as its timeout.
     """
+    found = []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [
-                row
-                for row in csv.reader(file)
-                if row and any(map(str.strip, row)) and not row[0].lstrip().startswith("#")
-            ]
-        if rows and len(rows[0]) > 2 and rows[0][2].strip().isalpha():
-            rows = rows[1:]  # a line of titles
-        return [(net.strip(), prop.strip(), float(limit)) for net, prop, limit in (row[:3] for row in rows)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableFile(f"instances {path} cannot be read: {error}") from error
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file)
+            for row in lines:
+                fields = [field.strip() for field in row]
+                if not any(fields) or fields[0].startswith("#"):
+                    continue
+                if not found and len(fields) > 2 and fields[2].isalpha() and "." not in fields[0] + fields[1]:
+                    continue  # titles
+                found.append((*fields[:2], _seconds(fields)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UnreadableFile(f"instances {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except ValueError as error:
-        raise UnreadableFile(f"instances {path}: every line is network,property,timeout: {error}") from error
+        raise UnreadableFile(
+            f"instances {path}: line {lines.line_num}: expected network,property,timeout, got '{','.join(row).strip()[:120]}': {error}"
+        ) from error
+    return found
+
+
+def _seconds(fields: list[str]) -> float:
+    if len(fields) < 3:
+        raise ValueError("there are fewer than three fields")
+    try:
+        limit = float(fields[2])
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise ValueError(f"'{fields[2]}' is no number of seconds")
+    return limit
 
 
 def run_instances(
@@ -49,8 +66,11 @@ def run_instances(
     device: str = "",
     shard: Shard | None = None,
     executor: Executor | None = None,
+    execution: str = "",
 ) -> dict[str, int]:
     """Verify all instances of a file; append one JSON line each to `out/results.jsonl`, skipping those it already holds.
+
+    Held ones are asked again where they ended with an error, or timed out and are given more time now.
 
     Runs that share a list, each with a `shard`, need nothing of each other: each writes a `results-3-of-8.jsonl`, and `merge` makes
     of them what one run would have written.
@@ -63,6 +83,7 @@ def run_instances(
         shard: Do this part of the instances only.
         executor: Where instances are verified, each in one worker: a pool of processes, or a Dask cluster's (`client.get_executor()`)
             whose workers see the same files and have one thread each.
+        execution: As for `verify`.
 
     Returns:
         How many instances ended with each status.
@@ -73,18 +94,16 @@ def run_instances(
         device_named(device)  # one clear error rather than one per instance
     listed = list(enumerate(read_instances(path)))
     listed = listed if shard is None else shard.take(listed)
+    limits = {(net, prop): limit if timeout is None else timeout for _, (net, prop, limit) in listed}
     results = out / results_name(shard)
     counts: dict[str, int] = {}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        done = {_key(entry): entry["status"] for entry in _whole_lines(results)}
+        done = {_key(entry): entry["status"] for entry in _kept(results, limits)}
         for status in done.values():
             counts[status] = counts.get(status, 0) + 1
-        left = {(net, prop): (k, limit) for k, (net, prop, limit) in listed if (net, prop) not in done}
-        asked = [
-            (path.parent, k, net, prop, limit if timeout is None else timeout, device)
-            for (net, prop), (k, limit) in left.items()
-        ]
+        left = {(net, prop): k for k, (net, prop, _) in listed if (net, prop) not in done}
+        asked = [(path.parent, k, *pair, limits[pair], device, execution) for pair, k in left.items()]
         if asked and not is_compiled():  # no instance's limit pays for what happens once
             compile_loops()
         with open(results, "a", encoding="utf-8") as file:
@@ -124,13 +143,26 @@ def _whole_lines(results: Path) -> list[dict[str, Any]]:
     text, entries = results.read_text(encoding="utf-8"), []
     for line in text.splitlines():
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(entry, dict) and {"network", "property", "status"} <= entry.keys():
+            entries.append(entry)
     whole = "".join(json.dumps(entry) + "\n" for entry in entries)
     if whole != text:
         write_bytes(results, whole.encode())
     return entries
+
+
+def _kept(results: Path, limits: dict[tuple[str, str], float]) -> list[dict[str, Any]]:
+    """What an earlier run finished, without what is to be asked again, which is taken out of the file."""
+    whole = _whole_lines(results)
+    longer = lambda e: e.get("timeout") is not None and limits.get(_key(e), 0.0) > e["timeout"]
+    again = lambda e: e["status"] == "error" or (e["status"] == "timed-out" and longer(e))
+    kept = [entry for entry in whole if not again(entry)]
+    if len(kept) < len(whole):
+        write_lines(results, kept)
+    return kept
 
 
 @lru_cache(maxsize=4)
@@ -138,16 +170,22 @@ def _network(path: Path) -> Network:
     return load(path)
 
 
-def _one(folder: Path, number: int, net: str, prop: str, limit: float, device: str) -> dict[str, Any]:
+def _there(path: Path) -> Path:
+    """The file, or its compressed form where only that exists."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() and not path.exists() else path
+
+
+def _one(folder: Path, number: int, net: str, prop: str, limit: float, device: str, execution: str) -> dict[str, Any]:
     wall, cpu = time.perf_counter(), time.process_time()
-    entry: dict[str, Any] = {"number": number, "network": net, "property": prop}
+    seconds = limit if math.isfinite(limit) else None
+    entry: dict[str, Any] = {"number": number, "network": net, "property": prop, "timeout": seconds}
     try:
-        path, spec = folder / net, folder / prop
         with deadline(limit + 1.0):  # reading counts
-            network = _network(path if path.exists() else folder / f"{net}.gz")
-            question = spec if spec.exists() else folder / f"{prop}.gz"
+            network = _network(_there(folder / net))
             left = max(limit - (time.perf_counter() - wall), 0.0)
-            entry |= verify(network, question, timeout=left, device=device).to_dict()
+            question = _there(folder / prop)
+            entry |= verify(network, question, timeout=left, device=device, execution=execution).to_dict()
     except TimeIsUp:
         entry |= {"status": "timed-out", "reason": "time is up while reading or bounding the network", "engine": ""}
     except MemoryError:
