@@ -60,3 +60,16 @@ def test_rows_that_are_multiples_up_to_rounding_stay():
     e = 2.0**-40
     rounded = from_layers([np.array([[1 + e, 1.0], [1 + 2 * e, 1 + e]]), np.eye(2)], [np.zeros(2), np.zeros(2)], [RELU])
     assert without_mirrored(rounded) is rounded  # the second row is 1 + 2^-40 times the first, rounded
+
+
+def test_a_layer_whose_gates_all_cancel_has_none_left():
+    """Every unit written as tau + relu(z - tau) - relu(tau - z): a gate that is kept and read with 0 would stay undecided for ever."""
+    rng = np.random.default_rng(0)
+    W, b, tau = rng.integers(-99, 100, (4, 3)) / 64.0, rng.integers(-99, 100, 4) / 64.0, np.arange(4) / 4
+    merge = np.concatenate([np.eye(4), -np.eye(4)], axis=1)
+    layers = [np.concatenate([W, -W]), merge, rng.integers(-9, 9, (2, 4)) / 8.0]
+    network = from_layers(layers, [np.concatenate([b - tau, tau - b]), tau, np.zeros(2)], [RELU, RELU])
+    joined = without_mirrored(network)
+    assert (network.units, joined.units) == (12, 4)
+    for x in rng.normal(size=(20, 3)):
+        assert exactly(joined, x) == exactly(network, x)

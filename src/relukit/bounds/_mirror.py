@@ -1,5 +1,6 @@
 """Gates that are multiples of each other become one: `relu(c z) = c relu(z)`, and `relu(-z) = relu(z) - z` needs no gate of its own."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,44 +23,59 @@ def without_mirrored(network: Network) -> Network:
     Arguments:
         network: Any; only ReLU nodes between two affine nodes that nobody else reads are looked at.
     """
+    return rebuilt(network, _joined)[0]
+
+
+# Units that stay gates, units whose z is read, and the reader as a map of both; its bias.
+Plan = tuple[IntArray, IntArray, AbstractLinear, AbstractLinear, Array]
+
+
+def rebuilt(network: Network, find: Callable[[Network, int, int], Plan | None]) -> tuple[Network, dict[int, int]]:
+    """The network with each ReLU layer as `find` plans it, and where its nodes have gone.
+
+    Arguments:
+        find: Called with the network, a ReLU node and the affine node that reads it; None where that layer stays as it is.
+    """
     nodes, renamed, changed = [network.nodes[0]], {0: 0}, False
-    plans: dict[int, tuple[int, Any, Any]] = {}  # reader -> (its activation, weights on gates, weights on z)
+    plans: dict[int, tuple[int, Any, Any, Array]] = {}  # reader -> (its activation, weights on gates, weights on z, bias)
     for i, node in enumerate(network.nodes[1:], start=1):
         if i in plans:
-            source, on_gates, on_z = plans[i]
-            assert isinstance(node.op, Affine)
+            source, on_gates, on_z, bias = plans[i]
             parts = [(on_gates, renamed[source]), (on_z, renamed[-source])]
             parts = [(m, j) for m, j in parts if m.in_size]
-            nodes.append(Node(Affine(tuple(m for m, _ in parts), node.op.bias), tuple(j for _, j in parts), node.shape, node.name, node.source))  # fmt: skip
+            nodes.append(Node(Affine(tuple(m for m, _ in parts), bias), tuple(j for _, j in parts), node.shape, node.name, node.source))  # fmt: skip
             renamed[i] = len(nodes) - 1
             continue
         reader = _reader(network, i)
-        found = _joined(network, i, reader) if reader is not None else None
+        found = find(network, i, reader) if reader is not None else None
         if found is None:
             nodes.append(Node(node.op, tuple(renamed[j] for j in node.inputs), node.shape, node.name, node.source))
             renamed[i] = len(nodes) - 1
             continue
         changed = True
-        gates, kept, on_gates, on_z = found
+        gates, kept, on_gates, on_z, bias = found
         before = nodes[renamed[node.inputs[0]]]  # as it has become: it may read joined gates itself
         assert isinstance(before.op, Affine)
         # The affine node before has been copied with all its rows: it is written once more with the rows that are needed.
-        inputs = before.inputs
-        for which, key, label in ((gates, i, "gates"), (kept, -i, "values")):
-            rows, shape = _chosen(before.op, which)
-            if key > 0:
-                nodes[renamed[node.inputs[0]]] = Node(rows, inputs, shape, before.name, before.source)
-                nodes.append(Node(node.op, (renamed[node.inputs[0]],), shape, node.name, node.source))
-            else:
-                nodes.append(Node(rows, inputs, shape, f"{before.name} {label}", before.source))
-            renamed[key] = len(nodes) - 1
+        at, values = renamed[node.inputs[0]], f"{before.name} values"
+        if len(gates):
+            nodes[at] = _part(before, gates, before.name)
+            nodes.append(Node(node.op, (at,), nodes[at].shape, node.name, node.source))
+            renamed[i] = len(nodes) - 1
+            if len(kept):
+                nodes.append(_part(before, kept, values))
+            renamed[-i] = len(nodes) - 1
+        else:  # every gate cancels
+            nodes[at] = _part(before, kept, values)
+            renamed[i] = renamed[-i] = at
         assert reader is not None
-        plans[reader] = (i, on_gates, on_z)
+        plans[reader] = (i, on_gates, on_z, bias)
     if not changed:
-        return network
-    return Network(
+        return network, {i: i for i in range(len(network))}
+    made = Network(
         tuple(nodes), network.notes, network.head, network.dtype, network.box, network.extras, network.origin
     )
+    return made, renamed
 
 
 def _reader(network: Network, i: int) -> int | None:
@@ -84,35 +100,44 @@ def _reader(network: Network, i: int) -> int | None:
     return after[0] if fits else None
 
 
-def _matrix(m: AbstractLinear) -> Any:
-    """The matrix, sparse where it is stored so."""
+def rows_of(m: AbstractLinear) -> Any:
+    """What each unit computes, of a convolution each channel: a matrix, sparse where it is stored so."""
+    if isinstance(m, Conv):
+        return m.kernel.reshape(len(m.kernel), -1)
     return m.W if isinstance(m, Dense | Sparse) else m.matrix()
 
 
-def _map(W: Any) -> AbstractLinear:
+def map_of(W: Any) -> AbstractLinear:
     return Dense(W) if isinstance(W, np.ndarray) else Sparse(W.tocsr())
 
 
-def _chosen(op: Affine, which: IntArray) -> tuple[Affine, tuple[int, ...]]:
+def _part(node: Node, which: IntArray, name: str) -> Node:
+    """An affine node with some of its rows."""
+    assert isinstance(node.op, Affine)
+    rows, shape = chosen(node.op, which)
+    return Node(rows, node.inputs, shape, name, node.source)
+
+
+def chosen(op: Affine, which: IntArray) -> tuple[Affine, tuple[int, ...]]:
     """Some rows of an affine map, or some channels of a convolution, and the shape of what they give."""
     conv = op.maps[0]
     if not isinstance(conv, Conv):
-        return Affine(tuple(_map(_matrix(m)[which]) for m in op.maps), op.bias[which]), (len(which),)
+        return Affine(tuple(map_of(rows_of(m)[which]) for m in op.maps), op.bias[which]), (len(which),)
     bias = op.bias.reshape(conv.out_shape[0], -1)[which].ravel()
     return Affine((replace(conv, kernel=conv.kernel[which]),), bias), (len(which), *conv.out_shape[1:])
 
 
-def _rows_and_readers(source: Affine, target: Affine) -> tuple[list[Any], Array, Any]:
+def rows_and_readers(source: Affine, target: Affine) -> tuple[list[Any], Array, Any]:
     """What each unit (of a convolution each channel) computes: rows and constants; and the weights it is read with, a column each."""
     conv, reader = source.maps[0], target.maps[0]
     if not (isinstance(conv, Conv) and isinstance(reader, Conv)):
-        return [_matrix(m) for m in source.maps], source.bias, _matrix(reader)
+        return [rows_of(m) for m in source.maps], source.bias, rows_of(reader)
     count = len(conv.kernel)
     V = reader.kernel.transpose(0, 2, 3, 1).reshape(-1, count)
-    return [conv.kernel.reshape(count, -1)], source.bias.reshape(count, -1)[:, 0], V
+    return [rows_of(conv)], source.bias.reshape(count, -1)[:, 0], V
 
 
-def _read_by(reader: AbstractLinear, V: Any) -> AbstractLinear:
+def read_by(reader: AbstractLinear, V: Any) -> AbstractLinear:
     """The reader with other columns: as a matrix, or as a convolution of as many channels."""
     if not isinstance(reader, Conv):
         return Dense(V.toarray()) if isinstance(reader, Dense) else Sparse(V.tocsr())
@@ -121,37 +146,44 @@ def _read_by(reader: AbstractLinear, V: Any) -> AbstractLinear:
     return replace(reader, kernel=kernel, in_shape=(V.shape[1], *reader.in_shape[1:]))
 
 
-def _joined(network: Network, i: int, reader: int) -> tuple[IntArray, IntArray, Any, Any] | None:
-    """Units that stay gates, units whose z is read, and the reader's maps of both; None where nothing can be joined."""
+def _joined(network: Network, i: int, reader: int) -> Plan | None:
+    """Units that stay gates, units whose z is read, and the reader's maps of both; None where nothing can be joined without rounding."""
     source, target = network.nodes[network.nodes[i].inputs[0]].op, network.nodes[reader].op
     assert isinstance(source, Affine) and isinstance(target, Affine)
-    rows, constants, columns = _rows_and_readers(source, target)
+    rows, constants, columns = rows_and_readers(source, target)
     first, times = _groups(rows, constants)
     if np.all(first == np.arange(len(first))):
         return None
+    V, on_gates, on_z, exact = combined(columns, first, times)
+    mirrored = np.flatnonzero(times < 0)
+    if not (exact and _exact(V, first) and _exact(V[:, mirrored], first[mirrored])):
+        return None
+    return planned(target, on_gates, on_z)
+
+
+def combined(columns: Any, first: IntArray, times: Array) -> tuple[Any, Any, Any, bool]:
+    """The columns times what their units are multiplied by; their sums on gates and on z; whether no product was rounded."""
     import scipy.sparse
 
-    V = scipy.sparse.csc_matrix(columns)
-    units = np.arange(len(first))
-    V, exact = _scaled(V, np.abs(times))
+    units, mirrored = np.arange(len(first)), np.flatnonzero(times < 0)
+    V, exact = _scaled(scipy.sparse.csc_matrix(columns), np.abs(times))
     on_gates = V @ scipy.sparse.csr_matrix((np.ones(len(first)), (units, first)), shape=(len(first),) * 2)
-    mirrored = units[times < 0]
     on_z = V[:, mirrored] @ scipy.sparse.csr_matrix(
         (-np.ones(len(mirrored)), (np.arange(len(mirrored)), first[mirrored])), shape=(len(mirrored), len(first))
     )
-    on_gates, on_z = on_gates.tocsc(), on_z.tocsc()
-    if not (exact and _exact(V, first) and _exact(V[:, mirrored], first[mirrored])):
-        return None
+    return V, on_gates.tocsc(), on_z.tocsc(), exact
+
+
+def planned(target: Affine, on_gates: Any, on_z: Any, bias: Array | None = None) -> Plan | None:
+    """The plan of a layer from the weights that its reader has on every gate and every z; None where it is the layer as it was."""
     on_gates.eliminate_zeros()
     on_z.eliminate_zeros()
     gates = np.flatnonzero(np.diff(on_gates.indptr))
     kept = np.flatnonzero(np.diff(on_z.indptr))
-    if not len(gates) and len(kept):  # every gate cancels: one is kept, with the weight 0, so that no layer is empty
-        gates = np.zeros(1, np.int64)
-    if not len(gates) or (not len(kept) and len(gates) == len(first)):
+    if not len(kept) and len(gates) in (0, on_gates.shape[1]):
         return None
-    reader_of = target.maps[0]
-    return gates, kept, _read_by(reader_of, on_gates[:, gates]), _read_by(reader_of, on_z[:, kept])
+    of, bias = target.maps[0], target.bias if bias is None else bias
+    return gates, kept, read_by(of, on_gates[:, gates]), read_by(of, on_z[:, kept]), bias
 
 
 def _groups(matrices: list[Any], bias: Array) -> tuple[IntArray, Array]:
