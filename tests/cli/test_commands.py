@@ -90,7 +90,7 @@ def test_the_commands_that_the_report_suggests(folder):
             {"regions", "vertices", "edges", "area_error", "cpu_seconds"},
         ),
         (
-            ("flip", "net.onnx", "--at", "at.npz", "--timeout", "10"),
+            ("flip", "net.onnx", "--at", "at.npz", "--timeout", "10", "--plot", "f.svg", "--image", "2x2"),
             {"status", "distance", "lower_bound", "upper_bound", "from", "to", "replay", "cpu_seconds"},
         ),
         (
@@ -103,7 +103,7 @@ def test_the_commands_that_the_report_suggests(folder):
         assert found.returncode == 0, found.stderr
         assert keys <= set(json.loads(found.stdout)), arguments
         assert run(*arguments, cwd=folder).returncode == 0
-    assert "<svg" in (folder / "p.svg").read_text()
+    assert all("<svg" in (folder / name).read_text() for name in ("p.svg", "f.svg"))
     with np.load(folder / "p.npz") as saved:
         assert len(saved["offsets"]) > 1
     # One row is a domain of one point: every gate is decided and the network is a constant there.

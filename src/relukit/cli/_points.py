@@ -60,3 +60,17 @@ def point(network: Any, text: str, what: str) -> Any:
     if len(rows) != 1:
         raise InvalidInput(f"{what}: {text} has {len(rows)} rows; name one as {text}:0")
     return rows[0]
+
+
+def shape_of(image: str) -> tuple[int, ...] | None:
+    """`28x28` as a shape, None where nothing is given.
+
+    Raises:
+        InvalidInput: Something else.
+    """
+    if not image:
+        return None
+    parts = image.lower().split("x")
+    if not all(p.isdigit() for p in parts):
+        raise InvalidInput(f"--image takes rows x columns, for instance 28x28, got '{image}'")
+    return tuple(map(int, parts))

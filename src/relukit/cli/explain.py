@@ -19,7 +19,7 @@ def command(
     import relukit
     from relukit._errors import InvalidInput
     from relukit.cli._frame import print_json
-    from relukit.cli._points import point
+    from relukit.cli._points import point, shape_of
 
     network = relukit.load(model)
     if box and network.box is None:
@@ -28,22 +28,11 @@ def command(
     if plot is not None:
         from relukit.geometry._write import save_picture
 
-        save_picture(found.plot(image=_shape(image))[0], plot)
+        save_picture(found.plot(image=shape_of(image))[0], plot)
     if as_json:
         print_json(found.to_dict() | {"head": network.head})
     else:
         _say(found, network)
-
-
-def _shape(image: str) -> tuple[int, ...] | None:
-    from relukit._errors import InvalidInput
-
-    if not image:
-        return None
-    parts = image.lower().split("x")
-    if not all(p.isdigit() for p in parts):
-        raise InvalidInput(f"--image takes rows x columns, for instance 28x28, got '{image}'")
-    return tuple(map(int, parts))
 
 
 def _say(found: Any, network: Any) -> None:

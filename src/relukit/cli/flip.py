@@ -41,14 +41,19 @@ def command(
         None,
         "--out",
         "-o",
-        help="Write the flipped input as .npy or the picture as .png, .svg, .pdf; with --all the table as .json or its curve as a picture",
+        help="Write the flipped input as .npy, or the picture as --plot does; with --all the table as .json",
     ),
+    plot: Path | None = typer.Option(
+        None, help="Draw the flip, with --all the curve of certified accuracy: .png, .svg, .pdf"
+    ),
+    image: str = typer.Option("", help="A flat input drawn as an image: 8x8 (28x28 and 3x32x32 are known)"),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """The smallest change of one input that changes the decision."""
     import relukit
     from relukit._errors import InvalidInput
     from relukit.cli._frame import print_json
+    from relukit.cli._points import shape_of
     from relukit.verification.flip import flip
 
     if norm not in ("inf", "1", "2"):
@@ -61,26 +66,24 @@ def command(
         "steps": _steps(steps),
     }  # fmt: skip
     within = _limits(data.x, low, high, bounds, box, network.inputs)
-    if every:
-        numbers, table = _many(network, data, float(norm), within, timeout, limit, shard, cluster, options)
-        content = table.to_dict() | {"numbers": numbers}
-        if out is not None:
-            from relukit.verification._flip_batch import write_table
+    files, shape = _files(out, plot, ".json" if every else ".npy"), shape_of(image)
+    if shape is not None:
+        from relukit.geometry._draw_explain import image_shape
 
-            write_table(content, out)
-        print_json(content) if as_json else print(table)
+        image_shape(network.input_shape, network.inputs, shape)  # refused before the work
+    if every:
+        _many(network, data, float(norm), within, timeout, limit, shard, cluster, options, files, as_json)
         return
-    if shard or cluster:
-        raise InvalidInput("--shard and --cluster share out the rows of --all")
-    if out is not None and out.suffix not in (".npy", ".png", ".svg", ".pdf"):
-        raise InvalidInput(f"--out ends with .npy, .png, .svg or .pdf, got '{out}'")
+    if shard or cluster or limit is not None:
+        raise InvalidInput("--shard, --cluster and --limit are about the rows of --all")
     if not -len(data.x) <= row < len(data.x):
-        raise InvalidInput(f"{at} has {len(data.x)} rows, --row {row} is none of them")
+        raise InvalidInput(f"{at} has the rows 0 to {len(data.x) - 1}, {row} is none of them")
     found = _one(
         lambda tell: flip(network, data.x[row], float(norm), within, timeout=timeout, on_progress=tell, **options)
     )
-    if out is not None and found.witness is not None:
-        _write(found, out)
+    for path in files:
+        if found.witness is not None:
+            _write(found, path, shape)
     print_json(found.to_dict()) if as_json else print(found)
 
 
@@ -98,7 +101,19 @@ def _rows(network: Any, at: str, row: int) -> tuple[Any, str, int]:
     return Data(points(network, at, "--at"), None, at), at, row
 
 
-def _write(found: Any, out: Path) -> None:
+def _files(out: Path | None, plot: Path | None, data: str) -> list[Path]:
+    """What is to be written, refused before the work where a name says neither data nor a picture."""
+    from relukit._errors import InvalidInput
+
+    pictures = (".png", ".svg", ".pdf")
+    if plot is not None and plot.suffix not in pictures:
+        raise InvalidInput(f"--plot ends with .png, .svg or .pdf, got '{plot}'")
+    if out is not None and out.suffix not in (data, *pictures):
+        raise InvalidInput(f"--out ends with {data}, .png, .svg or .pdf, got '{out}'")
+    return [path for path in (out, plot) if path is not None]
+
+
+def _write(found: Any, out: Path, shape: tuple[int, ...] | None) -> None:
     import numpy as np
 
     from relukit._numerics import atomic_path
@@ -108,7 +123,9 @@ def _write(found: Any, out: Path) -> None:
             np.save(file, found.witness.reshape(found.input_shape))
     else:
         with atomic_path(out) as path:
-            np.ravel(found.plot())[0].figure.savefig(path, dpi=160, bbox_inches="tight", format=out.suffix[1:])
+            np.ravel(found.plot(shape=shape))[0].figure.savefig(
+                path, dpi=160, bbox_inches="tight", format=out.suffix[1:]
+            )
 
 
 def _one(run: Any) -> Any:
@@ -136,13 +153,20 @@ def _one(run: Any) -> Any:
 
 def _many(
     network: Any, data: Any, norm: float, within: Any, timeout: float, limit: int | None, shard: str,
-    address: str | None, options: dict[str, Any],
-) -> tuple[list[int], Any]:  # fmt: skip
-    """The numbers of the rows, and their flips."""
+    address: str | None, options: dict[str, Any], files: list[Path], as_json: bool,
+) -> None:  # fmt: skip
+    """Flip all rows; what was done is written and printed, also where Ctrl-C ends it."""
     from relukit._errors import InvalidInput
     from relukit._spread import Shard, cluster
-    from relukit.cli._frame import progress
+    from relukit.cli._frame import print_json, progress, say_error
+    from relukit.verification._flip_batch import FlipsInterrupted, write_table
     from relukit.verification.flip import flips
+
+    def tell(done: list[int], table: Any) -> None:
+        content = table.to_dict() | {"numbers": done}
+        for path in files:
+            write_table(content, path)
+        print_json(content) if as_json else print(table)
 
     if limit is not None and limit < 1:
         raise InvalidInput(f"--limit must be at least 1, got {limit}")
@@ -150,12 +174,18 @@ def _many(
     numbers = Shard.read(shard).take(numbers) if shard else numbers
     labels = None if data.y is None else data.y[numbers]
     options["starts"] = network.rows(data.x[:limit])[0]  # whichever the shard
-    with progress("flipping", len(numbers)) as step, cluster(address) as executor:
-        table = flips(
-            network, data.x[numbers], norm, within, labels, timeout,
-            on_progress=lambda k, _: step(k, ""), executor=executor, **options,
-        )  # fmt: skip
-    return numbers, table
+    try:
+        with progress("flipping", len(numbers)) as step, cluster(address) as executor:
+            table = flips(
+                network, data.x[numbers], norm, within, labels, timeout,
+                on_progress=lambda k, _: step(k, ""), executor=executor, **options,
+            )  # fmt: skip
+    except FlipsInterrupted as stopped:
+        say_error(f"{len(stopped.numbers)} of {len(numbers)} rows were done")
+        if stopped.numbers:
+            tell([numbers[k] for k in stopped.numbers], stopped.table)
+        raise
+    tell(numbers, table)
 
 
 def _numbers(text: str, option: str) -> list[int]:

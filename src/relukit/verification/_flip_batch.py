@@ -1,7 +1,7 @@
 """Smallest flips of many inputs: the curve of certified accuracy, and a histogram."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,19 @@ class FlipTable(Shown):
         return f"FlipTable({c['rows']} rows, {c['proven']} proven, accuracy {c['accuracy']:.1%}, {middle})"
 
 
+class FlipsInterrupted(KeyboardInterrupt):
+    """Ctrl-C between two rows of many.
+
+    Arguments:
+        numbers: Rows that were done.
+        table: Their flips.
+    """
+
+    def __init__(self, numbers: list[int], table: FlipTable) -> None:
+        super().__init__(f"interrupted after {len(numbers)} rows")
+        self.numbers, self.table = numbers, table
+
+
 def table_of(flips: list[dict[str, Any]], right: AnyArray) -> dict[str, Any]:
     """Flips as data, with the curve of certified accuracy and a histogram of distances."""
     right = np.asarray(right, bool)
@@ -72,25 +85,32 @@ def table_of(flips: list[dict[str, Any]], right: AnyArray) -> dict[str, Any]:
     }
 
 
-def _curve(lower: list[float], upper: list[float], right: AnyArray, radii: Array) -> tuple[Array, Array]:
-    share = lambda bound: (right & (np.array(bound) > np.asarray(radii)[:, None])).mean(axis=1)
+def _curve(lower: list[float], upper: list[float], right: Any, radii: Array) -> tuple[Array, Array]:
+    share = lambda bound: (np.asarray(right, bool) & (np.array(bound) > np.asarray(radii)[:, None])).mean(axis=1)
     return share(lower), share(upper)
 
 
 def draw(content: dict[str, Any], ax: Any = None) -> Any:
-    """A table's curve of certified accuracy over the histogram of distances."""
+    """A table's curve of certified accuracy, a step at each row's bound, over the histogram of distances."""
     import matplotlib.pyplot as plt
 
     ax = plt.subplots(figsize=(6, 3.6))[1] if ax is None else ax
-    curve, bars = content["curve"], content["histogram"]
+    flips, right, bars = content["flips"], content["right"], content["histogram"]
     if bars["counts"]:
         edges, counts = np.array(bars["edges"]), np.array(bars["counts"])
         ax.bar(edges[:-1], counts / content["rows"], np.diff(edges), align="edge", color="#d5dde5", label="flips found")
-    ax.plot(curve["radius"], curve["certified"], color="#1f6f54", label="certified")
-    if not np.allclose(curve["certified"], curve["possible"], atol=1e-9):
-        ax.plot(curve["radius"], curve["possible"], color="#b4562b", ls="--", label="not refuted")
-    ax.set(xlabel="size of the change", ylabel="share of rows", ylim=(0, 1.02))
-    ax.set_xlim(left=0)
+    lower = [f["lower"] for f in flips]
+    upper = [np.inf if f["upper"] is None else f["upper"] for f in flips]
+    most = content["curve"]["radius"][-1]
+    kinds = [(lower, "certified", {"color": "#1f6f54"})]
+    if not np.allclose(lower, upper, atol=1e-5 * most):
+        kinds.append((upper, "not refuted", {"color": "#b4562b", "ls": "--"}))
+    for bounds, label, style in kinds:
+        radii = np.unique([0.0, *(b for b in bounds if b < most), most])
+        ax.step(radii, _curve(bounds, bounds, right, radii)[0], where="post", label=label, **style)
+    norm = flips[0]["norm"] if flips else "inf"
+    ax.set(xlabel=f"{'l-inf' if norm == 'inf' else f'l{norm:g}'} size of the change", ylabel="share of rows", xlim=(0, most), ylim=(0, 1.02))
+    ax.set_title(f"{content['proven']} of {content['rows']} distances proven", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return ax
@@ -130,6 +150,7 @@ def run_many(
     Raises:
         ShapeMismatch: There is not one label for each row.
         InvalidInput: `total` together with an executor.
+        FlipsInterrupted: Ctrl-C; it holds the rows that were done.
     """
     if executor is not None and total is not None:
         raise InvalidInput("total shares seconds among rows done one after the other; with an executor give timeout")
@@ -140,15 +161,25 @@ def run_many(
             raise ShapeMismatch(f"{len(labels)} labels for {len(rows)} rows: give one label for each row")
         right = decided == labels
     found: dict[int, Any] = {}
-    if executor is not None:
-        for k, answer in answers(one, [(row, timeout) for row in rows], executor):
+    try:
+        for k, answer in _each(one, rows, timeout, total, executor):
             found[k] = answer
             if on_progress is not None:
                 on_progress(len(found), len(rows))
-    stop = np.inf if total is None else time.perf_counter() + total
-    for k, row in enumerate(rows if executor is None else ()):
-        left = (stop - time.perf_counter()) / (len(rows) - k)
-        found[k] = one(row, max(min(timeout, 2 * left), 0.05))
-        if on_progress is not None:
-            on_progress(k + 1, len(rows))
+    except KeyboardInterrupt as stopped:
+        done = sorted(found)
+        raise FlipsInterrupted(done, FlipTable(tuple(found[k] for k in done), right[done])) from stopped
     return FlipTable(tuple(found[k] for k in range(len(rows))), right)
+
+
+def _each(
+    one: Callable[[Array, float], "Flip"], rows: Array, timeout: float, total: float | None, executor: Executor | None
+) -> Iterator[tuple[int, "Flip"]]:
+    """The flips with their rows' numbers as they are found."""
+    if executor is not None:
+        yield from answers(one, [(row, timeout) for row in rows], executor)
+        return
+    stop = np.inf if total is None else time.perf_counter() + total
+    for k, row in enumerate(rows):
+        left = (stop - time.perf_counter()) / (len(rows) - k)
+        yield k, one(row, max(min(timeout, 2 * left), 0.05))

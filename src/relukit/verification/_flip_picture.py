@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from relukit._errors import InvalidInput
-from relukit.geometry._draw_explain import as_picture, bars
+from relukit.geometry._draw_explain import as_picture, bars, image_shape
 
 
 def draw(found: Any, ax: Any, shape: tuple[int, ...] | None = None) -> Any:
     """Draw on the given axes (three for an image), or on new ones; returns them.
 
     Arguments:
-        shape: Of the image, where the network takes its pixels in a row.
+        shape: Of the image, where the network takes its pixels in a row; 784 inputs are 28 x 28, 3,072 are 3 x 32 x 32.
 
     Raises:
         InvalidInput: No flip was found, or the inputs do not fill the shape.
@@ -21,19 +21,19 @@ def draw(found: Any, ax: Any, shape: tuple[int, ...] | None = None) -> Any:
         raise InvalidInput(f"there is no flip to draw: {found!r}")
     from matplotlib.figure import Figure
 
-    if shape is not None and np.prod(shape) != len(found.x):
-        raise InvalidInput(
-            f"an image of shape {tuple(shape)} has {np.prod(shape)} pixels, the network takes {len(found.x)} inputs"
-        )
     before, after, change = as_pictures(found, shape)
-    title = f"{found.from_} to {found.to}: {found.distance:.4g}, {found.status}"
+    size = f"{'l-inf' if np.isinf(found.norm) else f'l{found.norm:g}'} distance {found.distance:.4g}"
+    size += ", proven" if found.status == "proven" else f", at least {found.lower:.4g}"
     if before is None:
-        ax = Figure(figsize=(6, 4.6), layout="constrained").subplots() if ax is None else ax
-        bars(ax, found.witness - found.x, title, "change of the input")
-        size = np.abs(found.witness - found.x)
-        moved, drawn = int(np.sum(size > 1e-6 * size.max())), len(ax.get_yticks())
-        if moved > drawn:
-            ax.set_xlabel(f"change of the input, {drawn} of {moved} that move")
+        moved = _without_noise(found.witness - found.x)
+        drawn = min(np.count_nonzero(moved), 20)
+        ax = Figure(figsize=(6.4, 1.2 + 0.18 * max(drawn, 2)), layout="constrained").subplots() if ax is None else ax
+        bars(ax, moved, f"{found.from_} to {found.to}: {size}", "change of the input")
+        ax.set_ylim(max(drawn, 2) - 0.4, -0.6)  # a few bars are no thicker than many
+        largest = np.argsort(-np.abs(moved), kind="stable")[: len(ax.get_yticks())]
+        ax.set_yticklabels([f"input {k}: {found.x[k]:.3g} to {found.witness[k]:.3g}" for k in largest])
+        if drawn < np.count_nonzero(moved):
+            ax.set_xlabel(f"change of the input, {drawn} of {np.count_nonzero(moved)} that move")
         return ax
     ax = Figure(figsize=(10, 3.6), layout="constrained").subplots(1, 3) if ax is None else ax
     left, middle, right = np.ravel(ax)[:3]
@@ -44,10 +44,16 @@ def draw(found: Any, ax: Any, shape: tuple[int, ...] | None = None) -> Any:
     most = float(np.abs(change).max()) or 1.0
     shown = right.imshow(change, cmap="PuOr_r", vmin=-most, vmax=most)
     right.figure.colorbar(shown, ax=right, shrink=0.8, label="change")
-    right.set_title(f"distance {found.distance:.4g}, {found.status}")
+    right.set_title(size)
     for panel in (left, middle, right):
         panel.set_axis_off()
     return ax
+
+
+def _without_noise(change: Any) -> Any:
+    """Changes to five digits of the largest, so that equal ones stand in the order of the inputs and rounding is no move."""
+    most = float(np.abs(change).max()) or 1.0
+    return np.round(change / most, 5) * most
 
 
 def as_pictures(found: Any, shape: tuple[int, ...] | None = None) -> tuple[Any, Any, Any]:
@@ -55,9 +61,9 @@ def as_pictures(found: Any, shape: tuple[int, ...] | None = None) -> tuple[Any, 
     both = np.stack([found.x, found.witness])
     low, high = both.min(), both.max()
     scaled = (both - low) / ((high - low) or 1.0)
-    shape = found.input_shape if shape is None else shape
+    shape = image_shape(found.input_shape, found.x.size, shape and tuple(s for s in shape if s != 1))
     pictures = [as_picture(v, shape, scaled=True) for v in scaled]
-    if shape is None or pictures[0] is None:
+    if pictures[0] is None:
         return None, None, None
     squeezed = tuple(s for s in shape if s != 1)
     change = (found.witness - found.x).reshape(squeezed)

@@ -77,7 +77,7 @@ class Flip(Shown):
     def plot(self, ax: Any = None, shape: tuple[int, ...] | None = None) -> Any:
         """Before, after and the change, for an image on three axes; for a table's row the inputs that move, as bars.
 
-        `shape` is that of the image where the network takes its pixels in a row.
+        `shape` is that of the image where the network takes its pixels in a row; 784 inputs are 28 x 28, 3,072 are 3 x 32 x 32.
         """
         from relukit.verification._flip_picture import draw
 
@@ -208,6 +208,7 @@ def flips(
     Raises:
         ShapeMismatch: There is not one label for each row.
         InvalidInput: As `flip`, no row at all, or `total` together with an executor.
+        FlipsInterrupted: Ctrl-C; its `numbers` and `table` hold the rows that were done.
     """
     rows, _ = network.rows(X)
     if not len(rows):
