@@ -307,7 +307,7 @@ def test_what_is_refused():
     for options, words in (
         ({"norm": 3}, "norm must be"), ({"target": 0}, "already"), ({"target": 7}, "none of the decisions"),
         ({"margin": -1.0}, "margin"), ({"probability": 1.0}, "probability"), ({"frozen": (5,)}, "names input 5"),
-        ({"integer": (1,)}, "whole numbers"), ({"steps": {1: 0.0}}, "positive number"), ({"steps": {7: 1.0}}, "steps names input 7"), ({"within": Box([2.0, 2.0], [3.0, 3.0])}, "outside"), ({"timeout": 0}, "timeout"),
+        ({"integer": (1,)}, "input 1 is to take whole numbers only and is 0.5"), ({"steps": {1: 0.0}}, "positive number"), ({"steps": {7: 1.0}}, "steps names input 7"), ({"within": Box([2.0, 2.0], [3.0, 3.0])}, "outside"), ({"timeout": 0}, "timeout"),
         ({"frozen": (0, 1)}, "no input may move"),
     ):  # fmt: skip
         with pytest.raises(InvalidInput, match=words):

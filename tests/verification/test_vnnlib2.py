@@ -229,6 +229,9 @@ def test_command_line(tmp_path):
     wrong = run("check", "c.npz", "--network", "f.onnx", "--property", "sat.vnnlib", cwd=tmp_path)
     assert wrong.stdout.startswith("rejected") and wrong.returncode == 10
     assert run("check", "f.onnx", "--network", "f.onnx", "--property", "sat.vnnlib", cwd=tmp_path).returncode == 10
+    for files, words in ((("sat.vnnlib", "sat.vnnlib"), "no network"), (("f.onnx", "f.onnx"), "no property")):
+        unread = run("check", "c.npz", "--network", files[0], "--property", files[1], cwd=tmp_path)
+        assert unread.returncode == 2 and words in unread.stderr, unread.stderr
     missing = run("verify", "unsat.vnnlib", "--network", "h=f.onnx", cwd=tmp_path)
     assert missing.returncode == 2 and "missing: f" in missing.stderr and missing.stdout == ""
     assert run("supports", "--vnnlib-versions", cwd=tmp_path).stdout == "1.0\n2.0\n"

@@ -32,8 +32,10 @@ class Grid:
         self.step = np.array([sizes[int(k)] for k in self.i])
         self.base = x[self.i]
         whole = np.isin(self.i, integer)
-        if np.any(self.base[whole] != np.round(self.base[whole])):
-            raise InvalidInput("an input that is to take whole numbers only is none at the start; round it first")
+        broken = whole & (self.base != np.round(self.base))
+        if np.any(broken):
+            i, value = self.i[broken][0], self.base[broken][0]
+            raise InvalidInput(f"input {i} is to take whole numbers only and is {value:g} at the start; round it first")
         self.first, self.last = self.range(within.lower[self.i], within.upper[self.i])
 
     def __len__(self) -> int:
