@@ -6,7 +6,17 @@ import pytest
 import relukit
 from relukit import Ball, Box, InvalidInput, ShapeMismatch
 from relukit.network import from_layers
-from relukit.verification import closed_loop, equivalent, lipschitz, monotone, output_range, reach, robust, safe_step
+from relukit.verification import (
+    closed_loop,
+    control,
+    equivalent,
+    lipschitz,
+    monotone,
+    output_range,
+    reach,
+    robust,
+    safe_step,
+)
 from tests.oracles import exact_minimum
 from tests.strategies import RELU
 
@@ -191,7 +201,7 @@ def test_lipschitz_against_all_slopes(norm):
         assert found.lower >= seen - 1e-6 or found.upper <= found.lower * 1.011
 
 
-def test_reach_holds_every_simulated_state():
+def test_reach_holds_every_simulated_state(monkeypatch):
     g = np.random.default_rng(4)
     _, _, controller = random_net(g, 2, 8, 1)
     A, B = np.array([[1.0, 0.1], [-0.1, 0.95]]), np.array([[0.005], [0.1]])
@@ -207,9 +217,36 @@ def test_reach_holds_every_simulated_state():
             held |= box.contains(states)
         assert held.all()
         states = step(states)
+    monkeypatch.setattr(control, "_AT_ONCE", 1)  # cell by cell
+    single = reach(step, start, 6, boxes=64)
+    np.testing.assert_allclose(single.hull(6).lower, sets.hull(6).lower, atol=0.01)
+    np.testing.assert_allclose(single.hull(6).upper, sets.hull(6).upper, atol=0.01)
+    assert len(repr(sets)) < 150 and repr(sets).startswith("Reach(6 steps, 64 boxes each;")
+    for wrong in ({"steps": -1}, {"steps": 2, "boxes": 0}):
+        with pytest.raises(InvalidInput, match="at least 0 and boxes"):
+            reach(step, start, **wrong)
     rough = reach(step, start, 6, boxes=1)
     assert (sets.hull(6).upper - sets.hull(6).lower <= rough.hull(6).upper - rough.hull(6).lower + 1e-12).all()
     hull = sets.hull(1)
     assert safe_step(step, start, Box(hull.lower - 0.01, hull.upper + 0.01)).status == "unsat"
     assert safe_step(step, start, Box(hull.lower, 0.5 * (hull.lower + hull.upper))).status == "sat"
     assert sets.inside(Box([-3.0, -3.0], [3.0, 3.0])) and not sets.inside(Box([0.4, -0.1], [0.6, 0.1]))
+
+
+def test_answers_print_on_one_short_line():
+    network = from_layers([np.eye(784)[:2]], [np.zeros(2)], [])
+    x, y = network.variables()
+    box = Box(np.zeros(784), np.ones(784))
+    found = relukit.verify(network, x.within(box), y[0] <= 0.5)
+    proven = relukit.verify(network, x.within(box), y[0] <= 1.5)
+    assert repr(found).startswith("Falsified(witness [") and "(784 in all)" in repr(found) and len(repr(found)) < 250
+    assert repr(proven).startswith("Verified(linear bounds, 1 box, ") and len(repr(proven)) < 80
+    for shown in output_range(network, box):
+        assert repr(shown).startswith("Interval(") and len(repr(shown)) < 80
+
+
+def test_all_names_of_the_package_are_there():
+    import relukit.verification as package
+
+    assert {"robust", "reach", "lipschitz", "verify", "flip", "Verified"} <= set(package.__all__)
+    assert all(hasattr(package, name) for name in package.__all__)

@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from relukit.verification.queries import robust as robust
     from relukit.verification.slopes import lipschitz as lipschitz
 
-# What one proof does not need is loaded when it is first used.
-_LATER = {
+# What one proof does not need is loaded when it is first used; the others are here already.
+_NAMES = {
+    "_verdict": ("Falsified", "Interval", "Undecided", "Verdict", "Verified"),
+    "flip": ("Flip", "flip", "flips"),
+    "verify": ("verify",),
     "_merge": ("Merged", "merge"),
     "certificate": ("Certificate", "Claim", "certify"),
     "control": ("Reach", "closed_loop", "reach", "safe_step"),
@@ -40,8 +43,8 @@ _LATER = {
     "queries": ("equivalent", "monotone", "output_range", "robust"),
     "slopes": ("lipschitz",),
 }
-__getattr__, __dir__, _ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
-    {name: f"relukit.verification.{module}" for module, names in _LATER.items() for name in names}
+    {name: f"relukit.verification.{module}" for module, names in _NAMES.items() for name in names}
     | {"Shard": "relukit._spread"},
 )

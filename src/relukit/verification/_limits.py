@@ -93,7 +93,7 @@ def so_far(searches: list[Search]) -> str:
         if low > 0:
             lines.append(f"case {k + 1}: no counterexample")
             continue
-        state = f"open after {boxes} boxes"
+        state = f"open after {boxes:,} boxes" if boxes else "open"
         lines.append(
             f"case {k + 1}: {state}; the smallest value of its largest condition is between {low:.6g} and {high:.6g} (a counterexample needs at most 0)"
         )

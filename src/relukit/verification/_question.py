@@ -231,7 +231,7 @@ def _from_conditions(network: Network, question: tuple[Any, ...]) -> tuple[Prope
     if booleans != len(pending):
         raise InvalidInput(
             f"{booleans} of the conditions are plain True, and {len(pending)} memberships `x in box` were written for this network: "
-            "write x.within(box) instead of `x in box`"
+            "write x.within(box) instead of `x in box`, or call again where an earlier call failed"
         )
     if not conditions:
         raise InvalidInput("verify(network, assumptions..., claim) needs a claim that is a condition on variables")

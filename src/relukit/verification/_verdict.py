@@ -3,11 +3,24 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from relukit._shown import Shown
 from relukit._types import Array
 
 if TYPE_CHECKING:
     from relukit.verification.certificate import Certificate
+
+
+def _listed(values: Array) -> str:
+    """The first entries, and how many there are in all."""
+    flat = np.ravel(values)
+    more = "" if len(flat) <= 8 else f", ... ({len(flat)} in all)"
+    return "[" + ", ".join(f"{v:.6g}" for v in flat[:8]) + more + "]"
+
+
+def _work(verdict: Any) -> str:
+    return f"{verdict.engine}, {verdict.boxes:,} box{'es' * (verdict.boxes != 1)}, {verdict.cpu_seconds:.3g} CPU-s"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +49,9 @@ class Verified(Shown):
             "cpu_seconds": self.cpu_seconds,
         } | more
 
+    def __repr__(self) -> str:
+        return f"Verified({_work(self)}{'; ' * bool(self.note)}{self.note})"
+
 
 @dataclass(frozen=True, eq=False)
 class Falsified(Shown):
@@ -58,6 +74,9 @@ class Falsified(Shown):
             "status": self.status, "witness": self.witness.tolist(), "outputs": self.outputs.tolist(), "boxes": self.boxes, "engine": self.engine,
             "cpu_seconds": self.cpu_seconds,
         }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Falsified(witness {_listed(self.witness)}, outputs {_listed(self.outputs)}; {_work(self)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +104,9 @@ class Undecided(Shown):
             "status": "timed-out" if self.timed_out else self.status, "reason": self.reason, "next_step": self.next_step, "boxes": self.boxes,
             "engine": self.engine, "cpu_seconds": self.cpu_seconds,
         }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Undecided({self.reason}; {self.next_step}; {_work(self)})"
 
 
 Verdict = Verified | Falsified | Undecided
@@ -117,3 +139,7 @@ class Interval(Shown):
             "boxes": self.boxes,
             "cpu_seconds": self.cpu_seconds,
         }
+
+    def __repr__(self) -> str:
+        ends = f"{self.lower:.9g} to {self.upper:.9g}"
+        return f"Interval({ends}, {'proven' if self.proven else 'not closed'}, {self.cpu_seconds:.3g} CPU-s)"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from relukit._errors import ShapeMismatch
+from relukit._errors import InvalidInput, ShapeMismatch
 from relukit._shown import Shown
 from relukit._types import Array
 from relukit.bounds import linear
@@ -17,6 +17,8 @@ from relukit.network.affine import Dense
 from relukit.sets import Box
 from relukit.verification._verdict import Verdict
 from relukit.verification.verify import verify
+
+_AT_ONCE = 4_000_000  # numbers of one layer's rows, of all cells that are bounded together
 
 
 def closed_loop(controller: Any, A: Array, B: Array, c: Array | float = 0.0) -> Network:
@@ -74,6 +76,12 @@ class Reach(Shown):
             "upper": [h.upper.tolist() for h in hulls],
         }
 
+    def __repr__(self) -> str:
+        last = self.hull(-1)
+        ends = ", ".join(f"[{a:.4g}, {b:.4g}]" for a, b in zip(last.lower[:6], last.upper[:6]))
+        more = ", ..." if last.size > 6 else ""
+        return f"Reach({len(self.sets) - 1} steps, {len(self.sets[0])} boxes each; after the last within {ends}{more})"
+
 
 def reach(
     step: Any, start: Box, steps: int, boxes: int = 256, on_progress: Callable[[int, int], None] | None = None
@@ -88,10 +96,16 @@ def reach(
         step: A network from state to next state.
         boxes: Cells that the start is cut into.
         on_progress: Called with `(cells done, cells)`.
+
+    Raises:
+        ShapeMismatch: The network is no step, or the set has another number of states.
+        InvalidInput: `steps` below 0 or `boxes` below 1.
     """
     found, started = load(step), time.process_time()
     if found.inputs != found.outputs:
         raise ShapeMismatch(f"a step maps states to states; this network maps {found.inputs} to {found.outputs}")
+    if steps < 0 or boxes < 1:
+        raise InvalidInput(f"steps must be at least 0 and boxes at least 1, got {steps} and {boxes}")
     found.require_piecewise_linear("reach")
     cells = [start]
     while len(cells) * 2 <= boxes:
@@ -102,14 +116,18 @@ def reach(
     for _ in range(1, steps):
         folded.append(chained(folded[-1], found))
     sets: list[list[Box]] = [[] for _ in range(steps + 1)]
-    for number, cell in enumerate(cells):
-        sets[0].append(cell)
+    together = max(_AT_ONCE // max(n.size for n in found.nodes) ** 2, 1)
+    for first in range(0, len(cells), together):
+        part = cells[first : first + together]
+        cell = Box(np.stack([c.lower for c in part]), np.stack([c.upper for c in part]))
+        sets[0].extend(part)
         before = cell
         for k in range(steps):
             low, high = linear(folded[k], cell).output
             one_low, one_high = linear(found, before).output
-            before = Box(np.maximum(low, one_low), np.maximum(np.minimum(high, one_high), np.maximum(low, one_low)))
-            sets[k + 1].append(before)
+            low = np.maximum(low, one_low)
+            before = Box(low, np.maximum(np.minimum(high, one_high), low))
+            sets[k + 1].extend(Box(*ends) for ends in zip(before.lower, before.upper))
         if on_progress is not None:
-            on_progress(number + 1, len(cells))
+            on_progress(first + len(part), len(cells))
     return Reach(tuple(tuple(s) for s in sets), time.process_time() - started)
