@@ -13,11 +13,9 @@ from relukit import Box, InvalidInput, UnsupportedOperation
 from relukit.activations import get
 from relukit.network import from_layers
 from relukit.search._few_chain import Rows
-from relukit.verification._flip_batch import FlipsInterrupted
 from relukit.verification._flip_descent import Descent
 from relukit.verification._flip_question import Question
 from relukit.verification._flip_search import FlipSearch
-from relukit.verification.flip import flips
 from tests.strategies import RELU
 
 KNOWN = 0.02570906  # mnist_fc 256x2, image 2, by an independent mixed-integer program
@@ -245,57 +243,6 @@ def test_interrupted_it_tells_a_lower_bound_that_holds():
         relukit.flip(network, x, on_progress=stop_at_first)
     exact = relukit.flip(network, x).upper
     assert told[0][0] == 0 and 0 < told[-1][0] <= exact <= told[-1][1]
-
-
-def test_pictures_of_a_row_and_of_an_image():
-    g = np.random.default_rng(0)
-    network = from_layers([g.standard_normal((2, 36))], [np.zeros(2)], [])
-    found = relukit.flip(network, g.random(36))
-    bars = found.plot()
-    assert bars.get_xlabel() == "change of the input, 20 of 36 that move" and len(bars.patches) == 20
-    assert bars.get_title().endswith(f"l-inf distance {found.distance:.4g}, proven")
-    before, after, change = found.plot(shape=(1, 4, 9))
-    assert before.images[0].get_array().shape == after.images[0].get_array().shape == (4, 9)
-    assert np.allclose(change.images[0].get_array().ravel(), found.witness - found.x)
-    with pytest.raises(InvalidInput, match="36 numbers"):
-        found.plot(shape=(5, 5))
-    digits = relukit.flip(from_layers([g.standard_normal((2, 784))], [np.zeros(2)], []), g.random(784), 1)
-    assert digits.plot()[2].images[0].get_array().shape == (28, 28)
-    two = relukit.flip(from_layers([np.eye(2)], [np.zeros(2)], []), np.array([0.1, 0.2]), 2)
-    few = two.plot()
-    assert few.figure.get_figheight() < 0.5 * bars.figure.get_figheight()
-    assert [t.get_text() for t in few.get_yticklabels()] == ["input 0: 0.1 to 0.15", "input 1: 0.2 to 0.15"]
-
-
-def test_many_rows_and_their_curve():
-    network = small(7, inputs=2)[4]
-    X = np.random.default_rng(1).uniform(-1, 1, (6, 2))
-    labels = network.decide(X).copy()
-    labels[0] = 1 - labels[0]  # one wrong row: certified at no radius
-    table = flips(network, X, labels=labels, timeout=10)
-    radii = np.array([0.0, 0.1, 0.5, 2.0])
-    certified, possible = table.curve(radii)
-    by_hand = [np.mean([f.lower > r and k > 0 for k, f in enumerate(table.flips)]) for r in radii]
-    assert np.allclose(certified, by_hand) and np.all(certified <= possible) and np.all(np.diff(certified) <= 0)
-    line = table.plot().lines[0]  # steps that hold at every radius, also between two bounds
-    for r in np.linspace(0, 0.99 * line.get_xdata()[-1], 57):
-        drawn = line.get_ydata()[np.searchsorted(line.get_xdata(), r, side="right") - 1]
-        assert drawn == np.mean([f.lower > r and k > 0 for k, f in enumerate(table.flips)])
-    assert table.to_dict()["rows"] == 6 and len(table.to_dict()["flips"]) == 6
-
-
-def test_many_rows_that_are_interrupted_keep_what_was_done():
-    network, X = small(7, inputs=2)[4], np.random.default_rng(1).uniform(-1, 1, (5, 2))
-
-    def stop_at_third(done, rows):
-        if done == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(FlipsInterrupted) as stopped:
-        flips(network, X, labels=1 - network.decide(X), timeout=10, on_progress=stop_at_third)
-    assert stopped.value.numbers == [0, 1, 2] and not stopped.value.table.right.any()
-    whole = flips(network, X, timeout=10).flips
-    assert [f.upper for f in stopped.value.table.flips] == [f.upper for f in whole[:3]]
 
 
 def test_what_is_refused():

@@ -52,7 +52,7 @@ def command(
     """The smallest change of one input that changes the decision."""
     import relukit
     from relukit._errors import InvalidInput
-    from relukit.cli._frame import print_json
+    from relukit.cli._frame import print_json, say_error
     from relukit.cli._points import shape_of
     from relukit.verification.flip import flip
 
@@ -82,7 +82,9 @@ def command(
         lambda tell: flip(network, data.x[row], float(norm), within, timeout=timeout, on_progress=tell, **options)
     )
     for path in files:
-        if found.witness is not None:
+        if found.witness is None:
+            say_error(f"no flip was found, {path} is not written")
+        else:
             _write(found, path, shape)
     print_json(found.to_dict()) if as_json else print(found)
 
@@ -238,7 +240,7 @@ def _limits(x: Any, low: float | None, high: float | None, bounds: Path | None, 
     if bounds is not None:
         try:
             content = np.load(bounds, allow_pickle=False)
-            lo, hi = (content["lo"], content["hi"]) if hasattr(content, "files") else (content[0], content[1])
+            lo, hi = (content["lo"], content["hi"]) if hasattr(content, "files") else content
         except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
             raise UnreadableFile(
                 f"{bounds}: expected an array of shape (2, {inputs}), or lo and hi: {error}"

@@ -48,7 +48,7 @@ class FlipTable(Shown):
     def __repr__(self) -> str:
         c = self.to_dict()
         middle = "no flip found" if c["median"] is None else f"median distance {c['median']:.4g}"
-        return f"FlipTable({c['rows']} rows, {c['proven']} proven, accuracy {c['accuracy']:.1%}, {middle})"
+        return f"FlipTable({c['rows']} row{'s' * (c['rows'] != 1)}, {c['proven']} proven, accuracy {c['accuracy']:.1%}, {middle})"
 
 
 class FlipsInterrupted(KeyboardInterrupt):

@@ -22,7 +22,7 @@ class Flip(Shown):
     """The smallest change that turns a decision.
 
     Arguments:
-        status: `proven` (no smaller one exists, up to 1e-6, or 1e-6 of a distance above 1) or `bounded`.
+        status: `proven` (no smaller one exists, up to 1e-6, or 1e-6 of a distance above 1; without a witness: none as far as inputs may move) or `bounded`.
         from_, to: Decisions before and after; `to` is None where no flip was found.
         norm: The norm: `inf`, 2 or 1.
         lower: No flip is closer; sound, rounding included.
@@ -85,6 +85,8 @@ class Flip(Shown):
 
     def __repr__(self) -> str:
         why = f"; {self.reason}" if self.reason else ""
+        if self.witness is None and self.status == "proven":
+            return f"Flip({self.from_}: none up to {self.lower:.6g}, as far as inputs may move, proven, {self.nodes} nodes)"
         if self.witness is None:
             return f"Flip({self.from_}: none found, none below {self.lower:.6g}{why})"
         words = (
@@ -152,6 +154,11 @@ def flip(
     rows, _ = network.rows(x)
     if len(rows) != 1:
         raise InvalidInput(f"flip takes one input, got {len(rows)}; flips(...) takes many")
+    with np.errstate(over="ignore"):
+        held = np.isfinite(rows[0].astype(network.dtype))
+    if not held.all():
+        i = int(np.flatnonzero(~held)[0])
+        raise InvalidInput(f"input {i} is {rows[0, i]:g}, which the network's {network.dtype} cannot hold")
     if within is not None:
         require_set(within, "within")
         if not bool(within.contains(rows[0])):
