@@ -132,3 +132,26 @@ def test_products_of_numbers_are_exact_in_the_conditions(below):
         A, b = ask(network, (asked,)).rows[0]
         assert below or Fraction(A[0, 0]) * 3 <= Fraction(b[0])  # the counterexample satisfies the row that proofs are about
     assert tried >= 5
+
+
+SIMPLEX = "".join(f"(declare-const X_{i} Real)(assert (>= X_{i} 0))" for i in range(3)) + "(declare-const Y_0 Real)\n"
+
+
+@pytest.mark.parametrize(("limit", "status"), [(2.1, "unsat"), (1.9, "sat")])
+def test_bounds_that_other_conditions_imply(limit, status):
+    """On a simplex no upper bound is written down; a convex network is largest at a corner, here 2 at the third."""
+    network = relukit.load({"W0": np.array([[1.0, -1, 2], [0.5, 1, -1]]), "b0": np.zeros(2), "W1": np.ones((1, 2)), "b1": np.zeros(1)})
+    asked = vnnlib.parse(f"{SIMPLEX}(assert (<= (+ X_0 X_1 X_2) 1))(assert (>= Y_0 {limit}))")
+    np.testing.assert_array_equal(asked.cases[0].box.upper, np.ones(3))
+    found = relukit.verify(network, asked, timeout=10, certificate=True)
+    assert found.status == status and (status == "sat" or "plain bounds" in found.note)
+
+
+def test_implied_bounds_go_from_one_input_to_the_next():
+    text = SIMPLEX.replace("(assert (>= X_2 0))", "") + "(assert (and (<= X_0 0.1) (<= X_1 (* 3 X_0)) (== X_2 (- X_1 X_0))))(assert (>= Y_0 0))"
+    box = vnnlib.parse(text).cases[0].box
+    high, low = 3 * Fraction(0.1), -Fraction(0.1)
+    assert high <= Fraction(box.upper[1]) <= Fraction(np.nextafter(float(high), 1))  # rounded outward, as little as can be
+    assert Fraction(box.lower[2]) == low and box.upper[2] >= high
+    with pytest.raises(UnboundedSet, match="X_2 has no upper bound, given or implied"):
+        vnnlib.parse(text.replace("==", ">="))

@@ -29,6 +29,7 @@ class Case:
         edges: Inputs whose bounds must hold with `<`: `(index, +1 upper or -1 lower)`.
         exact: The conditions that float64 numbers do not hold exactly, which a witness has to satisfy as well.
         off: By how much coefficients of C and D were rounded at most, `(r, m)` and `(r, n)`; None where none was. Proofs widen d by it.
+        implied: Some bounds of the box follow from A x <= a alone.
     """
 
     box: Box
@@ -41,6 +42,7 @@ class Case:
     edges: tuple[tuple[int, int], ...] = ()
     exact: "tuple[Row, ...]" = ()
     off: tuple[Array, Array] | None = None
+    implied: bool = False
 
     @property
     def rows(self) -> tuple[Array, Array, Array]:
@@ -222,14 +224,14 @@ def make_case(
     coefficients are rounded, and `Case.off` says by how much.
 
     Raises:
-        UnboundedSet: An input has no lower or upper bound.
+        UnboundedSet: An input has no lower or upper bound, and none follows from the other conditions on inputs.
         UnreadableFile: A number is too large for float64.
     """
     lower, upper = np.full(inputs, -np.inf), np.full(inputs, np.inf)
     if bounds is not None:
         lower, upper = bounds[0].copy(), bounds[1].copy()
     edges: dict[tuple[int, int], bool] = {}
-    on_inputs, on_outputs, exact = [], [], []
+    on_inputs, on_outputs, exact, cuts = [], [], [], []
     for row in rows:
         i = row.one_input
         if i is not None:
@@ -255,12 +257,19 @@ def make_case(
             (e if kind == "x" else c)[:, i] = _nearest(v)
         if Fraction(limit) != -row.constant or np.any(c[1]) or np.any(e[1]):
             exact.append(row)
-        (on_outputs if any(kind == "y" for kind, _ in row.terms) else on_inputs).append((c, e, limit, row.strict))
+        if any(kind == "y" for kind, _ in row.terms):
+            on_outputs.append((c, e, limit, row.strict))
+        else:
+            on_inputs.append((c, e, limit, row.strict))
+            cuts.append(row)
+    implied = bool(np.any(np.isinf([lower, upper]))) and _implied(cuts, lower, upper)
     for side, array in (("lower", lower), ("upper", upper)):
         open_ = np.flatnonzero(np.isinf(array))
         if len(open_):
             label = name(int(open_[0])) if callable(name) else f"X_{open_[0]}"
-            raise UnboundedSet(f"{source}: input {label} has no {side} bound; exact methods need one for every input")
+            raise UnboundedSet(
+                f"{source}: input {label} has no {side} bound, given or implied; exact methods need one for every input"
+            )
     if np.any(lower > upper):
         return None
     stack = lambda parts, width: np.array(parts, float).reshape(len(parts), width)
@@ -278,7 +287,31 @@ def make_case(
         tuple(key for key, sharp in edges.items() if sharp),
         tuple(exact),
         off if np.any(off[0]) or np.any(off[1]) else None,
+        implied,
     )
+
+
+def _implied(cuts: list[Row], lower: Array, upper: Array) -> bool:
+    """Fill in bounds that are missing and that conditions on several inputs imply, rounded outward; whether there were any."""
+    before = changed = int(np.isinf([lower, upper]).sum())
+    while changed:
+        changed = 0
+        for row in cuts:
+            # Each term is at most what the least values of the others leave.
+            ends = {i: float(lower[i] if v > 0 else upper[i]) for (_, i), v in row.terms.items()}
+            open_ = [i for i, end in ends.items() if np.isinf(end)]
+            if len(open_) > 1:
+                continue
+            least = {i: row.terms["x", i] * Fraction(end) for i, end in ends.items() if np.isfinite(end)}
+            total = row.constant + sum(least.values())
+            for i in open_ or ends:
+                v = row.terms["x", i]
+                limit = -(total - least.get(i, Fraction(0))) / v
+                if v > 0 and np.isinf(upper[i]):
+                    upper[i], changed = rounded_up(limit), changed + 1
+                elif v < 0 and np.isinf(lower[i]):
+                    lower[i], changed = -rounded_up(-limit), changed + 1
+    return before > int(np.isinf([lower, upper]).sum())
 
 
 def _nearest(value: Fraction) -> tuple[float, float]:

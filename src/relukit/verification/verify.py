@@ -199,8 +199,8 @@ def _certified(asked: Question, timeout: float) -> "tuple[Certificate | None, st
         or asked.network.outputs > asked.parts[0].outputs + asked.parts[0].inputs
     ):
         return None, "no certificate: they are about one network with boxes and linear conditions"
-    if any(case.off is not None for case in asked.asked.cases):
-        return None, "no certificate: they are about coefficients that are float64 numbers, products of such are not"
+    if any(case.off is not None or case.implied for case in asked.asked.cases):
+        return None, "no certificate: they are about boxes with plain bounds, and coefficients that are float64 numbers"
     m, n = asked.parts[0].outputs, asked.parts[0].inputs
     claims = []
     for box, (A, b) in zip(asked.boxes, asked.rows):
