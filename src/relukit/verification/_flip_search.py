@@ -157,7 +157,8 @@ class FlipSearch:
     def why(self) -> str:
         """What keeps the bounds apart."""
         tie = f"outputs tie at a distance of {self.tied:.6g}, where the original, as it rounds, keeps its decision"
-        return tie if self.tied < self.upper - self._gap() else self.reason or "time was up"
+        late = not self.reason or self.reason.startswith("time")  # what the last of several proofs had come to says little
+        return tie if self.tied < self.upper - self._gap() else "time was up" if late else self.reason
 
     # -- upper bounds ------------------------------------------------------------------------------------------------
 
