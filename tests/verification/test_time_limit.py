@@ -1,5 +1,6 @@
 """`relukit verify NETWORK PROPERTY SECONDS` as a whole process: it ends within 2 s of its limit, uses no more memory than allowed, and Ctrl-C prints bounds."""
 
+import json
 import os
 import re
 import signal
@@ -52,18 +53,19 @@ def test_the_process_ends_within_two_seconds_of_its_limit(name, data_folder):
 
 
 @pytest.mark.slow
-def test_ctrl_c_prints_the_bounds_so_far(data_folder):
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_ctrl_c_prints_the_bounds_so_far(data_folder, form):
     """Interrupted after a while of a proof that takes far longer."""
     folder = data_folder / "vnncomp" / "mnist_fc"
     network, prop = folder / "onnx" / "mnist-net_256x6.onnx", folder / "vnnlib" / "prop_7_0.05.vnnlib"
-    command = [sys.executable, "-m", "relukit", "verify", str(network), str(prop), "300"]
+    command = [sys.executable, "-m", "relukit", "verify", str(network), str(prop), "300", *form]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while _cpu_seconds(process.pid) < 4.0:  # start-up is over, and the search has begun
         assert process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and out.startswith("unknown")
+    assert process.returncode == 130 and (json.loads(out)["status"] if form else out.strip()) == "unknown"
     assert "case 1" in err and ("is between" in err or "no counterexample" in err)
 
 
@@ -84,6 +86,7 @@ def test_ctrl_c_of_a_flip_prints_the_bounds_so_far(data_folder, tmp_path):
         "inf",
         "--timeout",
         "300",
+        "--json",
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     while _cpu_seconds(process.pid) < 4.0:
@@ -93,6 +96,7 @@ def test_ctrl_c_of_a_flip_prints_the_bounds_so_far(data_folder, tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, (out, err)
     low, high = map(float, re.search(r"between ([0-9.e-]+) and ([0-9.e-]+|inf)", out + err).groups())
+    assert json.loads(out)["lower_bound"] == pytest.approx(low, rel=1e-5)
     assert 0 <= low <= high and [p.name for p in tmp_path.iterdir()] == ["x.npy"]
 
 

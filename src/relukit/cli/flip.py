@@ -79,7 +79,8 @@ def command(
     if not -len(data.x) <= row < len(data.x):
         raise InvalidInput(f"{at} has the rows 0 to {len(data.x) - 1}, {row} is none of them")
     found = _one(
-        lambda tell: flip(network, data.x[row], float(norm), within, timeout=timeout, on_progress=tell, **options)
+        lambda tell: flip(network, data.x[row], float(norm), within, timeout=timeout, on_progress=tell, **options),
+        as_json,
     )
     for path in files:
         if found.witness is None:
@@ -130,10 +131,12 @@ def _write(found: Any, out: Path, shape: tuple[int, ...] | None) -> None:
             )
 
 
-def _one(run: Any) -> Any:
+def _one(run: Any, as_json: bool) -> Any:
     """One search with its bounds on standard error; interrupted, the bounds so far are printed before it ends."""
     import sys
     import time
+
+    from relukit.cli._frame import print_json
 
     state, last = [0.0, float("inf")], [time.monotonic()]
 
@@ -147,6 +150,9 @@ def _one(run: Any) -> Any:
         return run(tell)
     except KeyboardInterrupt:
         print(f"interrupted: the smallest flip lies between {state[0]:.6g} and {state[1]:.6g}", file=sys.stderr)
+        if as_json:
+            upper = state[1] if state[1] < float("inf") else None
+            print_json({"status": "bounded", "lower_bound": state[0], "upper_bound": upper, "reason": "interrupted"})
         raise
     finally:
         if sys.stderr.isatty():

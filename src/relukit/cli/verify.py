@@ -96,7 +96,7 @@ def command(
     except MemoryError:
         verdict = Undecided(f"memory is used up ({memory} GB, --memory)", "allow more memory", 0, "none", 0.0)
     except Interrupted as stopped:
-        print("unknown")
+        print_json(stopped.verdict.to_dict()) if as_json else print("unknown")
         print(stopped.verdict.reason.partition("\n")[2], file=sys.stderr)
         raise
     old = len(rest) > 1
