@@ -1,5 +1,6 @@
-"""Gates that are multiples but for rounding: what joining them changes stays below the slack, in rational arithmetic along whole lines."""
+"""Gates that are multiples but for rounding: joined, with the errors as inputs, they give the outputs of the original, in rational arithmetic."""
 
+import itertools
 import sys
 from fractions import Fraction
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 import relukit
-from relukit.bounds import interval
-from relukit.bounds._mirror_near import NearNetwork, nearly_joined
-from relukit.network import Affine, Network, from_layers
+from relukit.bounds import _mirror_near
+from relukit.bounds._mirror_near import nearly_joined
+from relukit.network import Affine, from_layers
 from relukit.network.affine import Conv, Sparse
 from relukit.network.rewrite import RELU, Builder
 from relukit.sets import Box
@@ -48,76 +49,64 @@ def planted(seed, kept=0, between=True):
     return from_layers(weights, biases, [RELU] * (len(weights) - 1)), box
 
 
-def along(networks, start, end):
-    """The outputs of each network at every point where either has a kink on the way from one point to another, in rational arithmetic.
-
-    Affine maps and ReLUs are linear between kinks, so that a difference of outputs is largest at one of these points.
-    """
+def kinks(network, start, end):
+    """Where the network turns on the way from one point to another, in rational arithmetic: between these it is linear."""
     places = [Fraction(0), Fraction(1)]
-    for network in networks:
-        places = _kinks(network, start, end, places)
-    return [[_values(network, _point(start, end, t))[-1] for t in places] for network in networks]
+    for i in network.activations:
+        source, found = network.nodes[i].inputs[0], []
+        held = [[low for low, _ in values(network, _point(start, end, t))[source]] for t in places]
+        for k in range(len(places) - 1):
+            for p, q in zip(held[k], held[k + 1]):
+                if (p < 0 < q) or (q < 0 < p):
+                    found.append(places[k] + (places[k + 1] - places[k]) * p / (p - q))
+        places = sorted({*places, *found})
+    return [_point(start, end, t) for t in places]
 
 
 def _point(start, end, t):
     return [Fraction(float(a)) + t * (Fraction(float(b)) - Fraction(float(a))) for a, b in zip(start, end)]
 
 
-def _kinks(network, start, end, places):
-    for i in network.activations:
-        source, found = network.nodes[i].inputs[0], []
-        held = [_values(network, _point(start, end, t))[source] for t in places]
-        for k in range(len(places) - 1):
-            for p, q in zip(held[k], held[k + 1]):
-                if (p < 0 < q) or (q < 0 < p):
-                    found.append(places[k] + (places[k + 1] - places[k]) * p / (p - q))
-        places = sorted({*places, *found})
-    return places
-
-
-def _values(network, x):
-    values = [x]
+def values(network, x):
+    """Every node's value at x, as intervals in rational arithmetic over what further inputs in [-1, 1] may be."""
+    one = Fraction(1)
+    found = [[(v, v) for v in x] + [(-one, one)] * (network.inputs - len(x))]
     for node in network.nodes[1:]:
         if not isinstance(node.op, Affine):
-            values.append([max(v, Fraction(0)) for v in values[node.inputs[0]]])
+            found.append([(max(low, 0 * one), max(high, 0 * one)) for low, high in found[node.inputs[0]]])
             continue
-        out = [Fraction(float(v)) for v in node.op.bias]
+        out = [(Fraction(float(v)), Fraction(float(v))) for v in node.op.bias]
         for m, j in zip(node.op.maps, node.inputs):
-            out = [
-                o + sum(Fraction(float(w)) * v for w, v in zip(row, values[j]) if w) for o, row in zip(out, m.matrix())
-            ]
-        values.append(out)
-    return values
+            for k, row in enumerate(m.matrix()):
+                for w, (low, high) in zip(row, found[j]):
+                    if w:
+                        ends = Fraction(float(w)) * low, Fraction(float(w)) * high
+                        out[k] = out[k][0] + min(ends), out[k][1] + max(ends)
+        found.append(out)
+    return found
 
 
-def differences(network, found, box, A, lines, seed):
-    """The largest change of each row along random lines from one corner of the box or point inside to another."""
+def check(network, box, units, lines, seed, width):
+    """Along random lines, some along edges: the outputs are among those that the joined network can have."""
+    joined = nearly_joined(network, box)
+    assert joined is not None
+    assert joined.units in units
     rng = np.random.default_rng(seed)
-    worst = [Fraction(0)] * len(A)
     for _ in range(lines):
         start, end = (
             np.where(rng.random(box.size) < 0.5, rng.choice([-1.0, 1.0], box.size), p) for p in box.sample(2, rng)
         )
-        for y, z in zip(
-            *along([network, found.network], np.clip(start, box.lower, box.upper), np.clip(end, box.lower, box.upper))
-        ):
-            for k, row in enumerate(A):
-                change = abs(sum(Fraction(float(a)) * (p - q) for a, p, q in zip(row, y, z)))
-                worst[k] = max(worst[k], change)
-    return worst
+        for x in kinks(network, start, end):
+            for (exact, _), (low, high) in zip(values(network, x)[-1], values(joined, x)[-1]):
+                assert low <= exact <= high
+                assert high - low < width
 
 
 @pytest.mark.parametrize("between", [True, False])
 @pytest.mark.parametrize("seed, kept", [(0, 0), (1, 0), (2, 2), (3, 3)])
-def test_outputs_change_by_less_than_the_slack(seed, kept, between):
+def test_the_joined_network_can_have_the_outputs_of_the_original(seed, kept, between):
     network, box = planted(seed, kept, between)
-    found = nearly_joined(network, box)
-    assert found is not None
-    assert found.network.units < network.units
-    A = np.array([[1.0, 0.0], [0.5, -2.0]])
-    for slack in (found.slack(A), found.slack(A, interval(found.network, box))):
-        assert np.all(slack < 1e-3)
-        assert all(0 < d <= Fraction(float(s)) for d, s in zip(differences(network, found, box, A, 3, seed), slack))
+    check(network, box, range(2 * kept + (9 if between else 4), network.units), 3, seed, 1e-3)
 
 
 def test_sparse_rows_and_channels_too():
@@ -131,7 +120,9 @@ def test_sparse_rows_and_channels_too():
     builder = Builder((6,))
     at = builder.activation(builder.affine(0, sparse(rows), constants, name="s"), RELU, "r")
     at = builder.activation(builder.affine(at, sparse(read), tau, name="m"), RELU, "h")
-    check(builder.build(builder.affine(at, sparse(rng.normal(size=(2, 6))), np.zeros(2), name="y")), box, 6)
+    check(
+        builder.build(builder.affine(at, sparse(rng.normal(size=(2, 6))), np.zeros(2), name="y")), box, [6], 2, 0, 1e-4
+    )
 
     K, c, r = rng.normal(size=(2, 1, 2, 2)), rng.normal(size=2), rng.uniform(0.1, 5, 4) * [1, 1, -1, -1]
     kernel = (r[:, None, None, None] * np.concatenate([K, K])).astype(np.float32)
@@ -145,16 +136,7 @@ def test_sparse_rows_and_channels_too():
     at = builder.activation(builder.affine(0, first, constants, shape=first.out_shape, name="s"), RELU, "r")
     at = builder.activation(builder.affine(at, second, np.zeros(2 * per), shape=second.out_shape, name="m"), RELU, "h")
     network = builder.build(builder.affine(at, sparse(rng.normal(size=(2, 2 * per))), np.zeros(2), name="y"))
-    check(network, Box(-np.ones(9), np.ones(9)), 2 * per)
-
-
-def check(network: Network, box: Box, units: int):
-    found = nearly_joined(network, box)
-    assert found is not None
-    assert found.network.units == units
-    slack = found.slack(np.eye(2))
-    assert np.all(slack < 1e-4)
-    assert all(0 < d <= Fraction(float(s)) for d, s in zip(differences(network, found, box, np.eye(2), 2, 0), slack))
+    check(network, Box(-np.ones(9), np.ones(9)), [2 * per], 1, 0, 1e-4)
 
 
 def missing(limit):
@@ -176,71 +158,86 @@ def chain(*layers):
 
 TWO = [[1.0, 1.0, 0.0, 0.0], [-1 - E, -1 + E, 0.0, 0.0], [0.0, 0.0, 1.0, 4.0]]  # a + b, nearly its opposite, c + 4
 THREE = [1.0, -1.0, 1.0, -4.0]  # a + b + c up to 2 E
-LAST = {  # what reads relu of those three; c, by how many E it changes at (-1, 1 - E, c), and what the slack may be
-    "read": ([[THREE]], 1.0, 2, 2),
-    "behind an undecided gate": ([[THREE], [[1.0, 0.0]]], 1.0, 2, 2),
-    "beside an undecided gate": (
-        [[[1.0, -1.0, 1.0, 6.0]], [[1.0, -10.0], [1.0, -2.0]], [[1.0, -1.0, 8.0]]],
-        -1.0,
-        2,
-        2,
-    ),
-    "by a layer of one z": ([[THREE, [-1.0, 1.0, -1.0, 4.0]], [[1.0, -1.0, 0.0]]], 1.0, 2, 2),
-    "by a layer of a gate and its z": ([[THREE, [-1.0, 1.0, -1.0, 4.0]], [[2.0, -1.0, 0.0]]], 1.0, 4, 4),
+LAST = {  # what reads relu of those three; c, and by how many E it changes at (-1, 1 - E, c)
+    "read": ([[THREE]], 1.0, 2),
+    "behind an undecided gate": ([[THREE], [[1.0, 0.0]]], 1.0, 2),
+    "by a layer of one z": ([[THREE, [-1.0, 1.0, -1.0, 4.0]], [[1.0, -1.0, 0.0]]], 1.0, 2),
+    "by a layer of a gate and its z": ([[THREE, [-1.0, 1.0, -1.0, 4.0]], [[2.0, -1.0, 0.0]]], 1.0, 4),
 }
 
 
 @pytest.mark.parametrize("name", LAST)
-def test_the_slack_is_as_large_as_a_difference_that_is_reached(name):
-    layers, c, change, most = LAST[name]
+def test_errors_are_as_large_as_a_difference_that_is_reached(name):
+    layers, c, change = LAST[name]
     network, x = chain(TWO, *layers), np.array([-1.0, 1.0 - E, c])
-    found = nearly_joined(network, Box(-np.ones(3), np.ones(3)))
-    assert found is not None
-    reached = abs(network(x)[0] - found.network(x)[0])
-    assert 0.9 * change * E <= reached <= found.slack(np.ones((1, 1)))[0] <= 1.1 * most * E
+    joined = nearly_joined(network, Box(-np.ones(3), np.ones(3)))
+    assert joined is not None
+    ((exact, _),), ((low, high),) = (values(n, [Fraction(float(v)) for v in x])[-1] for n in (network, joined))
+    assert low <= exact <= high
+    assert 0.9 * change * E <= abs(exact - (low + high) / 2) <= (high - low) / 2 <= 1.1 * change * E
+
+
+def test_errors_of_two_values_are_apart():
+    """Two pairs that miss each other's opposites in opposite directions, on inputs of their own: their difference is off by both."""
+    pairs = [[1.0, 1, 0, 0, 0], [-1 - E, E - 1, 0, 0, 0], [0, 0, 1, 1, 0], [0, 0, E - 1, -1 - E, 0]]
+    network = chain(pairs, [[1.0, -1, 0, 0, 9], [0.0, 0, 1, -1, 9]], [[1.0, -1.0, 0.0]])
+    joined = nearly_joined(network, Box(-np.ones(4), np.ones(4)))
+    assert joined is not None
+    assert joined.inputs == 6
+    x = np.array([-1.0, 1.0 - E, -1.0, 1.0 - E])
+    found = [joined(np.append(x, d))[0] for d in itertools.product([-1, 1], repeat=2)]
+    assert min(found) <= network(x)[0] <= max(found)
+    assert abs(network(x)[0] - np.mean(found)) >= 2.9 * E
 
 
 def test_a_gate_that_nearly_cancels_is_a_line():
     """relu(z) - (1 - d) relu(-z) = (1 - d) z + d relu(z) for z in [-2, 2]: the last part is d (z + 1) / 2 up to d / 2."""
     d = 2.0**-20
     network = chain([[1.0, 1.0, 0.0], [-1.0, -1.0, 0.0]], [[1.0, d - 1, 0.0]])
-    found = nearly_joined(network, Box(-np.ones(2), np.ones(2)))
-    assert found is not None
-    assert found.network.units == 0
-    points = np.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]])
-    assert np.allclose((network(points) - found.network(points))[:, 0] / d, [0.5, -0.5, 0.5], atol=1e-6)
-    assert 0.5 * d <= found.slack(np.ones((1, 1)))[0] <= 0.52 * d
+    joined = nearly_joined(network, Box(-np.ones(2), np.ones(2)))
+    assert joined is not None
+    assert joined.units == 0
+    for x, off in (([-1, -1], 0.5), ([0, 0], -0.5), ([1, 1], 0.5)):
+        ((exact, _),), ((low, high),) = (values(n, [Fraction(v) for v in x])[-1] for n in (network, joined))
+        assert low <= exact <= high
+        assert float((exact - (low + high) / 2) / Fraction(d)) == pytest.approx(off, abs=1e-6)
+        assert float((high - low) / 2) <= 0.52 * d
 
 
-def counted(monkeypatch, scale=1.0):
-    """Whether the nearly equal network was asked, with a slack that is larger than it need be."""
-    asked = []
-    slack = NearNetwork.slack
-    monkeypatch.setattr(NearNetwork, "slack", lambda self, A, b=None: scale * slack(self, A, b))
+@pytest.fixture
+def asked(monkeypatch):
+    """The questions that are asked of nearly equal networks; by default few inputs that move are split without one."""
+    found = []
     near = _nearly.nearly
+    monkeypatch.setattr(_nearly, "_INPUTS", 0)
     module = sys.modules["relukit.verification.verify"]  # the function of that name hides it
-    monkeypatch.setattr(module, "nearly", lambda q, box: asked.append(near(q, box)) or asked[-1])
-    return asked
+    monkeypatch.setattr(module, "nearly", lambda q, box: found.append(near(q, box)) or found[-1])
+    return found
 
 
-def test_a_claim_that_holds_of_the_joined_network_alone_is_not_verified(monkeypatch):
-    asked = counted(monkeypatch)
+def test_a_claim_that_holds_of_the_joined_network_alone_is_not_verified(asked):
     network, claim = missing(-E)
     answer = relukit.verify(network, *claim)
     assert asked[0] is not None
     assert answer.status == "sat"
+    assert answer.witness.shape == (3,)
     assert network(answer.witness)[0] <= -E
 
 
-def test_a_claim_beyond_the_slack_is_proven_in_the_joined_network(monkeypatch):
-    asked = counted(monkeypatch)
+def test_a_claim_that_errors_leave_standing_is_proven_in_the_joined_network(asked, monkeypatch):
+    module = sys.modules["relukit.verification.verify"]
+    searched, seen = module._searched, []
+    monkeypatch.setattr(module, "_searched", lambda question, *rest: seen.append(question) or searched(question, *rest))
     network, claim = missing(-3 * E)
     assert relukit.verify(network, *claim).status == "unsat"
+    assert seen == asked
     assert asked[0].network.units == network.units - 2
 
 
-def test_what_the_joined_network_leaves_open_is_asked_of_the_original(monkeypatch):
-    asked = counted(monkeypatch, scale=40.0)
+def test_what_the_joined_network_leaves_open_is_asked_of_the_original(asked, monkeypatch):
+    adding = _mirror_near._with_inputs
+    larger = lambda network, inputs, by: adding(network, inputs, {i: (k, 40 * r) for i, (k, r) in by.items()})
+    monkeypatch.setattr(_mirror_near, "_with_inputs", larger)
     network, claim = missing(-3 * E)
     assert relukit.verify(network, *claim).status == "unsat"
     assert asked[0] is not None

@@ -1,12 +1,10 @@
-r"""Gates that are multiples of each other but for rounding become one as well, and what that can change is bounded.
+"""Gates that are multiples of each other but for rounding become one as well; what that can change becomes inputs of the network.
 
-Where z = c w + e with a tiny e over the set, relu(z) is relu(c w) up to |e|. The network with such gates joined computes the values of the
-original at the joined layers' readers up to a radius, and from there on differences pass every gate with a slope between the least and the
-largest on its bounds: the difference of the outputs is a sum of interval matrices times the radii.
+Where z = c w + e with a tiny e over the set, relu(z) is relu(c w) up to |e|. So the values that read such gates are those that read the
+joined ones, up to a radius: radius times a further input in [-1, 1]. With these inputs where they should be, the network computes the original exactly.
 """
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,112 +13,42 @@ from relukit._numerics import gamma
 from relukit._types import Array, IntArray
 from relukit.bounds._bounds import Bounds
 from relukit.bounds._interval import affine_interval, interval
-from relukit.bounds._linear import linear
-from relukit.bounds._mirror import Plan, chosen, combined, map_of, planned, read_by, rebuilt, rows_and_readers, rows_of
-from relukit.network import Affine, Network
-from relukit.network.affine import Conv
-from relukit.piecewise import PiecewiseLinear
+from relukit.bounds._mirror import (
+    Plan,
+    chosen,
+    combined,
+    map_of,
+    planned,
+    read_by,
+    rebuilt,
+    rows_and_readers,
+    rows_of,
+)
+from relukit.network import Affine, Input, Network, Node
+from relukit.network.affine import Conv, Gather, Sparse
 from relukit.sets import Box
 
-_ALIKE = (
-    2.0**-20
-)  # of its largest entry, by which a row may miss a multiple of another: weights of float32 miss by 2^-24 or so
-_BESIDE, _LOOK, _BLOCK = (
-    1e-6,
-    4,
-    256,
-)  # distance of two rows along one direction, how many next ones are looked at, and pairs at once
+_ALIKE = 2.0**-20  # of its largest entry by which a row may miss a multiple of another: float32 misses by 2^-24 or so
+_BESIDE, _LOOK = 1e-6, 4  # distance of two rows along one direction, and how many next ones are looked at
+_BLOCK = 256  # pairs of rows compared at once
 _SPREAD = 2.0**-16  # share of the range of z that joining may change it by
 _TINY = 2.0**-18  # share of what cancels that a gate may be read with and still be replaced by a line
 
 
-@dataclass(frozen=True, eq=False)
-class NearNetwork:
-    """A network whose outputs are near those of another over a box.
+def nearly_joined(network: Network, box: Box) -> Network | None:
+    """A network with fewer gates and further inputs, at the end: for every x in the box some of these in [-1, 1] give the same outputs.
 
     Arguments:
-        network: The nearly equal one.
-        radii: By node: what the other's value there adds, at most, when both read the same.
-        box: Where that holds.
-    """
+        network: Piecewise linear; gates that are exact multiples are joined already (`without_mirrored`).
 
-    network: Network
-    radii: dict[int, Array]
-    box: Box
-
-    def slack(self, A: Array, bounds: Bounds | None = None) -> Array:
-        """What rows `A y` of the outputs, shape `(m, outputs)`, can differ by, shape `(m,)`.
-
-        Arguments:
-            bounds: Of `network` over the box; linear bounds by default, interval bounds are quicker.
-        """
-        network, bounds = self.network, self._linear if bounds is None else bounds
-        slopes = self._slopes(bounds)
-        pending, slack = {len(network) - 1: (np.asarray(A, np.float64), np.zeros(np.shape(A)))}, np.zeros(len(A))
-        for i in range(len(network) - 1, 0, -1):
-            if i not in pending:
-                continue
-            center, radius = pending.pop(i)
-            op, inputs = network.nodes[i].op, network.nodes[i].inputs
-            if isinstance(op, Affine):
-                if i in self.radii:
-                    slack = slack + (np.abs(center) + radius) @ self.radii[i]
-                for m, j in zip(op.maps, inputs):
-                    middle = m.adjoint(center)
-                    # Twice: the product is rounded, and so may be its sum with what is pending.
-                    around = m.absolute().adjoint(1.01 * radius + 2 * gamma(m.adjoint_terms + 2) * np.abs(center))
-                    before = pending.get(j, (0.0, 0.0))
-                    pending[j] = (before[0] + middle, before[1] + 1.01 * around)
-            else:
-                least, most = slopes[i]
-                ends = [s * e for s in (least, most) for e in (center - radius, center + radius)]
-                low, high = np.minimum.reduce(ends), np.maximum.reduce(ends)
-                middle = 0.5 * (low + high)
-                around = 1.01 * np.maximum(high - middle, middle - low) + gamma(8) * (np.abs(low) + np.abs(high))
-                before = pending.get(inputs[0], (0.0, 0.0))
-                pending[inputs[0]] = (before[0] + middle, before[1] + around)
-        return 1.01 * slack
-
-    @cached_property
-    def _linear(self) -> Bounds:
-        return linear(self.network, self.box)
-
-    def _slopes(self, bounds: Bounds) -> dict[int, tuple[Array, Array]]:
-        """Slopes between the values of both networks at every activation: each lies between those of the pieces that either can be on."""
-        apart: list[Array] = [np.zeros(self.network.inputs)]
-        slopes = {}
-        for i, node in enumerate(self.network.nodes[1:], start=1):
-            if isinstance(node.op, Affine):
-                off = 1.01 * sum(m.absolute().apply(apart[j]) for m, j in zip(node.op.maps, node.inputs))
-                apart.append(off + self.radii.get(i, 0.0))
-                continue
-            assert isinstance(node.op, PiecewiseLinear)
-            lower, upper = bounds.before(i)
-            off = 1.01 * apart[node.inputs[0]]
-            low, high = np.nextafter(lower - off, -np.inf), np.nextafter(upper + off, np.inf)
-            pieces = (
-                node.op.piece(np.where(np.isnan(low), -np.inf, low)),
-                node.op.piece(np.where(np.isnan(high), np.inf, high)),
-            )
-            of = np.stack([np.broadcast_to(s, lower.shape) for s in node.op.slopes])
-            on = np.arange(len(of))[:, None]
-            on = (on >= pieces[0]) & (on <= pieces[1])
-            slopes[i] = np.where(on, of, np.inf).min(axis=0), np.where(on, of, -np.inf).max(axis=0)
-            apart.append(off * np.maximum(np.abs(slopes[i][0]), np.abs(slopes[i][1])))
-        return slopes
-
-
-def nearly_joined(network: Network, box: Box) -> NearNetwork | None:
-    """The network with gates joined that are nearly multiples over a box; None where there are none.
-
-    Arguments:
-        network: Piecewise linear; equal gates are joined already (`without_mirrored`).
+    Returns:
+        None where no gates are nearly multiples.
     """
     known: list[Bounds] = []
     radii: dict[int, Array] = {}
     parts: dict[
-        int, tuple[int, IntArray, IntArray, int]
-    ] = {}  # by node: the activation that reads it, what that keeps of it, units
+        int, tuple[int, Plan, int]
+    ] = {}  # by node: the activation that reads it, what becomes of that, its units
 
     def find(network: Network, i: int, reader: int) -> Plan | None:
         source, target = network.nodes[network.nodes[i].inputs[0]].op, network.nodes[reader].op
@@ -137,23 +65,46 @@ def nearly_joined(network: Network, box: Box) -> NearNetwork | None:
         if np.all(first == np.arange(len(first))):
             return None
         plan, radius = layer.plan(target, columns, first, times, error)
-        if plan is not None:
-            radii[reader] = radius
-            parts[network.nodes[i].inputs[0]] = i, plan[0], plan[1], len(constants)
+        if plan is None or not np.all(np.isfinite(radius)):
+            return None
+        radii[reader] = radius
+        parts[network.nodes[i].inputs[0]] = i, plan, len(constants)
         return plan
 
     with np.errstate(all="ignore"):  # of what has no bounds nothing is known: its radius is no number
         made, renamed = rebuilt(network, find)
-    placed = {}
+    if not radii:
+        return None
+    adding: dict[int, tuple[IntArray, Array]] = {}  # by node: the further input of each entry, and its radius
+    inputs = network.inputs
     for reader, radius in radii.items():
-        if reader not in parts:
-            placed[renamed[reader]] = radius
-            continue
-        i, gates, kept, count = parts[reader]
-        for node, which in ((renamed[reader], gates), (renamed[-i], kept)):
-            if len(which):
-                placed[node] = radius.reshape(count, -1)[which].ravel()
-    return NearNetwork(made, placed, box) if radii else None
+        number = np.where(radius > 0, inputs - 1 + np.cumsum(radius > 0), 0)
+        inputs += int((radius > 0).sum())
+        nodes = [(renamed[reader], np.arange(len(radius)))]
+        if reader in parts:  # it is read by a joined layer itself
+            i, plan, count = parts[reader]
+            entries = np.arange(len(radius)).reshape(count, -1)
+            nodes = [(renamed[-i], entries[plan[1]].ravel()), (renamed[reader], entries[plan[0]].ravel())]
+        adding |= {node: (number[which], radius[which]) for node, which in nodes if len(which)}
+    return _with_inputs(made, inputs, adding)
+
+
+def _with_inputs(network: Network, inputs: int, adding: dict[int, tuple[IntArray, Array]]) -> Network:
+    """The network with further inputs, some of whose affine nodes add multiples of these."""
+    import scipy.sparse
+
+    first = Affine((Gather(np.arange(network.inputs), inputs),), np.zeros(network.inputs))
+    nodes = [Node(Input(inputs), (), (inputs,), "inputs and errors"), Node(first, (0,), network.input_shape, "inputs")]
+    for i, node in enumerate(network.nodes[1:], start=1):
+        op, read = node.op, tuple(j + 1 for j in node.inputs)
+        if i in adding:
+            assert isinstance(op, Affine)
+            number, radius = adding[i]
+            some = np.flatnonzero(radius)
+            errors = scipy.sparse.csr_matrix((radius[some], (some, number[some])), shape=(len(radius), inputs))
+            op, read = Affine((*op.maps, Sparse(errors)), op.bias), (*read, 0)
+        nodes.append(Node(op, read, node.shape, node.name, node.source))
+    return Network(tuple(nodes), network.notes, network.head, network.dtype)
 
 
 def _pairs(matrices: list[Any], bias: Array) -> list[tuple[int, int]]:
