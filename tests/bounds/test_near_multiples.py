@@ -190,6 +190,12 @@ def test_errors_of_two_values_are_apart():
     assert abs(network(x)[0] - np.mean(found)) >= 2.9 * E
 
 
+def test_values_that_read_no_joined_gates_have_no_errors():
+    joined = nearly_joined(chain(TWO, [THREE, [0.0, 0.0, 1.0, 3.0]], [[1.0, 1.0, 0.0]]), Box(-np.ones(3), np.ones(3)))
+    assert joined is not None
+    assert joined.inputs == 4
+
+
 def test_a_gate_that_nearly_cancels_is_a_line():
     """relu(z) - (1 - d) relu(-z) = (1 - d) z + d relu(z) for z in [-2, 2]: the last part is d (z + 1) / 2 up to d / 2."""
     d = 2.0**-20

@@ -232,7 +232,7 @@ class _Layer:
         on_gates = (on_gates @ scipy.sparse.diags((~nearly).astype(float))).tocsc()
         line = read_by(of, rest.tocsc())
         size = line.absolute().apply((np.abs(center) + radius + gamma(8) * self.reach).ravel())
-        rounding = gamma(line.terms + 4) * (np.abs(target.bias) + size)
+        rounding = np.where(size > 0, gamma(line.terms + 4) * (np.abs(target.bias) + size), 0.0)
         off = of.absolute().apply(error.ravel()) + line.absolute().apply((radius + gamma(8) * self.reach).ravel())
         return planned(target, on_gates, on_z, target.bias + line.apply(center.ravel())), 1.01 * (off + rounding)
 
