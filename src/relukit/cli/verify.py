@@ -15,7 +15,9 @@ def command(
     network: list[str] = typer.Option(
         [], help="Network of the property: NAME=FILE.onnx or FILE.onnx; once per declared network"
     ),
-    instances: Path | None = typer.Option(None, help="CSV of network,property,timeout: verify them all"),
+    instances: Path | None = typer.Option(
+        None, help="CSV of network,property,timeout, paths relative to it: verify them all, or go on"
+    ),
     out: Path = typer.Option(Path("results"), help="Folder of results.jsonl, with --instances"),
     shard: str = typer.Option(
         "", help="With --instances: NUMBER/OF, do every OF-th only; `relukit merge` joins the parts"
@@ -28,14 +30,18 @@ def command(
     certificate: Path | None = typer.Option(
         None, help="Write a proof for `relukit check` here where the answer is unsat"
     ),
-    execution: str = typer.Option("", help="real, or float32/float64: prove that execution as well"),
+    execution: str = typer.Option(
+        "", help="real, or float32/float64: prove that execution as well; by default what the property declares"
+    ),
     device: str = typer.Option(
         "", help="cuda, or another torch device: propose many bounds at once there; the CPU certifies them"
     ),
     serialise_assignments: Path | None = typer.Option(
         None, help="Write the witness as one .pb tensor per variable into this folder"
     ),
-    check: bool = typer.Option(False, "--check", help="Exit with 10 for a counterexample, 11 for undecided"),
+    check: bool = typer.Option(
+        False, "--check", help="Exit with 10 for a counterexample (in the list), 11 for undecided"
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Prove a VNN-LIB property, or find a counterexample.
