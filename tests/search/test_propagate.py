@@ -66,6 +66,25 @@ def test_formulas_against_all_assignments():
     assert 5 < seen.count("sat") < 35
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_leaves_of_a_tree_are_refuted_in_about_as_many_nodes(seed):
+    """Clauses that are each other's resolvents down to a contradiction: the one tree with few nodes splits what unsatisfied clauses share."""
+    g, n, count = np.random.default_rng(seed), 60, 150
+    clauses = [[1], [-1]]
+    while len(clauses) < count:
+        k = int(g.choice(len(clauses), p=(share := np.array([1 / len(c) for c in clauses])) / share.sum()))
+        clause = clauses[k]
+        v = int(g.choice([v for v in range(1, n + 1) if v not in map(abs, clause)]))
+        clauses[k] = [*clause, v]
+        clauses.append([*clause, -v])
+    network = as_network(clauses, n)
+    small = compact(network, Box(np.zeros(n), np.ones(n)))
+    found = split_by_propagation(small, np.arange(2), confirm_in(network), time.perf_counter() + 60)
+    assert found is not None
+    assert found.status == "unsat"
+    assert found.boxes < 2 * count
+
+
 @pytest.mark.parametrize("sizes", [(3, 7, 2), (2, 6, 5, 3)])
 def test_what_has_a_point_is_not_refuted(sizes):
     """Random networks whose rows are shifted so that one sample is just inside, or so that none is near."""

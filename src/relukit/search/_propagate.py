@@ -38,6 +38,8 @@ _FOLLOWS = 3  # times as many gates as were split must be decided, where no node
 _TRIED, _LEFT = 0.05, 0.5
 _FIRMLY, _LONG = 10, 0.4  # where a split decides so many gates, it gets this share of the time left
 _PROGRAMS = 20  # linear programs for one leaf
+# How much more a constraint counts that holds on to one input less, and the number of inputs from which on it does not count.
+_SHORTER, _WIDE = 5.0, 40
 
 
 @njit(cache=True, nogil=True)
@@ -167,8 +169,11 @@ def _back(hl, hu, zl, zu, count):
 
 
 @njit(cache=True, nogil=True)
-def _choose(C, xl, xu, zl, zu, first, weight, near, score):
-    """The undecided gate whose phase moves the inputs most that constraints of decided gates hold on to; -1 if none is left."""
+def _choose(C, W, b, xl, xu, zl, zu, hl, hu, first, weight, near, score):
+    """The undecided gate whose phase moves the inputs most that constraints of decided gates hold on to; -1 if none is left.
+
+    A gate that is decided holds on to its inputs as long as some of their values would decide it otherwise.
+    """
     K, n = C.shape
     near[:] = 0.0
     for k in range(K):
@@ -176,10 +181,14 @@ def _choose(C, xl, xu, zl, zu, first, weight, near, score):
             free = 0
             for i in range(n):
                 free += C[k, i] != 0.0 and xu[i] - xl[i] > 1e-7
-            if 0 < free < 12:
+            if 0 < free < _WIDE:
+                low, high = _span(C[k], xl, xu, b[k], b[k], n)
+                low, high = _span(W[k], hl, hu, low, high, k)
+                if (low >= -1e-7 * first[k]) if zl[k] >= 0.0 else (high <= 1e-7 * first[k]):
+                    continue
                 for i in range(n):
                     if C[k, i] != 0.0 and xu[i] - xl[i] > 1e-7:
-                        near[i] += 5.0 ** (-free)
+                        near[i] += _SHORTER ** (-free)
     best, which = -1.0, -1
     for j in range(K):
         if zl[j] < -_SMALL * first[j] and zu[j] > _SMALL * first[j]:
@@ -220,7 +229,7 @@ def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, inf
             closed[0] += closed[1 + depth]
             depth -= 1
             continue
-        j = _choose(C, xl, xu, zl, zu, first, weight, near, v) if depth + 2 < len(stack) else -1
+        j = _choose(C, W, b, xl, xu, zl, zu, hl, hu, first, weight, near, v) if depth + 2 < len(stack) else -1
         if j < 0:  # the caller decides it, and takes it off by making the depth one less
             info[0] = depth
             return LEAF
