@@ -43,14 +43,14 @@ _SHORTER, _WIDE = 5.0, 40
 
 
 @njit(cache=True, nogil=True)
-def _terms(a, lo, hi, low, high, limit_low, limit_high, slack, n):
-    """Bounds `lo, hi` of n variables from `limit_low <= a . v + rest <= limit_high`, `low, high` being what `a . v + rest` spans.
+def _terms(which, a, lo, hi, low, high, limit_low, limit_high, slack):
+    """Bounds `lo, hi` of variables from `limit_low <= a . v[which] + rest <= limit_high`, `low, high` being what that spans.
 
     Returns 0 if nothing moved much, 1 if something did, 2 if a variable is left without a value.
     """
     moved = 0
-    for i in range(n):
-        c = a[i]
+    for k in range(len(which)):
+        i, c = which[k], a[k]
         if c == 0.0:
             continue
         least, most = (c * lo[i], c * hi[i]) if c > 0.0 else (c * hi[i], c * lo[i])
@@ -73,25 +73,28 @@ def _terms(a, lo, hi, low, high, limit_low, limit_high, slack, n):
 
 
 @njit(cache=True, nogil=True)
-def _span(a, lo, hi, low, high, n):
-    """What `low` and `high` become with `a . v` added, of n variables within `lo, hi`."""
-    for i in range(n):
-        if a[i] > 0.0:
-            low += a[i] * lo[i]
-            high += a[i] * hi[i]
-        elif a[i] < 0.0:
-            low += a[i] * hi[i]
-            high += a[i] * lo[i]
+def _span(which, a, lo, hi, low, high):
+    """What `low` and `high` become with `a . v[which]` added, of variables within `lo, hi`."""
+    for k in range(len(which)):
+        i, c = which[k], a[k]
+        if c > 0.0:
+            low += c * lo[i]
+            high += c * hi[i]
+        else:
+            low += c * hi[i]
+            high += c * lo[i]
     return low, high
 
 
 @njit(cache=True, nogil=True)
-def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight):
+def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight, every):
     """One round over all gates and rows; 0 nothing moved, 1 something did, 2 no point is left."""
-    K, n, R, moved = len(b), C.shape[1], len(c), 0
+    K, n, R, moved = len(b), len(u), len(c), 0
+    (Cp, Ci, Cv), (Wp, Wi, Wv) = C, W
     for j in range(K):
-        low, high = _span(C[j], xl, xu, b[j], b[j], n)
-        low, high = _span(W[j], hl, hu, low, high, j)
+        of_x, of_h = slice(Cp[j], Cp[j + 1]), slice(Wp[j], Wp[j + 1])
+        low, high = _span(Ci[of_x], Cv[of_x], xl, xu, b[j], b[j])
+        low, high = _span(Wi[of_h], Wv[of_h], hl, hu, low, high)
         slack = g * size[j] + error[j]
         zl[j], zu[j] = max(zl[j], low - slack), min(zu[j], high + slack)
         if zl[j] > zu[j]:
@@ -99,9 +102,9 @@ def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu
         if zu[j] < high or zl[j] > low:
             for part in range(2):
                 if part == 0:
-                    code = _terms(C[j], xl, xu, low, high, zl[j], zu[j], 2.0 * slack, n)
+                    code = _terms(Ci[of_x], Cv[of_x], xl, xu, low, high, zl[j], zu[j], 2.0 * slack)
                 else:
-                    code = _terms(W[j], hl, hu, low, high, zl[j], zu[j], 2.0 * slack, j)
+                    code = _terms(Wi[of_h], Wv[of_h], hl, hu, low, high, zl[j], zu[j], 2.0 * slack)
                     if code == 1 and not _back(hl, hu, zl, zu, j):
                         return 2
                 if code == 2:
@@ -129,10 +132,10 @@ def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu
                     s *= zu[j] / (zu[j] - zl[j])
                     rest -= s * zl[j]
                     slack += 1e-15 * abs(v[j]) * (zu[j] - zl[j])
-                for i in range(n):
-                    u[i] += s * C[j, i]
-                for i in range(j):
-                    v[i] += s * W[j, i]
+                for k in range(Cp[j], Cp[j + 1]):
+                    u[Ci[k]] += s * Cv[k]
+                for k in range(Wp[j], Wp[j + 1]):
+                    v[Wi[k]] += s * Wv[k]
                 rest += s * b[j]
                 slack += abs(s) * (2.0 * g * size[j] + error[j])
                 v[j] = 0.0
@@ -143,11 +146,11 @@ def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu
             low += v[j] * hl[j]  # what is left is positive
         if low - slack > 0.0:
             return 2
-        code = _terms(u, xl, xu, low, np.inf, -np.inf, 0.0, slack, n)
+        code = _terms(every[:n], u, xl, xu, low, np.inf, -np.inf, 0.0, slack)
         if code == 2:
             return 2
         moved |= code
-        code = _terms(v, hl, hu, low, np.inf, -np.inf, 0.0, slack, K)
+        code = _terms(every[:K], v, hl, hu, low, np.inf, -np.inf, 0.0, slack)
         if code == 2 or (code == 1 and not _back(hl, hu, zl, zu, K)):
             return 2
         moved |= code
@@ -174,28 +177,27 @@ def _choose(C, W, b, xl, xu, zl, zu, hl, hu, first, weight, near, score):
 
     A gate that is decided holds on to its inputs as long as some of their values would decide it otherwise.
     """
-    K, n = C.shape
+    (Cp, Ci, Cv), (Wp, Wi, Wv) = C, W
     near[:] = 0.0
-    for k in range(K):
+    for k in range(len(b)):
         if zl[k] >= 0.0 or zu[k] <= 0.0 or zu[k] < _SMALL * first[k]:
-            free = 0
-            for i in range(n):
-                free += C[k, i] != 0.0 and xu[i] - xl[i] > 1e-7
+            of_x, of_h, free = slice(Cp[k], Cp[k + 1]), slice(Wp[k], Wp[k + 1]), 0
+            for i in Ci[of_x]:
+                free += xu[i] - xl[i] > 1e-7
             if 0 < free < _WIDE:
-                low, high = _span(C[k], xl, xu, b[k], b[k], n)
-                low, high = _span(W[k], hl, hu, low, high, k)
+                low, high = _span(Ci[of_x], Cv[of_x], xl, xu, b[k], b[k])
+                low, high = _span(Wi[of_h], Wv[of_h], hl, hu, low, high)
                 if (low >= -1e-7 * first[k]) if zl[k] >= 0.0 else (high <= 1e-7 * first[k]):
                     continue
-                for i in range(n):
-                    if C[k, i] != 0.0 and xu[i] - xl[i] > 1e-7:
+                for i in Ci[of_x]:
+                    if xu[i] - xl[i] > 1e-7:
                         near[i] += _SHORTER ** (-free)
     best, which = -1.0, -1
-    for j in range(K):
+    for j in range(len(b)):
         if zl[j] < -_SMALL * first[j] and zu[j] > _SMALL * first[j]:
             held = 0.0
-            for i in range(n):
-                if C[j, i] != 0.0:
-                    held = max(held, near[i])
+            for i in Ci[Cp[j] : Cp[j + 1]]:
+                held = max(held, near[i])
             value = (1e-9 + held) * (1e-3 + weight[j]) * zu[j] * zl[j] / (zl[j] - zu[j])
             if value > best:
                 best, which = value, j
@@ -204,12 +206,13 @@ def _choose(C, W, b, xl, xu, zl, zu, hl, hu, first, weight, near, score):
 
 @njit(cache=True, nogil=True)
 def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, info, closed, budget):
-    """Go on for `budget` nodes. `stack[d]` holds x's lower and upper bounds, then z's; `info` the depth, nodes and the leaf's place.
+    """Go on for `budget` nodes. C and W are compressed rows: where each begins, columns, entries. `stack[d]` holds x's lower and upper bounds, then z's; `info` the depth, nodes and the leaf's place.
 
     `closed[0]` is the share of the tree that is done, a node's halves counting half of it each; `closed[1 + d]` the share of the node at d.
     """
-    K, n = C.shape
+    K, n = len(b), X.shape[1]
     hl, hu, v, u, weight, near = np.empty(K), np.empty(K), np.empty(K), np.empty(n), np.zeros(K), np.empty(n)
+    every = np.arange(max(K, n))
     depth, until = info[0], info[1] + budget
     while depth >= 0:
         if info[1] >= until:
@@ -222,7 +225,7 @@ def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, inf
         for j in range(K):
             hl[j], hu[j] = max(zl[j], 0.0), max(zu[j], 0.0)
         for _ in range(_SWEEPS):
-            code = _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight)
+            code = _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight, every)
             if code != 1:
                 break
         if code == 2:
@@ -244,6 +247,12 @@ def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, inf
         depth += 1
     info[0] = -1
     return DONE
+
+
+def _rows(M: Array) -> tuple[IntArray, IntArray, Array]:
+    """Compressed rows of a matrix."""
+    row, column = np.nonzero(M)
+    return np.append(0, np.cumsum(np.bincount(row, minlength=len(M)))), column, M[row, column]
 
 
 def propagated(search: Any) -> Decision | None:
@@ -284,7 +293,7 @@ def split_by_propagation(
     stack[0] = np.concatenate([box.lower, box.upper, small.lower, small.upper])
     info, closed = np.zeros(2, np.int64), np.zeros(len(stack) + 1)
     closed[1] = 1.0
-    arrays = (small.C, small.W, small.b, X, H, c, small.error, small.output_error[rows], size, out_size)
+    arrays = (_rows(small.C), _rows(small.W), small.b, X, H, c, small.error, small.output_error[rows], size, out_size)
     go = lambda budget: run(*arrays, 2.0 * gamma(n + K + 20), small.upper - small.lower, stack, info, closed, budget)
     go(0)  # compiled before the time counts
     began = time.perf_counter()
