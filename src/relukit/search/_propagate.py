@@ -43,10 +43,10 @@ _SHORTER, _WIDE = 5.0, 40
 
 
 @njit(cache=True, nogil=True)
-def _terms(which, a, lo, hi, low, high, limit_low, limit_high, slack):
+def _terms(which, a, lo, hi, low, high, limit_low, limit_high, slack, touched):
     """Bounds `lo, hi` of variables from `limit_low <= a . v[which] + rest <= limit_high`, `low, high` being what that spans.
 
-    Returns 0 if nothing moved much, 1 if something did, 2 if a variable is left without a value.
+    Variables whose bounds move are marked as touched. Returns 0 if nothing moved much, 1 if something did, 2 if a variable is left without a value.
     """
     moved = 0
     for k in range(len(which)):
@@ -63,10 +63,10 @@ def _terms(which, a, lo, hi, low, high, limit_low, limit_high, slack):
         width = hi[i] - lo[i]
         if top < hi[i] - _MOVED * width and top < hi[i]:
             hi[i] = top
-            moved = 1
+            moved, touched[i] = 1, True
         if bottom > lo[i] + _MOVED * width and bottom > lo[i]:
             lo[i] = bottom
-            moved = 1
+            moved, touched[i] = 1, True
         if lo[i] > hi[i]:
             return 2
     return moved
@@ -87,11 +87,21 @@ def _span(which, a, lo, hi, low, high):
 
 
 @njit(cache=True, nogil=True)
-def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight, every):
-    """One round over all gates and rows; 0 nothing moved, 1 something did, 2 no point is left."""
+def _sweep(
+    C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight, every, stale, of_x_moved, of_h_moved
+):  # fmt: skip
+    """One round over gates that are stale and all rows; 0 nothing moved, 1 something did, 2 no point is left.
+
+    Afterwards those gates are stale that read an input or gate whose bounds have moved, or whose own have.
+    """
     K, n, R, moved = len(b), len(u), len(c), 0
-    (Cp, Ci, Cv), (Wp, Wi, Wv) = C, W
+    (Cp, Ci, Cv, Cq, Cg), (Wp, Wi, Wv, Wq, Wg) = C, W
+    of_x_moved[:] = False
+    of_h_moved[:] = False
     for j in range(K):
+        if not stale[j]:
+            continue
+        stale[j] = False
         of_x, of_h = slice(Cp[j], Cp[j + 1]), slice(Wp[j], Wp[j + 1])
         low, high = _span(Ci[of_x], Cv[of_x], xl, xu, b[j], b[j])
         low, high = _span(Wi[of_h], Wv[of_h], hl, hu, low, high)
@@ -102,15 +112,18 @@ def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu
         if zu[j] < high or zl[j] > low:
             for part in range(2):
                 if part == 0:
-                    code = _terms(Ci[of_x], Cv[of_x], xl, xu, low, high, zl[j], zu[j], 2.0 * slack)
+                    code = _terms(Ci[of_x], Cv[of_x], xl, xu, low, high, zl[j], zu[j], 2.0 * slack, of_x_moved)
                 else:
-                    code = _terms(Wi[of_h], Wv[of_h], hl, hu, low, high, zl[j], zu[j], 2.0 * slack)
+                    code = _terms(Wi[of_h], Wv[of_h], hl, hu, low, high, zl[j], zu[j], 2.0 * slack, of_h_moved)
                     if code == 1 and not _back(hl, hu, zl, zu, j):
                         return 2
                 if code == 2:
                     return 2
                 moved |= code
-        hl[j], hu[j] = max(hl[j], zl[j], 0.0), min(hu[j], max(zu[j], 0.0))
+        if zl[j] > hl[j] or max(zu[j], 0.0) < hu[j]:
+            hl[j], hu[j] = max(hl[j], zl[j]), min(hu[j], max(zu[j], 0.0))
+            for k in range(Wq[j], Wq[j + 1]):
+                stale[Wg[k]] = True
         if hl[j] > hu[j]:
             return 2
     weight[:] = 0.0
@@ -146,14 +159,23 @@ def _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu
             low += v[j] * hl[j]  # what is left is positive
         if low - slack > 0.0:
             return 2
-        code = _terms(every[:n], u, xl, xu, low, np.inf, -np.inf, 0.0, slack)
+        code = _terms(every[:n], u, xl, xu, low, np.inf, -np.inf, 0.0, slack, of_x_moved)
         if code == 2:
             return 2
         moved |= code
-        code = _terms(every[:K], v, hl, hu, low, np.inf, -np.inf, 0.0, slack)
+        code = _terms(every[:K], v, hl, hu, low, np.inf, -np.inf, 0.0, slack, of_h_moved)
         if code == 2 or (code == 1 and not _back(hl, hu, zl, zu, K)):
             return 2
         moved |= code
+    for i in range(n):
+        if of_x_moved[i]:
+            for k in range(Cq[i], Cq[i + 1]):
+                stale[Cg[k]] = True
+    for j in range(K):
+        if of_h_moved[j]:
+            stale[j] = True
+            for k in range(Wq[j], Wq[j + 1]):
+                stale[Wg[k]] = True
     return moved
 
 
@@ -177,7 +199,7 @@ def _choose(C, W, b, xl, xu, zl, zu, hl, hu, first, weight, near, score):
 
     A gate that is decided holds on to its inputs as long as some of their values would decide it otherwise.
     """
-    (Cp, Ci, Cv), (Wp, Wi, Wv) = C, W
+    (Cp, Ci, Cv, _, _), (Wp, Wi, Wv, _, _) = C, W
     near[:] = 0.0
     for k in range(len(b)):
         if zl[k] >= 0.0 or zu[k] <= 0.0 or zu[k] < _SMALL * first[k]:
@@ -205,14 +227,15 @@ def _choose(C, W, b, xl, xu, zl, zu, hl, hu, first, weight, near, score):
 
 
 @njit(cache=True, nogil=True)
-def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, info, closed, budget):
-    """Go on for `budget` nodes. C and W are compressed rows: where each begins, columns, entries. `stack[d]` holds x's lower and upper bounds, then z's; `info` the depth, nodes and the leaf's place.
+def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, info, closed, split, budget):
+    """Go on for `budget` nodes. C and W are compressed (`_rows`). `stack[d]` holds x's lower and upper bounds, then z's; `info` the depth, nodes and the leaf's place.
 
-    `closed[0]` is the share of the tree that is done, a node's halves counting half of it each; `closed[1 + d]` the share of the node at d.
+    `closed[0]` is the share of the tree that is done, a node's halves counting half of it each; `closed[1 + d]` the share of the node at d;
+    `split[d]` is the gate that was decided last in the node at d, -1 at the root.
     """
     K, n = len(b), X.shape[1]
     hl, hu, v, u, weight, near = np.empty(K), np.empty(K), np.empty(K), np.empty(n), np.zeros(K), np.empty(n)
-    every = np.arange(max(K, n))
+    every, stale, of_x, of_h = np.arange(max(K, n)), np.zeros(K, np.bool_), np.zeros(n, np.bool_), np.zeros(K, np.bool_)
     depth, until = info[0], info[1] + budget
     while depth >= 0:
         if info[1] >= until:
@@ -224,8 +247,14 @@ def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, inf
         code = 0
         for j in range(K):
             hl[j], hu[j] = max(zl[j], 0.0), max(zu[j], 0.0)
+            stale[j] = split[depth] < 0 or split[depth] == j
+        if split[depth] >= 0:  # what reads the gate
+            for k in range(W[3][split[depth]], W[3][split[depth] + 1]):
+                stale[W[4][k]] = True
         for _ in range(_SWEEPS):
-            code = _sweep(C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight, every)
+            code = _sweep(
+                C, W, b, X, H, c, error, out_error, size, out_size, g, xl, xu, zl, zu, hl, hu, v, u, weight, every, stale, of_x, of_h
+            )  # fmt: skip
             if code != 1:
                 break
         if code == 2:
@@ -239,6 +268,7 @@ def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, inf
         half = 0.5 * closed[1 + depth]
         stack[depth + 1] = node
         closed[1 + depth] = closed[2 + depth] = half
+        split[depth] = split[depth + 1] = j
         other = stack[depth + 1]
         if zu[j] > -zl[j]:  # the likelier phase is worked on first
             other[2 * n + j], node[2 * n + K + j] = 0.0, 0.0
@@ -249,10 +279,12 @@ def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, inf
     return DONE
 
 
-def _rows(M: Array) -> tuple[IntArray, IntArray, Array]:
-    """Compressed rows of a matrix."""
+def _rows(M: Array) -> tuple[IntArray, IntArray, Array, IntArray, IntArray]:
+    """A matrix by its entries: where each row begins, columns, entries; where each column begins, rows."""
     row, column = np.nonzero(M)
-    return np.append(0, np.cumsum(np.bincount(row, minlength=len(M)))), column, M[row, column]
+    begins = lambda which, count: np.append(0, np.cumsum(np.bincount(which, minlength=count)))
+    by_column = np.argsort(column, kind="stable")
+    return begins(row, len(M)), column, M[row, column], begins(column, M.shape[1]), row[by_column]
 
 
 def propagated(search: Any) -> Decision | None:
@@ -291,10 +323,10 @@ def split_by_propagation(
     out_size = np.abs(X) @ reach + np.abs(H) @ high + np.abs(c)
     stack = np.zeros((min(K, _DEEP) + 2, 2 * (n + K)))
     stack[0] = np.concatenate([box.lower, box.upper, small.lower, small.upper])
-    info, closed = np.zeros(2, np.int64), np.zeros(len(stack) + 1)
+    info, closed, split = np.zeros(2, np.int64), np.zeros(len(stack) + 1), np.full(len(stack), -1)
     closed[1] = 1.0
     arrays = (_rows(small.C), _rows(small.W), small.b, X, H, c, small.error, small.output_error[rows], size, out_size)
-    go = lambda budget: run(*arrays, 2.0 * gamma(n + K + 20), small.upper - small.lower, stack, info, closed, budget)
+    go = lambda budget: run(*arrays, 2.0 * gamma(n + K + 20), small.upper - small.lower, stack, info, closed, split, budget)
     go(0)  # compiled before the time counts
     began = time.perf_counter()
     while (now := time.perf_counter()) < stop:
