@@ -228,7 +228,7 @@ def _choose(C, W, b, xl, xu, zl, zu, hl, hu, first, weight, near, score):
 
 @njit(cache=True, nogil=True)
 def run(C, W, b, X, H, c, error, out_error, size, out_size, g, first, stack, info, closed, split, budget):
-    """Go on for `budget` nodes. C and W are compressed (`_rows`). `stack[d]` holds x's lower and upper bounds, then z's; `info` the depth, nodes and the leaf's place.
+    """Go on for `budget` nodes. C and W are compressed (`_rows`). `stack[d]` holds bounds of x, then of z; `info` the depth, nodes and the leaf's place.
 
     `closed[0]` is the share of the tree that is done, a node's halves counting half of it each; `closed[1 + d]` the share of the node at d;
     `split[d]` is the gate that was decided last in the node at d, -1 at the root.
