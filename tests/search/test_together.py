@@ -110,10 +110,10 @@ def test_threads_change_no_bound(monkeypatch):
 
 def test_a_search_goes_on_while_it_is_to_close_in_time():
     """Gaps fall by about as much with each doubling of the nodes."""
-    from relukit.search._many import _Pace
+    from relukit.search._pace import Pace
 
     def seen(bound, left):
-        pace = _Pace(-1.0, 256, time.perf_counter() + left)
+        pace = Pace(-1.0, 256, time.perf_counter() + left)
         pace.began -= 1.0  # 512 nodes in a second
         pace.see(512, bound)
         return pace.good

@@ -7,7 +7,7 @@ import torch
 import relukit
 from relukit import Box, InvalidInput
 from relukit.network import from_layers
-from relukit.search import _many, decide_any
+from relukit.search import _leaves, decide_any
 from relukit.search._decision import Decision
 from relukit.search._torch_device import Device, device_named
 from relukit.search._torch_dual import _OnDevice
@@ -69,7 +69,7 @@ def test_what_no_point_confirms_is_never_proven(lying, monkeypatch):
         return found
 
     monkeypatch.setattr(_OnDevice, "ascend", ascend)
-    monkeypatch.setattr(_many, "split_by_programs", lambda *a: Decision("unknown", None, 1, "linear programs"))
+    monkeypatch.setattr(_leaves, "split_by_programs", lambda *a: Decision("unknown", None, 1, "linear programs"))
     by_gates(monkeypatch, True)
     for search, gap, _ in questions(range(1, 3)):
         if gap > 0:

@@ -295,7 +295,7 @@ def decide_any(searches: list[Search], timeout: float, device: Any = None) -> De
     """
     stop = time.perf_counter() + timeout
     if searches and all(s.by_gates for s in searches):
-        from relukit.search._many import decide_searches
+        from relukit.search._many_searches import decide_searches
 
         return decide_searches(searches, stop, device)
     waiting: list[Search] = []

@@ -11,7 +11,7 @@ from relukit.search._dual import Bounded, Dual, Rows
 # Gates that are tried where splits are chosen by looking at both children: in trees of more than _LARGE nodes the most, since what
 # each level gains decides how many levels there are.
 _CANDIDATES, _FEW, _LARGE = 24, 6, 1000
-_LAST = 60  # steps for a leaf that no split helps
+_LAST = 200  # steps for a leaf that no split helps
 
 
 class Forest:
@@ -58,10 +58,13 @@ class Forest:
         """Leaves that can be split."""
         return sum(map(len, self.heaps))
 
-    def plant(self, steps: int, which: IntArray | None = None) -> Array:
-        """The roots, after so many steps; returns their minimizers."""
+    def plant(self, steps: int, which: IntArray | None = None, phases: np.ndarray | None = None) -> Array:
+        """The roots, after so many steps, with phases `(columns,)` of gates that are held from the start; returns their minimizers."""
         which = np.arange(len(self.heaps)) if which is None else which
         P, S = self.dual.start(len(which), self.columns)
+        if phases is not None:
+            S = np.tile(phases, (len(S), 1))
+            P[S != 0] = 0
         weights = np.full((1, len(self.rows)), 1 / len(self.rows)) if self.joint else None
         return self._grown(which, np.full(len(which), -np.inf), P, S, weights, steps)
 
@@ -98,9 +101,11 @@ class Forest:
         ends = np.flatnonzero((bound <= 0) & (scores.max(axis=1, initial=0.0) <= 0))
         if len(ends):
             weights = None if found.weights is None else found.weights[ends]
-            rows = self.rows
-            more = self.dual.bound(rows, found.P[ends], S[ends], _LAST, weights, rate=0.05, rate_fixed=0.05)
+            more = self.dual.bound(self.rows, found.P[ends], S[ends], _LAST, weights, rate=0.1, rate_fixed=0.1)
             bound[ends] = np.maximum(bound[ends], more.bound)
+            found.P[ends], scores[ends] = more.P, self.dual.scores(more, S[ends])
+            if found.weights is not None:
+                found.weights[ends] = more.weights
 
     def _places(self, count: int) -> IntArray:
         """Places of new leaves: those of leaves that were split first."""

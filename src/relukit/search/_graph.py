@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from relukit._types import Array, IntArray
-from relukit.bounds import Bounds
+from relukit.bounds import Bounds, CompactNetwork, compact
 from relukit.bounds._interval import affine_interval, input_bounds
 from relukit.bounds._relu_form import relu_form
 from relukit.network import Affine, Network
@@ -22,6 +22,7 @@ def is_relu(op: object) -> bool:
 
 
 _PACE, _MAKING = 1e9, 0.1  # multiply-adds in a second; share of the time left that making the compact form may take
+_DENSE = 30_000_000  # entries of the matrices of a compact form at most
 _UNITS = (
     3000  # from so many units on, activations with several kinks are taken apart: each kink is relaxed by itself then
 )
@@ -151,6 +152,13 @@ def graph_of_intervals(network: Network, input_set: AbstractSet) -> Graph:
         lower.append(low)
         upper.append(high)
     return Graph(network, input_set, tuple(lower), tuple(upper), Maps(network))
+
+
+def compacted(graph: Graph, stop: float) -> CompactNetwork | None:
+    """Its compact form, where that is made soon and its matrices are not too large; else None."""
+    if graph.gates * graph.input_set.size > _DENSE or not graph.is_quick_to_compact(stop):
+        return None
+    return compact(graph.network, graph.input_set, graph.bounds)
 
 
 def make_graph(network: Network, input_set: AbstractSet, stop: float, maps: Maps | None = None) -> Graph:

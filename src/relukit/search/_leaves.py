@@ -8,12 +8,63 @@ from typing import Any
 
 import numpy as np
 
-from relukit._types import Array
+from relukit._types import Array, IntArray
 from relukit.bounds import CompactNetwork
 from relukit.search._ball_program import BallProgram
+from relukit.search._ceilings import closed_by_ceilings
 from relukit.search._decision import Decision
+from relukit.search._dual import Dual
+from relukit.search._graph import Graph, compacted
 from relukit.search._relaxation import OFF, ON, Solution, rows_program
 from relukit.sets import Ball
+
+
+def finish(
+    searched: CompactNetwork | Graph, mine: IntArray, forest: Any, confirm: Callable[[Array], Array | None], stop: float
+) -> tuple[Array | None, int, int]:
+    """Leaves of a tree that no split helps: a tree over what a counterexample must obey there, then linear programs.
+
+    Where all are closed the tree's `stuck` is emptied.
+
+    Arguments:
+        searched: What the tree is about.
+        mine: Its outputs that are to be at most 0.
+
+    Returns:
+        A counterexample, if one is met; how many nodes and programs it took; how many leaves are given up though there was time.
+    """
+    small, nodes = compacted(searched, stop) if isinstance(searched, Graph) and forest.ends else searched, 0
+    if forest.ends and (small is None or isinstance(small, Graph)):
+        return None, 0, len(forest.ends)  # a program over all gates would be too large
+    if forest.ends:
+        assert isinstance(small, CompactNetwork)
+        dual, A = Dual(small), np.eye(len(small.c))[mine]
+        rows = dual.output_rows()[mine]
+        while forest.ends and time.perf_counter() < stop:
+            held = np.where(dual.phase == 0, _phases_of(searched, small, forest.ends.pop()[2]), dual.phase).astype(
+                np.int8
+            )
+            closed, more = closed_by_ceilings(dual, rows, held, stop)
+            nodes += more
+            if closed:
+                continue
+            found = split_by_programs(small, A, np.zeros(len(A)), np.where(dual.phase == 0, held, 0), confirm, stop)
+            nodes += found.boxes
+            if found.status == "sat":
+                return found.point, nodes, 0
+            if found.status != "unsat":
+                return None, nodes, int(time.perf_counter() < stop)
+    if not forest.ends:
+        forest.stuck[:] = np.inf
+    return None, nodes, 0
+
+
+def _phases_of(searched: CompactNetwork | Graph, small: CompactNetwork, phases: np.ndarray) -> np.ndarray:
+    """Phases of gates of what was searched as phases of the gates of its compact form."""
+    if not isinstance(searched, Graph):
+        return phases
+    number = {tuple(u): k for k, u in enumerate(searched.units.tolist())}
+    return np.array([phases[number[tuple(u)]] for u in small.units.tolist()], np.int8)
 
 
 def split_by_programs(

@@ -20,30 +20,32 @@ from relukit._types import Array
 from relukit.bounds import CompactNetwork, compact, linear
 from relukit.network import Network
 from relukit.search._attack import descend_rows
+from relukit.search._conditions import network_where
 from relukit.search._decision import Decision
 from relukit.search._dual import Dual
 from relukit.search._few_moving import joined
 from relukit.search._graph import Graph, as_graph, free_memory, graph_of_intervals, make_graph, scratch_of
-from relukit.search._leaves import split_by_programs
+from relukit.search._leaves import finish
+from relukit.search._pace import DOUBLING, Pace
 from relukit.search._propagate import propagated
 from relukit.search._refine import dual_of, forest_of, optimize_gates, refine
 from relukit.sets import AbstractSet
 
 _PASSES = (8, 25, 80, 160, 320, 640, 1280)
 _NODES = 400  # of the search over gates after the first pass
-# A search over gates goes on past its budget while each doubling of its nodes (from so many on) leaves at most this share of the gap.
-# Or while it is to close within a share of the time left, should the gap go on to fall as it did.
-_DOUBLING, _LEFT, _SURELY = 256, 0.6, 0.25
+_LONGEST = 8.0  # times as long a search goes on whose gap shrinks fast
 _SHARE = 0.25  # of the time of a pass that the search after it gets at least
 _MOST = 0.5  # of the time left that one pass over all gates may take
 _WIDTH = 64  # leaves that are split at once
 _CHEAP = 0.8  # of the time left that a search on a device then gets
+# After so many passes the cases part where so small a share of the gates is open where a case has a counterexample.
+_SHARED, _FEWER = 3, 0.95
 _STALLED = 0.9  # share of the gap of the nearest case beyond which a pass has changed little
 _ALL = 10**9  # nodes: as many as there is time for
-_PROGRAMS = 1.0  # seconds of linear programs after a search of a device that had a budget
+_CONDITIONS = 0.1  # of the time left that bounds for one case take at most
+_PROGRAMS = 1.0  # seconds of linear programs after a search that had a budget
 _NEAR = 1e-6
 _ATTACK, _POINTS = 0.1, 128  # share of the time left, and points, of one attack on a large network
-_DENSE = 30_000_000  # entries of the matrices of a linear program at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,70 +127,6 @@ def split_gates(small: CompactNetwork, confirm: Callable[[Array], Array | None],
     return _Many(small, [case], np.ones((1, R), bool), np.ones(1, bool), stop, 0).run()
 
 
-def decide_searches(searches: Sequence[Any], stop: float, device: Any = None) -> Decision:
-    """Whether any of several questions has a point; those about one network and box share all bounds.
-
-    Arguments:
-        searches: `Search` objects.
-        stop: Wall-clock time to stop at (`time.perf_counter`).
-        device: A `Device` (`_torch_device`), or None.
-    """
-    if device is None:
-        return _decide(searches, stop, None)
-    import torch
-
-    try:
-        with device.threads_apart():
-            return _decide(searches, stop, device)
-    except torch.OutOfMemoryError:  # the compiled loops need none of the device's memory
-        return _decide(searches, stop, None)
-
-
-def _decide(searches: Sequence[Any], stop: float, device: Any) -> Decision:
-    groups: dict[tuple, list[Any]] = {}
-    for s in searches:
-        groups.setdefault((id(s.network), s.box.lower.tobytes(), s.box.upper.tobytes()), []).append(s)
-    nodes, unknown, engines = 0, "", set()
-    for k, group in enumerate(groups.values()):
-        cases = [Case(*s.question, s._confirmed) for s in group]
-        limit = time.perf_counter() + (stop - time.perf_counter()) / (len(groups) - k)
-        tell = lambda case, level, group=group: setattr(group[case], "level", level)
-        found = decide_cases(group[0].network, group[0].box, cases, limit, group[0].seed, tell, device)
-        if found.status == "sat":
-            return found
-        nodes, unknown = nodes + found.boxes, unknown or found.reason
-        engines.add(found.engine)
-    engine = "+".join(sorted(engines))
-    return Decision("unknown", None, nodes, engine, unknown) if unknown else Decision("unsat", None, nodes, engine)
-
-
-def _phases_of(searched: CompactNetwork | Graph, small: CompactNetwork, phases: np.ndarray) -> np.ndarray:
-    """Phases of gates of what was searched as phases of the gates of its compact form."""
-    if not isinstance(searched, Graph):
-        return np.where(Dual(searched).phase == 0, phases, 0)
-    held = phases
-    number = {tuple(u): k for k, u in enumerate(searched.units.tolist())}
-    return np.array([held[number[tuple(u)]] for u in small.units.tolist()], np.int8)
-
-
-class _Pace:
-    """Whether a search's gap shrinks fast enough, looked at whenever its nodes have doubled.
-
-    The gap falls by about as much with each doubling: what is left of it over the last fall says how many doublings are to come.
-    """
-
-    def __init__(self, bound: float, first: int = _DOUBLING, stop: float = np.inf) -> None:
-        self.at, self.bound, self.good, self.stop = first, bound, True, stop
-        self.began = time.perf_counter()
-
-    def see(self, nodes: int, bound: float) -> None:
-        if nodes >= 2 * self.at:
-            now = time.perf_counter()
-            doublings = bound / min(self.bound - bound, -1e-300)
-            in_time = doublings < 20 and (now - self.began) * 2.0**doublings < _SURELY * (self.stop - now)
-            self.good, self.at, self.bound = bound >= _LEFT * self.bound or in_time, nodes, bound
-
-
 class _Many:
     """State of one question: the compact network, which cases are open, and how far each is from being proven."""
 
@@ -208,6 +146,11 @@ class _Many:
         self.small, self.cases, self.member, self.open = small, cases, member, open_
         self.stop, self.generator = stop, np.random.default_rng(seed)
         self.nodes, self.unresolved, self.engine = 0, 0, "optimized slopes"
+        self.plain, self.everywhere = (
+            small,
+            False,
+        )  # with bounds that hold on the whole set; whether only these are used
+        self.fewer = 1.0  # share of the gates that are open where the case last searched has a counterexample
         self.level = np.full(len(cases), -np.inf)  # what the largest row of each case cannot go below
         self.learned = self.level.copy()  # the same from optimized slopes, which gave x
         self.x = np.zeros((len(cases), small.input_set.size))
@@ -217,23 +160,64 @@ class _Many:
         return found or self._unknown()
 
     def _passes(self) -> Decision | None:
+        """Bounds of gates and searches in turn; once these bounds hardly help any more, each case by itself."""
         for k, rounds in enumerate(_PASSES):
             if time.perf_counter() > self.stop:
                 return None
             self.engine, began, before = "refined bounds", time.perf_counter(), self.level[self.open].max()
-            self.small = refine(self.small, rounds, self._soon(), device=self.device)
-            if time.perf_counter() > self.stop:
-                return None
+            alone = self.open.sum() == 1 and self.device is None and not isinstance(self.small, Graph)
+            where = np.flatnonzero(self.member[self.open][0]) if alone else None
+            small = refine(self.small, rounds, self._soon(), device=self.device, where=where)
+            if small is None:
+                self.open[:] = False
+                return self._proven()
+            self.small = small
+            # Other bounds have other minimizers, which differ more than random starts do: an attack after each.
             found = self._bound_rows(30) or self._attack(6, 40, self.x)
+            if found is None and time.perf_counter() < self.stop:
+                # Later gates have to follow what is known better about earlier ones, also where the pass was cut short.
+                self.small = optimize_gates(small, 20, self._soon(), self.device)
+                self.plain = self.plain if alone else self.small
+                found = self._bound_rows(30) or self._attack(6, 40, self.x)
+            if found is None and time.perf_counter() > self.stop:
+                return None
+            least = self.level[self.open].max(initial=-np.inf)
+            stalled = least < _STALLED * before
             if found is None:
                 seconds = _SHARE * (time.perf_counter() - began)
-                if self.device is not None and self.level[self.open].max() < _STALLED * before:
+                if self.device is not None and stalled:
                     # Bounds of gates hardly help any more, and a device's nodes are cheap.
                     seconds = max(seconds, _CHEAP * (self.stop - time.perf_counter()))
                 found = self._search(self.many * _NODES * 2**k, seconds)
             if found is not None:
                 return found
-        return self._search(_ALL, 0.0)
+            if self.unresolved and alone:
+                break
+            if stalled and k >= _SHARED and self.open.sum() > 1 and self.device is None and self.fewer < _FEWER:
+                return self._one_by_one()
+        found = self._search(_ALL, 0.0)
+        if found is None and self.unresolved and time.perf_counter() < self.stop:
+            # Where all gates are decided at a counterexample, the network without them says no more about where it must lie.
+            self.small, self.unresolved, self.everywhere = self.plain, 0, True
+            found = self._search(_ALL, 0.0)
+        return found
+
+    def _one_by_one(self) -> Decision | None:
+        """Each open case by itself, the one that is nearest to being proven first: bounds hold where this case has a counterexample."""
+        order = sorted(np.flatnonzero(self.open), key=lambda c: -self.level[c])
+        for k, case in enumerate(order):
+            now = time.perf_counter()
+            one = _Many(
+                self.small, [self.cases[case]], self.member[case : case + 1], np.ones(1, bool), now + (self.stop - now) / (len(order) - k), 0,
+                lambda _, level, case=case: self.on_level(case, level),
+            )  # fmt: skip
+            one.level[0] = self.level[case]
+            found = one._passes()
+            self.nodes, self.unresolved = self.nodes + one.nodes, self.unresolved + one.unresolved
+            if found is not None and found.status == "sat":
+                return found
+            self.open[case], self.level[case], self.engine = one.open[0], one.level[0], one.engine
+        return self._proven()
 
     def _soon(self) -> float:
         """When bounds of gates must be done at the latest: so that time is left to use them."""
@@ -299,11 +283,11 @@ class _Many:
         found = self._bound_rows(10)
         if found is not None or time.perf_counter() > self.stop:
             return found
-        self.small = optimize_gates(self.small, 10, self._soon(), self.device)
+        self.small = self.plain = optimize_gates(self.small, 10, self._soon(), self.device)
         found = self._bound_rows(30)
         if found is not None or time.perf_counter() > self.stop:
             return found
-        return self._attack(6, 40, self.x) or self._search(self.many * _DOUBLING, 0.0)
+        return self._attack(6, 40, self.x) or self._search(self.many * DOUBLING, 0.0)
 
     def _bound_rows(self, steps: int) -> Decision | None:
         """Optimized bounds of the rows of open cases: of each row, and where a case has several of the best sum of them."""
@@ -338,21 +322,32 @@ class _Many:
         Nodes of small networks are cheap: the budget is at least a quarter of the time that the bounds of the gates took.
         """
         until = min(time.perf_counter() + seconds, self.stop)
-        dual = dual_of(self.small, self.stop, self.device)
         for case in sorted(np.flatnonzero(self.open), key=lambda c: -self.level[c]):
             self.engine = "gate splitting"
+            small = self._where(case, 2 * seconds if budget < _ALL else _CONDITIONS * (self.stop - time.perf_counter()))
+            if small is None:
+                self.open[case] = False
+                continue
+            dual = dual_of(small, self.stop, self.device)
             forest = forest_of(dual, dual.output_rows()[np.flatnonzero(self.member[case])], dual.K, joint=True)
             forest.plant(20)
-            pace = _Pace(float(forest.promised[0]), self.many * _DOUBLING, self.stop)
-            while forest.leaves and time.perf_counter() < (self.stop if forest.nodes < budget or pace.good else until):
+            pace = Pace(float(forest.promised[0]), self.many * DOUBLING, self.stop)
+            longest = (
+                min(time.perf_counter() + _LONGEST * seconds, self.stop) if seconds and budget < _ALL else self.stop
+            )
+            while forest.leaves and time.perf_counter() < (
+                self.stop if forest.nodes < budget else longest if pace.good else until
+            ):
                 x = forest.grow(1, 5, self.stop, width=_WIDTH, look_ahead=True)
                 hit = self._try(case, dual, x) if len(x) else None
                 if hit is not None:
                     return hit
                 pace.see(forest.nodes, float(forest.promised[0]))
-            hit = self._finish(case, forest, self._programs_until(budget))
+            mine = np.flatnonzero(self.member[case])
+            hit, nodes, left = finish(small, mine, forest, self.cases[case].confirm, self._programs_until(budget))
+            self.nodes, self.unresolved = self.nodes + nodes, self.unresolved + left
             if hit is not None:
-                return hit
+                return Decision("sat", hit, self.nodes, "linear programs")
             self.nodes += forest.nodes
             bound = forest.bound[0]
             self.level[case] = max(self.level[case], min(bound, 0.0))
@@ -364,30 +359,19 @@ class _Many:
 
     def _programs_until(self, budget: int) -> float:
         """When linear programs end: a device makes so many leaves that refined bounds come first, and programs last."""
-        early = self.device is not None and budget < _ALL
+        early = budget < _ALL
         return min(self.stop, time.perf_counter() + _PROGRAMS) if early else self.stop
 
-    def _finish(self, case: int, forest: Any, stop: float) -> Decision | None:
-        """Leaves that no split helps: a linear program each, and splits by its solution where gates are left."""
-        small = self.small
-        A = np.eye(self.member.shape[1])[self.member[case]]
-        if isinstance(small, Graph) and forest.ends:
-            if small.gates * small.input_set.size > _DENSE or not small.is_quick_to_compact(stop):
-                self.unresolved += len(forest.ends)  # a program over all gates would be too large
-                return None
-            small = compact(small.network, small.input_set, small.bounds)
-        while forest.ends and time.perf_counter() < stop:
-            _, _, phases = forest.ends.pop()
-            held = _phases_of(self.small, small, phases)
-            found = split_by_programs(small, A, np.zeros(len(A)), held, self.cases[case].confirm, stop)
-            self.nodes += found.boxes
-            if found.status == "sat":
-                return Decision("sat", found.point, self.nodes, "linear programs")
-            if found.status != "unsat":
-                self.unresolved += 1
-                return None
-        forest.stuck[:] = np.inf if not forest.ends else forest.stuck
-        return None
+    def _where(self, case: int, seconds: float) -> CompactNetwork | Graph | None:
+        """The network with bounds that hold where a case has a counterexample, as far as there is time; None where no such point is left."""
+        if seconds <= 0 or self.everywhere:
+            return self.small
+        until = min(time.perf_counter() + seconds, self.stop)
+        found = network_where(self.small, np.flatnonzero(self.member[case]), until, self.stop)
+        if found is not None:
+            self.fewer = found.gates / max(self.small.gates, 1)
+            self.small = found if self.open.sum() == 1 else self.small
+        return found
 
     def _try(self, case: int, dual: Dual, x: Array) -> Decision | None:
         """Points that the relaxation proposes, as they are."""

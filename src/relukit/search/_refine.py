@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from relukit._types import Array
+from relukit._types import Array, IntArray
 from relukit.bounds import CompactNetwork
 from relukit.bounds._shrink import shrink
+from relukit.search._conditions import joint_row, leaning
 from relukit.search._dual import Dual
 from relukit.search._forest import Forest
 from relukit.search._graph import Graph
@@ -66,39 +67,54 @@ def optimize_gates(
     return _tightened(small, dual)
 
 
-def _portions(dual: Dual, first: int, last: int) -> list[np.ndarray]:
-    """The undecided gates of a block, as many at a time as their parameters fit in memory for."""
+def _portions(dual: Dual, first: int, last: int, columns: int | None = None) -> list[np.ndarray]:
+    """The undecided gates of a block, as many at a time as their parameters (so many columns, `first` by default) fit in memory for."""
     gates = first + np.flatnonzero(dual.phase[first:last] == 0)
-    size = max(_ENTRIES // (2 * max(first, 1)), 32)
+    size = max(_ENTRIES // (2 * max(columns or first, 1)), 32)
     return [gates[k : k + size] for k in range(0, len(gates), size)]
 
 
-def _tighten(dual: Dual, gates: np.ndarray, bound: Array) -> None:
-    """Take over lower bounds of `+z` and then `-z` of gates; infinite ones say that the sign is proven."""
+def _tighten(dual: Dual, gates: np.ndarray, bound: Array) -> bool:
+    """Take over lower bounds of `+z` and then `-z` of gates; infinite ones say that the sign is proven. False where they leave no point."""
     low, high = bound[: len(gates)], -bound[len(gates) :]
     lower, upper = dual.lower.copy(), dual.upper.copy()
     lower[gates] = np.maximum(lower[gates], np.where(np.isposinf(low), 0.0, low))
     upper[gates] = np.minimum(upper[gates], np.where(np.isneginf(high), 0.0, high))
+    if np.any(lower > upper):
+        return False
     dual.set_bounds(lower, upper)
+    return True
 
 
 def refine(
-    small: CompactNetwork | Graph, rounds: int, stop: float, steps: int = 3, device: Any = None
-) -> CompactNetwork | Graph:
+    small: CompactNetwork | Graph,
+    rounds: int,
+    stop: float,
+    steps: int = 3,
+    device: Any = None,
+    where: IntArray | None = None,
+) -> CompactNetwork | Graph | None:
     """One pass of small branch and bounds, block by block from the second.
+
+    With `where` (numbers of outputs; compact networks only) bounds are those where these outputs are all at most 0, of all blocks; None where
+    no such point is left.
 
     Where a block's bounds are so wide that the first rounds decide almost none of its gates, the work is better spent on the blocks
     before it: from there on slopes alone are optimized, until a later pass.
     """
     dual = dual_of(small, stop, device)
     hopeless, sizes = False, [last - first for first, last in dual.blocks[:1]]
-    for first, last in dual.blocks[1:]:
+    row, gap = (None, 0.0) if where is None else joint_row(dual, where)
+    if gap > 0:
+        return None
+    for first, last in dual.blocks if row is not None else dual.blocks[1:]:
         if time.perf_counter() > stop:
             break
-        for gates in _portions(dual, first, last):
+        for gates in _portions(dual, first, last, None if row is None else dual.K):
             if time.perf_counter() > stop:
                 break
-            forest = forest_of(dual, dual.gate_rows(gates), first)
+            rows = dual.gate_rows(gates) if row is None else leaning(dual, gates, row, -gap)[0]
+            forest = forest_of(dual, rows, first if row is None else dual.K)
             forest.plant(10 if hopeless else 2 * steps)
             n, done = len(gates), 0
             for k in range(0 if hopeless else rounds):
@@ -115,6 +131,7 @@ def refine(
                 forest.grow(1, steps, stop, skip=np.tile(settled, 2))
                 if forest.nodes == before:
                     break
-            _tighten(dual, gates, forest.bound)
+            if not _tighten(dual, gates, forest.bound) and row is not None:
+                return None
         sizes.append(int((dual.phase[first:last] == 0).sum()))
     return _tightened(small, dual)
