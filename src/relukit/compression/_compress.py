@@ -18,7 +18,7 @@ from relukit.compression._result import Compression
 from relukit.compression._settle import hoped, settle
 from relukit.compression._signs import signed
 from relukit.compression._witness import Seen, ascend, products
-from relukit.network import Network
+from relukit.network import Network, load
 from relukit.sets import AbstractSet, Box, require_set
 from relukit.verification.certificate import Certificate
 
@@ -28,7 +28,7 @@ _HOPELESS = 0.03  # seconds of search where no form would be smaller even if all
 
 
 def compress(
-    network: Network,
+    network: Any,
     input_set: AbstractSet | None = None,
     seed: int = 0,
     timeout: float = 10.0,
@@ -46,7 +46,7 @@ def compress(
     channels) and the one with the fewest parameters is kept.
 
     Arguments:
-        network: Piecewise linear.
+        network: Piecewise linear; anything that `load` takes.
         input_set: The domain: one box, ball or polytope; by default the network's own box.
         timeout: Seconds for branch and bound over all units together; 0 leaves it out. Where no form would be smaller whatever it proves,
             it gets a few hundredths of a second. Networks for which linear bounds alone would take longer (above some 50,000 units) get these
@@ -64,7 +64,7 @@ def compress(
         Lossless Compression of Deep Neural Networks, Serra, Kumar, Ramalingam, 2020.
         Scaling Up Exact Neural Network Compression by ReLU Stability, Serra, Yu, Kumar, Ramalingam, 2021.
     """
-    clock = Clock()
+    clock, network = Clock(), load(network)
     try:
         network.require_piecewise_linear("exact compression")
     except UnsupportedOperation as error:

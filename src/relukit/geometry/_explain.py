@@ -8,7 +8,7 @@ import numpy as np
 from relukit._errors import InvalidInput, UnsupportedOperation
 from relukit._shown import Shown
 from relukit._types import Array
-from relukit.network import Affine, Network
+from relukit.network import Affine, Network, load
 from relukit.piecewise import PiecewiseLinear
 from relukit.sets import Box
 
@@ -127,7 +127,7 @@ class Explanation(Shown):
         return f"Explanation(decision {self.decision}, {wall}, {edge})"
 
 
-def explain(network: Network, x: Any, domain: Box | None = None, *, walls: int = _WALLS) -> Explanation:
+def explain(network: Any, x: Any, domain: Box | None = None, *, walls: int = _WALLS) -> Explanation:
     """The affine map and the cell of one input, with the distances to its walls and to the nearest decision boundary.
 
     Works in any number of inputs: walls are found nearest first, each by one least-distance program, which also says
@@ -135,7 +135,7 @@ def explain(network: Network, x: Any, domain: Box | None = None, *, walls: int =
     distances are accurate to about 1e-9 relative to the input's size.
 
     Arguments:
-        network: Piecewise linear.
+        network: Piecewise linear; anything that `load` takes.
         x: One input, shape `(n,)` or the network's own.
         domain: A box whose sides count as walls too.
         walls: Most walls to return.
@@ -145,8 +145,9 @@ def explain(network: Network, x: Any, domain: Box | None = None, *, walls: int =
         ShapeMismatch, InvalidInput: x does not fit the network, is not finite, or lies outside the domain.
 
     Example:
-        >>> relukit.explain(relukit.load("net.npz"), [0.1, 0.2])
+        >>> relukit.explain("net.npz", [0.1, 0.2])
     """
+    network = load(network)
     network.require_piecewise_linear("the cell of an input")
     rows, _ = network.rows(x)
     if len(rows) != 1:

@@ -14,12 +14,12 @@ from relukit.geometry._enumerate import Progress, stopped, stopped_by
 from relukit.geometry._form import Form, form_of, gates_at
 from relukit.geometry._polygons import polygons
 from relukit.geometry._regions import Plane, Regions
-from relukit.network import Network
+from relukit.network import Network, load
 from relukit.sets import Box, Polytope
 
 
 def regions(
-    network: Network,
+    network: Any,
     domain: Box | Polytope | None = None,
     plane: Plane | tuple[Array, Array, Array] | None = None,
     limit: int = 5_000_000,
@@ -31,7 +31,7 @@ def regions(
     """The linear pieces of a network: `Regions` (polygons) of two inputs or on a plane, `Cells` of one, three or more inputs.
 
     Arguments:
-        network: Piecewise linear.
+        network: Piecewise linear; anything that `load` takes.
         domain: Box or polytope of the inputs, or of the plane's coordinates; by default the network's own box.
         plane: A `Plane`, or three points A, B, C; coordinates (0, 0), (1, 0), (0, 1) are A, B, C. By default a square
             around the triangle with a margin of a quarter.
@@ -46,9 +46,10 @@ def regions(
         EmptySet: The polytope holds no piece.
 
     Example:
-        >>> found = relukit.regions(relukit.load("net.npz"), relukit.Box([-1, -1], [1, 1]))
+        >>> found = relukit.regions("net.npz", relukit.Box([-1, -1], [1, 1]))
         >>> len(found), found.exact
     """
+    network = load(network)
     network.require_piecewise_linear("an exact list of pieces")
     if plane is None and network.inputs != 2:
         plane = _own_plane(network) if domain is None or domain.size != network.inputs else None

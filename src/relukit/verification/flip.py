@@ -12,7 +12,7 @@ from relukit._clock import Clock
 from relukit._errors import InvalidInput
 from relukit._shown import Shown
 from relukit._types import Array
-from relukit.network import Network
+from relukit.network import Network, load
 from relukit.sets import Box, require_set
 from relukit.verification._flip_batch import FlipTable, run_many
 
@@ -97,7 +97,7 @@ class Flip(Shown):
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # as for `verify`
 def flip(
-    network: Network,
+    network: Any,
     x: Array,
     norm: float = np.inf,
     within: Box | None = None,
@@ -119,7 +119,7 @@ def flip(
     descended from in turn; the first proof ends the search. No bisection over radii takes place.
 
     Arguments:
-        network: Piecewise linear, with at least two outputs or one output whose sign decides.
+        network: Piecewise linear, with at least two outputs or one output whose sign decides; anything that `load` takes.
         x: One input.
         norm: `inf`, 2 or 1.
         within: Inputs that are allowed (pixels in [0, 1]); everything by default.
@@ -150,6 +150,7 @@ def flip(
         raise InvalidInput(f"norm must be inf, 2 or 1, got {norm}")
     if not timeout > 0:
         raise InvalidInput(f"timeout must be a positive number of seconds, got {timeout}")
+    network = load(network)
     network.require_piecewise_linear("the smallest flip")
     rows, _ = network.rows(x)
     if len(rows) != 1:
@@ -190,7 +191,7 @@ def flip(
 
 
 def flips(
-    network: Network,
+    network: Any,
     X: Array,
     norm: float = np.inf,
     within: Box | None = None,
@@ -217,6 +218,7 @@ def flips(
         InvalidInput: As `flip`, no row at all, or `total` together with an executor.
         FlipsInterrupted: Ctrl-C; its `numbers` and `table` hold the rows that were done.
     """
+    network = load(network)
     rows, _ = network.rows(X)
     if not len(rows):
         raise InvalidInput("there are no rows to flip")
