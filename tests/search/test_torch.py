@@ -171,6 +171,24 @@ def test_time_that_is_up_leaves_bounds_unknown():
     assert np.all(np.isneginf(forest.bound))
 
 
+def test_leaves_wait_uncertified_once_time_is_up():
+    weights, biases, x = layers(1, inputs=3, hidden=(5, 3))
+    box = Box(x - 0.5, x + 0.5)
+    low = exact_minimum(weights, biases, np.eye(2)[0], box.lower, box.upper)
+    dual = dual_of(
+        compact(from_layers(weights, [*biases[:2], biases[2] - low + 0.02], [RELU, RELU]), box), np.inf, HERE
+    )
+    forest = forest_of(dual, dual.output_rows()[np.array([0])], dual.K, joint=True)
+    forest.plant(5)
+    dual.stop = 0.0
+    forest.grow(100, 5, np.inf, look_ahead=True)
+    waiting = sum(len(P) for P, *_ in forest.closed)
+    assert waiting > 1 and not forest.pending and forest.leaves and not np.isposinf(forest.bound[0])
+    dual.stop = np.inf
+    forest.grow(100, 5, np.inf, look_ahead=True)
+    assert forest.bound[0] > 0 and not forest.closed
+
+
 def Rows_below(rows):
     """The same rows, far lower: what no parameters prove."""
     from dataclasses import replace

@@ -1,5 +1,6 @@
 """The leaves of a `DeviceForest`: their state on the device, and their certificates by threads on the CPU."""
 
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -81,11 +82,14 @@ class Leaves:
             self._certify_closed()
 
     def _certify_closed(self) -> None:
-        """Ask the CPU about the leaves that are closed; its answers are read by `_collect`."""
+        """Ask the CPU about the leaves that are closed; its answers are read by `_collect`. Once time is up the rest stays uncertified."""
         P, S, weights, splits = (torch.cat(part).cpu().numpy() for part in zip(*self.closed))
         P, weights = P.astype(np.float32), weights.astype(np.float64)
         self.closed = []
         for at in range(0, len(P), PART):
+            if time.perf_counter() > self.dual.stop:
+                self.closed = [tuple(torch.as_tensor(a[at:], device=self.place) for a in (P, S, weights, splits))]
+                return
             part = slice(at, at + PART)
             future = self.dual.later(self.rows.weighed(weights[part]), P[part], S[part])
             self.pending.append((future, (P[part], S[part], weights[part], splits[part])))
