@@ -178,5 +178,5 @@ def test_time_that_is_up_leaves_both_ends(data_folder):
     x, box = load_digits().data[3] / 16.0, Box(np.zeros(64), np.ones(64))
     y = net(x)
     rule = f"y[{int(np.argsort(y)[-2])}] >= {float(y.max())!r}"
-    found = closest(net, x, [rule], box, "l1", timeout=1.5)
+    found = closest(net, x, [rule], box, "l1", timeout=3)
     assert found.status == "bounded" and found.reason == "time limit" and 0.3 * found.value < found.bound < found.value

@@ -10,6 +10,7 @@ from relukit.bounds import compact
 from relukit.bounds._shrink import shrink
 from relukit.network import from_layers
 from relukit.search._dual import Dual
+from relukit.search._dual_kernel import forward
 from relukit.search._refine import optimize_gates, refine
 from tests.oracles import exact_forward, exact_minimum
 from tests.strategies import RELU
@@ -119,3 +120,31 @@ def test_refined_bounds_reach_the_exact_ones():
                 high = -exact_minimum(weights[:2], biases[:2], -row, box.lower, box.upper)
                 assert small.lower[k] <= low + 1e-9 and small.upper[k] >= high - 1e-9
                 assert low < 1e-9 and high > -1e-9  # a gate with one sign everywhere is gone
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def test_multipliers_beyond_single_precision_end_in_no_error():
+    """A leaf without points has no largest multiplier. Here it has one: what is certified holds at it, however values overflow."""
+    weights, biases, x = layers(0, inputs=6, hidden=(8, 7))
+    network, box = from_layers(weights, biases, [RELU, RELU]), Box(x - 0.5, x + 0.5)
+    small = compact(network, box)
+    dual, point = Dual(small), box.sample(1, 1)
+    on = point @ small.C.T + small.b + small.hidden(point) @ small.W.T > 0
+    P, S = dual.start(1)
+    held = (dual.phase == 0)[None]
+    S = np.where(held, np.where(on, 1, -1), S).astype(np.int8)
+    for size in (1e10, 1e19, 1e38):
+        found = dual.bound(dual.output_rows()[np.zeros(1, int)], np.where(held, size, P).astype(np.float32), S, 5)
+        assert not found.bound[0] > network(point)[0, 0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38, 1e20])
+def test_a_step_along_values_that_are_no_numbers_raises_nothing(value):
+    """As seen in a search of 250 gates: Numba's check for a division by 0 took no number for 0."""
+    g, shape, f = np.random.default_rng(0), (64, 256), np.float32
+    A, Z = (np.where(g.random(shape) < 0.1, value, g.standard_normal(shape)).astype(f) for _ in range(2))
+    P, S, ones = g.random(shape).astype(f), g.choice([-1, 0, 1], shape).astype(np.int8), np.ones(256, f)
+    H, M1, M2 = np.empty_like(Z), np.zeros_like(Z), np.zeros_like(Z)
+    for fix in (1.0, 1000.0):
+        forward(A, P, S, Z, H, 0, 256, ones, ones, M1, M2, f(0.1), f(0.1), np.full(64, 1e30, f), f(0.9), f(0.999), f(1), f(fix))  # fmt: skip
+        assert np.all((P[S == 0] >= 0) | np.isnan(P[S == 0]))

@@ -145,7 +145,8 @@ def ball1(X, value, D, low, high, radius):
         value[i] += total
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+# Multipliers of an empty leaf grow beyond single precision: a division by what is then no number is no error.
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def forward(A, P, S, Z, H, first, last, slope, top, M1, M2, rate, rate_fixed, largest, decay1, decay2, fix1, fix2):
     """h of a block from its z along the lines that the row took, and one Adam step of the parameters along the exact gradient."""
     for i in range(A.shape[0]):

@@ -11,7 +11,7 @@ from relukit.search._dual import Bounded, Dual, Rows
 # Gates that are tried where splits are chosen by looking at both children: in trees of more than _LARGE nodes the most, since what
 # each level gains decides how many levels there are.
 _CANDIDATES, _FEW, _LARGE = 24, 6, 1000
-_LAST = 200  # steps for a leaf that no split helps
+_LAST = 60  # steps for a leaf that no split helps
 
 
 class Forest:
@@ -101,7 +101,7 @@ class Forest:
         ends = np.flatnonzero((bound <= 0) & (scores.max(axis=1, initial=0.0) <= 0))
         if len(ends):
             weights = None if found.weights is None else found.weights[ends]
-            more = self.dual.bound(self.rows, found.P[ends], S[ends], _LAST, weights, rate=0.1, rate_fixed=0.1)
+            more = self.dual.bound(self.rows, found.P[ends], S[ends], _LAST, weights, rate=0.05, rate_fixed=0.05)
             bound[ends] = np.maximum(bound[ends], more.bound)
             found.P[ends], scores[ends] = more.P, self.dual.scores(more, S[ends])
             if found.weights is not None:

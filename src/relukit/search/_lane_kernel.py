@@ -255,7 +255,8 @@ def corner_safe(units, X, low, high, D, value, total):
             total[q] += abs(v * at)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+# Multipliers of an empty leaf grow beyond single precision: a division by what is then no number is no error.
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def forward(units, gate, Z, H, A, P, S, slope, top, M1, M2, rate, rate_fixed, largest, fix1, fix2):
     """h from z along the lines that the rows took, and one Adam step of the parameters along the exact gradient."""
     one, none = np.float32(1.0), np.float32(0.0)

@@ -18,11 +18,13 @@ from relukit.search._graph import Graph, compacted
 from relukit.search._relaxation import OFF, ON, Solution, rows_program
 from relukit.sets import Ball
 
+_FIRST = 0.1  # seconds of linear programs for a leaf before a tree over its ceilings: small networks' take a millisecond or less
+
 
 def finish(
     searched: CompactNetwork | Graph, mine: IntArray, forest: Any, confirm: Callable[[Array], Array | None], stop: float
 ) -> tuple[Array | None, int, int]:
-    """Leaves of a tree that no split helps: a tree over what a counterexample must obey there, then linear programs.
+    """Leaves of a tree that no split helps: a few linear programs, a tree over what a counterexample must obey there, then programs to the end.
 
     Where all are closed the tree's `stuck` is emptied.
 
@@ -41,15 +43,17 @@ def finish(
         dual, A = Dual(small), np.eye(len(small.c))[mine]
         rows = dual.output_rows()[mine]
         while forest.ends and time.perf_counter() < stop:
-            held = np.where(dual.phase == 0, _phases_of(searched, small, forest.ends.pop()[2]), dual.phase).astype(
-                np.int8
-            )
-            closed, more = closed_by_ceilings(dual, rows, held, stop)
-            nodes += more
-            if closed:
-                continue
-            found = split_by_programs(small, A, np.zeros(len(A)), np.where(dual.phase == 0, held, 0), confirm, stop)
+            held = np.where(dual.phase == 0, _phases_of(searched, small, forest.ends.pop()[2]), 0).astype(np.int8)
+            programs = lambda until, held=held: split_by_programs(small, A, np.zeros(len(A)), held, confirm, until)
+            found = programs(min(time.perf_counter() + _FIRST, stop))
             nodes += found.boxes
+            if found.status == "unknown" and time.perf_counter() < stop:
+                closed, more = closed_by_ceilings(dual, rows, held + dual.phase, stop)
+                nodes += more
+                if closed:
+                    continue
+                found = programs(stop)
+                nodes += found.boxes
             if found.status == "sat":
                 return found.point, nodes, 0
             if found.status != "unsat":
