@@ -46,9 +46,8 @@ def nearly_joined(network: Network, box: Box) -> Network | None:
     """
     known: list[Bounds] = []
     radii: dict[int, Array] = {}
-    parts: dict[
-        int, tuple[int, Plan, int]
-    ] = {}  # by node: the activation that reads it, what becomes of that, its units
+    # By node: the activation that reads it, what becomes of that, its units.
+    parts: dict[int, tuple[int, Plan, int]] = {}
 
     def find(network: Network, i: int, reader: int) -> Plan | None:
         source, target = network.nodes[network.nodes[i].inputs[0]].op, network.nodes[reader].op

@@ -21,3 +21,13 @@ class Decision:
     boxes: int
     engine: str
     reason: str = ""
+
+
+def up_to(bound: float) -> str:
+    """How far a proof came whose rows have this as their proven bound."""
+    return f"what is to be proven above 0 is proven above {bound:.3g}"
+
+
+def touching(leaves: int) -> str:
+    """Why a search that ended has no answer."""
+    return f"{leaves} {'leaf touches' if leaves == 1 else 'leaves touch'} the boundary within rounding"

@@ -11,7 +11,7 @@ from relukit._types import Array
 from relukit.bounds import CompactNetwork, compact
 from relukit.network import Network
 from relukit.search._attack import representable
-from relukit.search._decision import Decision
+from relukit.search._decision import Decision, touching
 from relukit.search._few_attack import descend, resample
 from relukit.search._few_chain import Rows, bounds_of
 from relukit.search._few_engine import Engine
@@ -160,7 +160,7 @@ class Search:
         """All boxes are done: proven, unless leaves were left over."""
         if not self.unresolved:
             return Decision("unsat", None, boxes, "input splitting")
-        reason = f"{self.unresolved} leaves touch the boundary within rounding"
+        reason = touching(self.unresolved)
         return Decision("unknown", None, boxes, "input splitting", reason)
 
     def _tree(self, engine: Engine, boxes: int, stop: float) -> Decision | None:

@@ -12,7 +12,7 @@ from relukit._types import Array, IntArray
 from relukit.bounds import CompactNetwork
 from relukit.search._ball_program import BallProgram
 from relukit.search._ceilings import closed_by_ceilings
-from relukit.search._decision import Decision
+from relukit.search._decision import Decision, touching, up_to
 from relukit.search._dual import Dual
 from relukit.search._graph import Graph, compacted
 from relukit.search._relaxation import OFF, ON, Solution, rows_program
@@ -108,11 +108,7 @@ def split_by_programs(
                 solved,
                 "linear programs",
                 f"time is up after {solved} linear programs; "
-                + (
-                    f"a relaxation reaches {-heap[0][0]:.3g} into the ball"
-                    if curved
-                    else f"the rows reach at most {heap[0][0]:.3g} below 0"
-                ),
+                + (f"a relaxation reaches {-heap[0][0]:.3g} into the ball" if curved else up_to(heap[0][0])),
             )
         bound, _, fixed, found, basis = heapq.heappop(heap)
         if found is None:
@@ -136,7 +132,5 @@ def split_by_programs(
             child[gate] = phase
             heapq.heappush(heap, (bound, next(counter), child, None, found.basis))
     if unresolved:
-        return Decision(
-            "unknown", None, solved, "linear programs", f"{unresolved} leaves touch the boundary within rounding"
-        )
+        return Decision("unknown", None, solved, "linear programs", touching(unresolved))
     return Decision("unsat", None, solved, "linear programs")

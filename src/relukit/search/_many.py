@@ -21,7 +21,7 @@ from relukit.bounds import CompactNetwork, compact, linear
 from relukit.network import Network
 from relukit.search._attack import descend_rows
 from relukit.search._conditions import network_where
-from relukit.search._decision import Decision
+from relukit.search._decision import Decision, touching, up_to
 from relukit.search._dual import Dual
 from relukit.search._few_moving import joined
 from relukit.search._graph import Graph, as_graph, free_memory, graph_of_intervals, make_graph, scratch_of
@@ -227,9 +227,9 @@ class _Many:
     def _unknown(self) -> Decision:
         worst = float(self.level[self.open].min(initial=np.inf))
         reason = (
-            f"time is up after {self.nodes} nodes; the rows reach at most {-worst:.3g} below 0"
+            f"time is up after {self.nodes} nodes; {up_to(worst)}"
             if time.perf_counter() >= self.stop
-            else f"{self.unresolved} leaves touch the boundary within rounding"
+            else touching(self.unresolved)
         )
         return Decision("unknown", None, self.nodes, self.engine, reason)
 

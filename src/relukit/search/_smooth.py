@@ -14,7 +14,7 @@ from relukit._types import Array, BoolArray, IntArray
 from relukit.bounds import Bounds, balanced, linear
 from relukit.network import Network
 from relukit.network.curves import Jump
-from relukit.search._decision import Decision
+from relukit.search._decision import Decision, up_to
 from relukit.search._few import Search
 from relukit.search._few_attack import descend
 from relukit.search._few_chain import Rows
@@ -30,7 +30,10 @@ _NUMBERS = 3_000_000  # coefficients of all their rows through the widest node a
 _WIDE = 600  # units from which on planes are carried forward where few inputs move: looser, and a hundredth of the work
 _BUDGET = 3e8  # multiplications that backward bounds of one node may take
 _FEW = 20
-_PATIENCE, _SLICE = 0.05, 1.0  # share of the time left that one box may take to bound, and seconds of boxes bounded at once
+_PATIENCE, _SLICE = (
+    0.05,
+    1.0,
+)  # share of the time left that one box may take to bound, and seconds of boxes bounded at once
 _STEPS = 20  # of an attack
 _FLAT = (
     1e-3  # share of the largest slope that every input counts with: at one point of a saturated unit all slopes are 0
@@ -122,7 +125,7 @@ class SmoothSearch(Search):
         last = 0.0  # seconds
         while self.tree.heap and self.tree.nodes < until and (now := time.perf_counter()) < stop:
             if self._wide and now + last > self.stop:
-                reason = f"time is up after {self.tree.nodes} nodes; the rows reach at most {-self.tree.level:.3g} below 0"
+                reason = f"time is up after {self.tree.nodes} nodes; {up_to(self.tree.level)}"
                 return Decision("unknown", None, self.tree.nodes, "unit splitting", reason)
             hit = self.tree.grow(stop)
             last = 1.5 * (time.perf_counter() - now)
@@ -184,7 +187,9 @@ class SmoothSearch(Search):
         while self._waiting and self.boxes < until:
             now = time.perf_counter()
             if now + 2 * self._pace > self.stop:
-                reason = f"time is up after {self.boxes} boxes, each of which takes {self._pace:.1f} s; the rows reach at most {-self.level:.3g} below 0"
+                reason = (
+                    f"time is up after {self.boxes} boxes, each of which takes {self._pace:.1f} s; {up_to(self.level)}"
+                )
                 return Decision("unknown", None, self.boxes, "input splitting", reason)
             if now > stop:
                 return None
@@ -226,7 +231,9 @@ class SmoothSearch(Search):
         found = np.nan_to_num(parts.output[0], nan=-np.inf)
         low = found.max(axis=-1)
         open_ = np.flatnonzero(low <= 0)
-        if self.rows.units >= _COSTLY and len(open_):  # a few more steps for the row cost little beside what bounds all units
+        if self.rows.units >= _COSTLY and len(
+            open_
+        ):  # a few more steps for the row cost little beside what bounds all units
             self._lines = self._lines or Lines(self.rows, self.domain)
             lanes = self._lines.within(parts, batch, open_, found.argmax(axis=-1))
             self._lines.ascend(lanes, _STEPS, self.stop)
