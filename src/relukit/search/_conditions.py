@@ -22,10 +22,8 @@ from relukit.search._graph import Graph, compacted
 _SWEEPS = 8
 _GAINED = 0.03  # of the gap: a sweep that gains less is the last
 _STEPS, _RATE, _DECAY = 20, 0.25, 0.97
-_FIRST, _UNIT = (
-    0.03,
-    0.3,
-)  # t in units of a gate's width over the row's gap: where it begins, and what a step is measured in
+# t in units of a gate's width over the row's gap: where it begins, and what a step is measured in.
+_FIRST, _UNIT = 0.03, 0.3
 _PORTION = 256  # rows at a time
 _LEAST = 1e-12
 
