@@ -44,8 +44,7 @@ def network_where(
     if small is None:
         return searched
     lower, upper, empty = bounds_where(small, mine, until)
-    number = {tuple(u): k for k, u in enumerate(searched.units.tolist())}
-    at = [number[tuple(u)] for u in small.units.tolist()]
+    at = searched.numbers(small.units)
     low, high = np.full(searched.gates, -np.inf), np.full(searched.gates, np.inf)
     low[at], high[at] = lower, upper
     return None if empty else searched.tighter(low, high)

@@ -70,6 +70,11 @@ class Graph:
     def gates(self) -> int:
         return len(self.units)
 
+    def numbers(self, units: IntArray) -> IntArray:
+        """Which of its gates some units are, shape `(k,)`; units as in `units`."""
+        number = {tuple(u): k for k, u in enumerate(self.units.tolist())}
+        return np.array([number[tuple(u)] for u in units.tolist()], np.int64)
+
     @property
     def is_small(self) -> bool:
         """Whether matrices over all gates would be quicker: they are multiplied about four times as fast as kernels are walked."""

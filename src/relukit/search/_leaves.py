@@ -43,7 +43,9 @@ def finish(
         dual, A = Dual(small), np.eye(len(small.c))[mine]
         rows = dual.output_rows()[mine]
         while forest.ends and time.perf_counter() < stop:
-            held = np.where(dual.phase == 0, _phases_of(searched, small, forest.ends.pop()[2]), 0).astype(np.int8)
+            phases = forest.ends.pop()[2]
+            held = phases[searched.numbers(small.units)] if isinstance(searched, Graph) else phases
+            held = np.where(dual.phase == 0, held, 0).astype(np.int8)
             programs = lambda until, held=held: split_by_programs(small, A, np.zeros(len(A)), held, confirm, until)
             found = programs(min(time.perf_counter() + _FIRST, stop))
             nodes += found.boxes
@@ -61,14 +63,6 @@ def finish(
     if not forest.ends:
         forest.stuck[:] = np.inf
     return None, nodes, 0
-
-
-def _phases_of(searched: CompactNetwork | Graph, small: CompactNetwork, phases: np.ndarray) -> np.ndarray:
-    """Phases of gates of what was searched as phases of the gates of its compact form."""
-    if not isinstance(searched, Graph):
-        return phases
-    number = {tuple(u): k for k, u in enumerate(searched.units.tolist())}
-    return np.array([phases[number[tuple(u)]] for u in small.units.tolist()], np.int8)
 
 
 def split_by_programs(

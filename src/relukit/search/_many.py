@@ -146,10 +146,8 @@ class _Many:
         self.small, self.cases, self.member, self.open = small, cases, member, open_
         self.stop, self.generator = stop, np.random.default_rng(seed)
         self.nodes, self.unresolved, self.engine = 0, 0, "optimized slopes"
-        self.plain, self.everywhere = (
-            small,
-            False,
-        )  # with bounds that hold on the whole set; whether only these are used
+        self.plain = small  # with bounds that hold on the whole set
+        self.everywhere = False  # whether only these are used
         self.fewer = 1.0  # share of the gates that are open where the case last searched has a counterexample
         self.level = np.full(len(cases), -np.inf)  # what the largest row of each case cannot go below
         self.learned = self.level.copy()  # the same from optimized slopes, which gave x
